@@ -1,0 +1,35 @@
+"""The champion: the model in service, which a candidate has to stand up to."""
+
+from __future__ import annotations
+
+import ml_metadata as mlmd
+from tfx import types
+from tfx.dsl.components.common import resolver
+
+from components import pusher
+
+
+class ChampionStrategy(resolver.ResolverStrategy):
+    """Resolves the released model that a candidate replaces.
+
+    Takes three channels: ``candidate`` (one Model), ``model`` and ``pushed_model`` (all of the pipeline's). Leaves in
+    ``model`` and ``pushed_model`` the last release of another model than the candidate, or nothing. If the candidate is in
+    service already, that is the model it was compared with when it was released, so that a run in which nothing
+    changed is compared with the same model again, and is a cache hit.
+    """
+
+    def resolve_artifacts(
+        self, store: mlmd.MetadataStore, input_dict: dict[str, list[types.Artifact]]
+    ) -> dict[str, list[types.Artifact]]:
+        candidates = {artifact.id for artifact in input_dict["candidate"]}
+        models = {artifact.id: artifact for artifact in input_dict["model"]}
+        releases = sorted(input_dict["pushed_model"], key=lambda artifact: artifact.id, reverse=True)
+        champion: dict[str, list[types.Artifact]] = {"model": [], "pushed_model": []}
+        for release in releases:
+            model_id = release.get_int_custom_property(pusher.MODEL_ID)
+            if not release.get_int_custom_property(pusher.PUSHED) or model_id in candidates:
+                continue
+            if model_id in models:
+                champion = {"model": [models[model_id]], "pushed_model": [release]}
+                break
+        return {**input_dict, **champion}

@@ -1,0 +1,80 @@
+"""DataGate: stops the run before training when the data is not fit for it.
+
+ExampleValidator only writes anomalies down; this component reads them, and the quarantine, and refuses.
+"""
+
+# No `from __future__ import annotations` here: the decorator reads the annotations as objects.
+import os
+
+from tfx.dsl.component.experimental.annotations import InputArtifact, Parameter
+from tfx.dsl.component.experimental.decorators import component
+from tfx.types import artifact_utils
+from tfx.types.standard_artifacts import ExampleAnomalies, Examples, ExampleStatistics
+from tfx.utils import io_utils
+
+import tensorflow_data_validation as tfdv
+from tensorflow_metadata.proto.v0 import anomalies_pb2
+
+from components import example_gen
+from pipeline import features
+from pipeline.errors import DataError
+
+
+@component
+def DataGate(  # noqa: N802
+    examples: InputArtifact[Examples],
+    statistics: InputArtifact[ExampleStatistics],
+    anomalies: InputArtifact[ExampleAnomalies],
+    max_quarantined: Parameter[float],
+) -> None:
+    """Raises DataError, one sentence, if data may not be trained on.
+
+    Args:
+      examples: ExampleGen's output, with its quarantine.
+      statistics: StatisticsGen's output.
+      anomalies: ExampleValidator's output.
+      max_quarantined: share of faulty items that is tolerated; one item always is.
+    """
+    counts = count_examples(statistics)
+    quarantined = example_gen.read_quarantine(examples.uri)
+    total = sum(counts.values()) + len(quarantined)
+    if len(quarantined) > max(1, max_quarantined * total):
+        worst = "; ".join(f"{row['id']}: {row['reason']}" for row in quarantined[:3])
+        more = ", ..." if len(quarantined) > 3 else ""
+        raise DataError(
+            f"{len(quarantined)} of {total} items are faulty, more than data.max_quarantined = "
+            f"{max_quarantined:g} allows ({worst}{more}); mend them or raise the setting."
+        )
+    for split, count in counts.items():
+        if count == 0:
+            raise DataError(
+                f"The split '{split}' has no usable items ({total - len(quarantined)} in all); "
+                "add photos, or change data.eval_share, data.test_share or the lists in annotations/."
+            )
+    for split in features.SPLITS:
+        found = _read_anomalies(anomalies, split)
+        if found:
+            raise DataError(f"The split '{split}' does not fit the schema: {'; '.join(found)}.")
+
+
+def count_examples(statistics: ExampleStatistics) -> dict[str, int]:
+    """Number of examples of each split, from StatisticsGen's output."""
+    counts = {}
+    for split in features.SPLITS:
+        uri = artifact_utils.get_split_uri([statistics], split)
+        stats = tfdv.load_stats_binary(os.path.join(uri, "FeatureStats.pb"))
+        counts[split] = int(stats.datasets[0].num_examples) if stats.datasets else 0
+    return counts
+
+
+def _read_anomalies(anomalies: ExampleAnomalies, split: str) -> list[str]:
+    uri = artifact_utils.get_split_uri([anomalies], split)
+    message = anomalies_pb2.Anomalies.FromString(
+        io_utils.read_bytes_file(os.path.join(uri, "SchemaDiff.pb"))
+    )
+    found = [
+        f"{name}: {info.description.rstrip('.')}" for name, info in message.anomaly_info.items()
+    ]
+    if message.HasField("dataset_anomaly_info"):
+        found.append(message.dataset_anomaly_info.description.rstrip("."))
+    return sorted(found)

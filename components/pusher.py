@@ -1,0 +1,54 @@
+"""Pusher: releases a blessed model into the serving folder.
+
+TFX's own Pusher copies into the final folder, where a server may see half a version, and pushes an unchanged model
+again; `pipeline.serving.release` does neither.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tfx import types
+from tfx.components.pusher import component, executor
+from tfx.dsl.components.base import executor_spec
+from tfx.proto import pusher_pb2
+from tfx.types import artifact_utils, standard_component_specs
+from tfx.utils import proto_utils
+
+from pipeline import serving
+
+# Custom properties of the PushedModel artifact; the first two are TFX's.
+PUSHED, VERSION, MODEL_ID = "pushed", "pushed_version", "model_id"
+
+
+class Executor(executor.Executor):
+    """Releases the model if it is blessed, and notes on the output what became of it."""
+
+    def Do(  # noqa: N802
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        self._log_startup(input_dict, output_dict, exec_properties)
+        pushed = artifact_utils.get_single_instance(
+            output_dict[standard_component_specs.PUSHED_MODEL_KEY]
+        )
+        if not self.CheckBlessing(input_dict):
+            self._MarkNotPushed(pushed)
+            return
+        destination = pusher_pb2.PushDestination()
+        proto_utils.json_to_proto(
+            exec_properties[standard_component_specs.PUSH_DESTINATION_KEY], destination
+        )
+        folder = destination.filesystem.base_directory
+        model = artifact_utils.get_single_instance(input_dict[standard_component_specs.MODEL_KEY])
+        version = serving.release(self.GetModelPath(input_dict), folder, model_uri=model.uri)
+        self._MarkPushed(pushed, f"{folder.rstrip('/')}/{version}", str(version))
+        pushed.set_int_custom_property(MODEL_ID, model.id)
+
+
+class ReleasePusher(component.Pusher):
+    """TFX's Pusher with the executor above; same inputs, output and push destination."""
+
+    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)

@@ -1,0 +1,1 @@
+"""Keeps an image-segmentation model fresh: ingest, validate, transform, train, evaluate, release."""

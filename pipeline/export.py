@@ -1,0 +1,118 @@
+"""The SavedModel that leaves the Trainer: transform graph and model in one, with three signatures.
+
+* ``serving_default``: encoded photos in, masks and probabilities out; needs plain TensorFlow only.
+* ``evaluate``: serialized raw examples in, one pixel confusion matrix an example out; what Evaluator reads.
+* ``segment_examples``: serialized raw examples in, ids, true and predicted masks out; what the report shows.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+import tensorflow_transform as tft
+
+from pipeline import features, preprocessing
+
+
+class SegmentationModule(tf.Module):
+    """A Keras model behind the transform graph it was trained with."""
+
+    def __init__(self, model: keras.Model, transform_output: tft.TFTransformOutput, image_size: int):
+        """Wraps a model.
+
+        Args:
+          model: maps float32 [batch, size, size, 3] in [0, 1] to class probabilities, float32
+            [batch, size, size, 3].
+          transform_output: of the Transform component.
+          image_size: the `size` above, pixels.
+        """
+        super().__init__()
+        self.model = model
+        self.transform = transform_output.transform_features_layer()
+        self._raw_spec = transform_output.raw_feature_spec()
+        self._size = image_size
+
+    def signatures(self) -> dict[str, Any]:
+        """The concrete functions to save, by signature name."""
+        strings = tf.TensorSpec([None], tf.string)
+        return {
+            "serving_default": self.serve.get_concrete_function(
+                tf.TensorSpec([None], tf.string, name="image_bytes")
+            ),
+            "evaluate": self.evaluate.get_concrete_function(examples=strings),
+            "segment_examples": self.segment_examples.get_concrete_function(examples=strings),
+        }
+
+    @tf.function
+    def serve(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Segments encoded photos, string [batch].
+
+        Returns:
+          mask: class ids, uint8 [batch, size, size].
+          probabilities: float32 [batch, size, size, 3].
+        """
+        return self._segment(self.transform({features.IMAGE: image_bytes}))
+
+    @tf.function
+    def evaluate(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Counts pixels by true and predicted class.
+
+        Args:
+          examples: serialized raw examples, string [batch].
+
+        Returns:
+          confusion: float32 [batch, 9], each row the matrix with true classes down and predicted classes across;
+            NaN where the model's output is not finite, so that no gate can take it for a prediction.
+        """
+        transformed = self.transform(self._parse(examples))
+        predicted = self._segment(transformed)
+        true = self._unpack(preprocessing.unpack_mask, transformed[features.MASK_PIXELS])
+        cells = features.NUM_CLASSES**2
+        pairs = tf.cast(true, tf.int32) * features.NUM_CLASSES + tf.cast(predicted["mask"], tf.int32)
+        counts = tf.reduce_sum(tf.one_hot(pairs, cells), axis=[1, 2])
+        finite = tf.reduce_all(tf.math.is_finite(predicted["probabilities"]), axis=[1, 2, 3])
+        return {"confusion": tf.where(finite[:, None], counts, float("nan"))}
+
+    @tf.function
+    def segment_examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Segments the photos of serialized raw examples, string [batch].
+
+        Returns:
+          id: string [batch].
+          truth, mask: true and predicted class ids, uint8 [batch, size, size].
+          image: the photo as the model sees it, uint8 [batch, size, size, 3].
+        """
+        raw = self._parse(examples)
+        transformed = self.transform(raw)
+        return {
+            "id": raw[features.ID],
+            "truth": self._unpack(preprocessing.unpack_mask, transformed[features.MASK_PIXELS]),
+            "mask": self._segment(transformed)["mask"],
+            "image": self._unpack(preprocessing.unpack_image, transformed[features.IMAGE_PIXELS]),
+        }
+
+    def _parse(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        return tf.io.parse_example(examples, self._raw_spec)
+
+    def _segment(self, transformed: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        pixels = self._unpack(preprocessing.unpack_image, transformed[features.IMAGE_PIXELS])
+        probabilities = self.model(preprocessing.rescale(pixels), training=False)
+        mask = tf.cast(tf.argmax(probabilities, axis=-1), tf.uint8)
+        return {"mask": mask, "probabilities": probabilities}
+
+    def _unpack(self, unpack: Any, packed: tf.Tensor) -> tf.Tensor:
+        return tf.map_fn(
+            lambda p: unpack(p, self._size),
+            tf.reshape(packed, [-1]),
+            fn_output_signature=tf.uint8,
+        )
+
+
+def save(
+    model: keras.Model, transform_output: tft.TFTransformOutput, image_size: int, path: str
+) -> None:
+    """Writes the SavedModel; the arguments are those of `SegmentationModule`."""
+    module = SegmentationModule(model, transform_output, image_size)
+    tf.saved_model.save(module, path, signatures=module.signatures())

@@ -1,0 +1,137 @@
+"""The pipeline, from a data folder to a released model; it knows no runner."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import resources
+
+from ml_metadata.proto import metadata_store_pb2
+from tfx import v1 as tfx
+from tfx.proto import transform_pb2
+
+from components.champion import ChampionStrategy
+from components.data_gate import DataGate
+from components.example_gen import PetExampleGen
+from components.pusher import ReleasePusher
+from pipeline import code, evaluation, features
+from pipeline.settings import Settings
+
+NAME = "segmentation"
+SCHEMA_DIR = str(resources.files("schemas"))
+
+# The sources that decide what a component makes; an edit of one of them makes it run again.
+_INGEST_CODE = ("components.example_gen", "pipeline.dataset")
+_TRANSFORM_CODE = ("pipeline.preprocessing", "pipeline.features")
+_TRAIN_CODE = ("pipeline.trainer", "pipeline.models", "pipeline.export")
+
+
+def create_pipeline(
+    *,
+    data_root: str,
+    pipeline_root: str,
+    serving_dir: str,
+    settings: Settings,
+    metadata_connection_config: metadata_store_pb2.ConnectionConfig | None = None,
+    beam_pipeline_args: Sequence[str] = (),
+    run_fn: str = "pipeline.trainer.run_fn",
+    enable_cache: bool = True,
+) -> tfx.dsl.Pipeline:
+    """Builds the pipeline.
+
+    Args:
+      data_root: folder in the layout that `pipeline.dataset` describes.
+      pipeline_root: where artifacts go.
+      serving_dir: the serving folder of the model; releases become its versions.
+      settings: of the run.
+      metadata_connection_config: of the ML Metadata store, for runners that want it here.
+      beam_pipeline_args: command-line options of Beam.
+      run_fn: dotted path of the Trainer's user code.
+      enable_cache: whether a component whose inputs have not changed is skipped.
+    """
+    example_gen = PetExampleGen(
+        data_root,
+        eval_share=settings.data.eval_share,
+        test_share=settings.data.test_share,
+        code=code.fingerprint(*_INGEST_CODE),
+    )
+    schema_gen = tfx.components.ImportSchemaGen(schema_file=f"{SCHEMA_DIR}/pets.pbtxt")
+    statistics_gen = tfx.components.StatisticsGen(
+        examples=example_gen.outputs["examples"], schema=schema_gen.outputs["schema"]
+    )
+    example_validator = tfx.components.ExampleValidator(
+        statistics=statistics_gen.outputs["statistics"], schema=schema_gen.outputs["schema"]
+    )
+    data_gate = DataGate(
+        examples=example_gen.outputs["examples"],
+        statistics=statistics_gen.outputs["statistics"],
+        anomalies=example_validator.outputs["anomalies"],
+        max_quarantined=settings.data.max_quarantined,
+    )
+    transform = tfx.components.Transform(
+        examples=example_gen.outputs["examples"],
+        schema=schema_gen.outputs["schema"],
+        preprocessing_fn="pipeline.preprocessing.preprocessing_fn",
+        splits_config=transform_pb2.SplitsConfig(
+            analyze=[features.TRAIN], transform=[features.TRAIN, features.EVAL]
+        ),
+        custom_config={
+            "image_size": settings.transform.image_size,
+            "code": code.fingerprint(*_TRANSFORM_CODE),
+        },
+        # Statistics of packed pixels say nothing.
+        disable_statistics=True,
+    )
+    transform.add_upstream_node(data_gate)
+    trainer = tfx.components.Trainer(
+        examples=transform.outputs["transformed_examples"],
+        transform_graph=transform.outputs["transform_graph"],
+        run_fn=run_fn,
+        train_args=tfx.proto.TrainArgs(splits=[features.TRAIN]),
+        eval_args=tfx.proto.EvalArgs(splits=[features.EVAL]),
+        custom_config={
+            "model": settings.model.name,
+            "image_size": settings.transform.image_size,
+            "train": settings.train.model_dump(mode="json"),
+            "code": code.fingerprint(*_TRAIN_CODE),
+        },
+    )
+    champion = tfx.dsl.Resolver(
+        strategy_class=ChampionStrategy,
+        candidate=trainer.outputs["model"],
+        model=tfx.dsl.Channel(type=tfx.types.standard_artifacts.Model),
+        pushed_model=tfx.dsl.Channel(type=tfx.types.standard_artifacts.PushedModel),
+    ).with_id("Champion")
+    evaluator = tfx.components.Evaluator(
+        examples=example_gen.outputs["examples"],
+        model=trainer.outputs["model"],
+        baseline_model=champion.outputs["model"],
+        schema=schema_gen.outputs["schema"],
+        eval_config=evaluation.eval_config(settings.gate),
+        example_splits=[features.TEST],
+    )
+    pusher = ReleasePusher(
+        model=trainer.outputs["model"],
+        model_blessing=evaluator.outputs["blessing"],
+        push_destination=tfx.proto.PushDestination(
+            filesystem=tfx.proto.PushDestination.Filesystem(base_directory=serving_dir)
+        ),
+    )
+    return tfx.dsl.Pipeline(
+        pipeline_name=NAME,
+        pipeline_root=pipeline_root,
+        components=[
+            example_gen,
+            schema_gen,
+            statistics_gen,
+            example_validator,
+            data_gate,
+            transform,
+            trainer,
+            champion,
+            evaluator,
+            pusher,
+        ],
+        enable_cache=enable_cache,
+        metadata_connection_config=metadata_connection_config,
+        beam_pipeline_args=list(beam_pipeline_args),
+    )

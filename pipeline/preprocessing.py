@@ -1,0 +1,108 @@
+"""From encoded bytes to what the model sees: the one way, for training, evaluation and serving.
+
+``preprocessing_fn`` is Transform's user code. It packs the resized pixels of an example into a byte string
+each; ``unpack_image`` and ``unpack_mask`` turn them back into tensors. Every function here runs inside a graph,
+and the exported model carries that graph, so training and serving cannot differ.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from pipeline import features
+
+
+def decode_image(contents: tf.Tensor) -> tf.Tensor:
+    """Decodes one photo.
+
+    Args:
+      contents: scalar string, an encoded JPEG, PNG, BMP or GIF. Of a GIF the first frame is taken, alpha is
+        dropped, grey becomes RGB; an EXIF orientation is not applied (neither is it to the masks).
+
+    Returns:
+      uint8 [height, width, 3].
+    """
+    # `decode_image` wants a BMP to have as many channels as it is asked for.
+    is_bmp = tf.equal(tf.strings.substr(contents, 0, 2), b"BM")
+    pixels = tf.cond(
+        is_bmp,
+        lambda: _to_rgb(tf.io.decode_bmp(contents)),
+        lambda: tf.io.decode_image(contents, channels=3, expand_animations=False),
+    )
+    return tf.ensure_shape(pixels, [None, None, 3])
+
+
+def _to_rgb(pixels: tf.Tensor) -> tf.Tensor:
+    return tf.cond(
+        tf.shape(pixels)[-1] < 3,
+        lambda: tf.repeat(pixels[..., :1], 3, axis=-1),
+        lambda: pixels[..., :3],
+    )
+
+
+def resize_image(pixels: tf.Tensor, size: int) -> tf.Tensor:
+    """Resizes uint8 [height, width, 3] bilinearly, without keeping the aspect ratio, to uint8 [size, size, 3]."""
+    resized = tf.image.resize(pixels, [size, size], method="bilinear", antialias=True)
+    return tf.saturate_cast(tf.round(resized), tf.uint8)
+
+
+def decode_mask(contents: tf.Tensor, size: int) -> tf.Tensor:
+    """Decodes a trimap PNG (scalar string) into class ids, uint8 [size, size], by nearest neighbour."""
+    trimap = tf.io.decode_png(contents, channels=1)
+    resized = tf.image.resize(trimap, [size, size], method="nearest")
+    return tf.squeeze(resized, axis=-1) - features.TRIMAP_OFFSET
+
+
+def pack_images(contents: tf.Tensor, size: int) -> tf.Tensor:
+    """Decodes, resizes and packs photos: string [batch] of files to string [batch] of pixels."""
+    return tf.map_fn(
+        lambda c: tf.io.serialize_tensor(resize_image(decode_image(c), size)),
+        tf.reshape(contents, [-1]),
+        fn_output_signature=tf.string,
+    )
+
+
+def pack_masks(contents: tf.Tensor, size: int) -> tf.Tensor:
+    """Decodes, resizes and packs trimaps: string [batch] of files to string [batch] of class ids."""
+    return tf.map_fn(
+        lambda c: tf.io.serialize_tensor(decode_mask(c, size)),
+        tf.reshape(contents, [-1]),
+        fn_output_signature=tf.string,
+    )
+
+
+def unpack_image(packed: tf.Tensor, size: int) -> tf.Tensor:
+    """Turns one packed photo (scalar string) into uint8 [size, size, 3]."""
+    return tf.reshape(tf.io.parse_tensor(packed, tf.uint8), [size, size, 3])
+
+
+def unpack_mask(packed: tf.Tensor, size: int) -> tf.Tensor:
+    """Turns one packed trimap (scalar string) into class ids, uint8 [size, size]."""
+    return tf.reshape(tf.io.parse_tensor(packed, tf.uint8), [size, size])
+
+
+def rescale(pixels: tf.Tensor) -> tf.Tensor:
+    """Maps uint8 pixels to the model's input, float32 in [0, 1]."""
+    return tf.cast(pixels, tf.float32) / 255.0
+
+
+def preprocessing_fn(
+    inputs: dict[str, tf.Tensor], custom_config: dict[str, Any]
+) -> dict[str, tf.Tensor]:
+    """Transform's user code.
+
+    Args:
+      inputs: raw features, each [batch].
+      custom_config: holds ``image_size``, the side of the square in pixels.
+
+    Returns:
+      Packed pixels and class ids, and the features that name the example; each string [batch].
+    """
+    size = custom_config["image_size"]
+    return {
+        features.IMAGE_PIXELS: pack_images(inputs[features.IMAGE], size),
+        features.MASK_PIXELS: pack_masks(inputs[features.MASK], size),
+        features.ID: inputs[features.ID],
+    }
