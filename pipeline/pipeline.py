@@ -53,7 +53,7 @@ def create_pipeline(
         eval_share=settings.data.eval_share,
         test_share=settings.data.test_share,
         code=code.fingerprint(*_INGEST_CODE),
-    )
+    ).with_id("ExampleGen")
     schema_gen = tfx.components.ImportSchemaGen(schema_file=f"{SCHEMA_DIR}/pets.pbtxt")
     statistics_gen = tfx.components.StatisticsGen(
         examples=example_gen.outputs["examples"], schema=schema_gen.outputs["schema"]
@@ -115,7 +115,7 @@ def create_pipeline(
         push_destination=tfx.proto.PushDestination(
             filesystem=tfx.proto.PushDestination.Filesystem(base_directory=serving_dir)
         ),
-    )
+    ).with_id("Pusher")
     return tfx.dsl.Pipeline(
         pipeline_name=NAME,
         pipeline_root=pipeline_root,

@@ -1,0 +1,264 @@
+"""Runs the pipeline on this machine: ``python local_runner.py --help``.
+
+Metadata lives in SQLite, Beam runs in this process. A run that was killed goes on where it stood when it is started
+again, since finished components are answered from the cache.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import logging
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import filelock
+
+from pipeline import builtin_data, console, dataset, images, settings
+from pipeline.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from tfx.proto.orchestration import pipeline_pb2
+
+FINISHED, COMPONENT_FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message[:1].upper()}{message[1:]}; --help lists all arguments.")
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = _Parser(
+        prog="local_runner.py",
+        description="Ingest, validate, transform, train, evaluate, and release a segmentation model.",
+        epilog=f"settings (--set KEY=VALUE), with their defaults:\n{settings.describe()}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--data-root",
+        type=Path,
+        metavar="DIR",
+        help="data folder with images/ and annotations/trimaps/; without it, built-in data is made",
+    )
+    parser.add_argument(
+        "--output-root",
+        type=Path,
+        metavar="DIR",
+        default=Path("output"),
+        help="where models, report and everything else go (default: output)",
+    )
+    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file of settings")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="overrides",
+        help="one setting, stronger than the file; may be given several times",
+    )
+    parser.add_argument("--verbose", action="store_true", help="show tracebacks of errors")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the pipeline once and returns the exit code."""
+    try:
+        arguments = _parse(argv)
+        files = [arguments.config] if arguments.config else []
+        if arguments.data_root is None:
+            files.insert(0, settings.BUILTIN_CONFIG)
+        chosen = settings.load(files, arguments.overrides)
+        output_root = _make_folder(arguments.output_root)
+        with _lock(output_root):
+            return _run(arguments, chosen, output_root)
+    except UserError as error:
+        console.complain(str(error))
+        return USER_ERROR
+    except KeyboardInterrupt:
+        console.complain("Interrupted; start the same command again to go on from here.")
+        return INTERRUPTED
+
+
+def _make_folder(path: Path) -> Path:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        (path / "logs").mkdir(exist_ok=True)
+    except OSError as error:
+        raise UserError(f"Cannot make the output folder {path}: {error.strerror}.") from None
+    return path.resolve()
+
+
+def _lock(output_root: Path) -> filelock.AcquireReturnProxy:
+    lock = filelock.FileLock(output_root / ".lock", timeout=0)
+    try:
+        return lock.acquire()
+    except filelock.Timeout:
+        raise UserError(
+            f"Another run is using {output_root}; wait for it, or give another --output-root."
+        ) from None
+    except OSError as error:
+        raise UserError(f"Cannot write to {output_root}: {error.strerror}.") from None
+
+
+def _run(arguments: argparse.Namespace, chosen: settings.Settings, output_root: Path) -> int:
+    data_root = arguments.data_root
+    if data_root is None:
+        data_root = output_root / "builtin-data"
+        print(f"Built-in data: {data_root}")
+        builtin_data.generate(data_root)
+    dataset.check_layout(data_root)
+    begin = datetime.datetime.now().astimezone()
+    log_file = output_root / "logs" / f"{begin:%Y%m%d-%H%M%S}.log"
+    with console.quiet(log_file) as terminal:
+        terminal.print(f"Data: {data_root}  Log: {log_file}")
+        run = LocalRun(chosen, data_root.resolve(), output_root, begin, terminal)
+        code = run.execute()
+        run.publish()
+    if run.traceback and arguments.verbose:
+        print(run.traceback, file=sys.stderr)
+    if run.error:
+        hint = "" if arguments.verbose else f" (details: --verbose, or {log_file})"
+        console.complain(run.error + ("" if code == USER_ERROR else hint))
+    return code
+
+
+class LocalRun:
+    """One run of the pipeline through TFX's LocalDagRunner."""
+
+    def __init__(
+        self,
+        chosen: settings.Settings,
+        data_root: Path,
+        output_root: Path,
+        begin: datetime.datetime,
+        terminal: Console,
+    ):
+        # TensorFlow and TFX take seconds to load: not before the arguments are known to be good.
+        from tfx import v1 as tfx
+        from tfx.dsl.components.base.base_component import BaseComponent
+
+        from pipeline.pipeline import create_pipeline
+
+        self.error: str | None = None
+        self.traceback: str | None = None
+        self._settings = chosen
+        self._output_root = output_root
+        self._data_root = data_root
+        self._begin = begin
+        self._terminal = terminal
+        self._serving_dir = output_root / "serving" / chosen.model.name
+        self._metadata = tfx.orchestration.metadata.sqlite_metadata_connection_config(
+            str(output_root / "metadata.sqlite")
+        )
+        self._pipeline = create_pipeline(
+            data_root=str(data_root),
+            pipeline_root=str(output_root / "artifacts"),
+            serving_dir=str(self._serving_dir),
+            settings=chosen,
+            metadata_connection_config=self._metadata,
+            beam_pipeline_args=[f"--runner={chosen.beam.runner}", *chosen.beam.args],
+        )
+        # The others are look-ups in the metadata, which do no work that could be cached.
+        self._working = [c.id for c in self._pipeline.components if isinstance(c, BaseComponent)]
+        self._seconds: dict[str, float] = {}
+
+    @property
+    def _run_id(self) -> str:
+        return self._begin.isoformat()
+
+    def execute(self) -> int:
+        """Runs component after component; returns the exit code."""
+        from tfx.dsl.compiler import compiler
+
+        ir = compiler.Compiler().compile(self._pipeline)
+        for node_id in [node.pipeline_node.node_info.id for node in ir.nodes]:
+            try:
+                self._run_node(ir, node_id)
+            except UserError as error:
+                self.error = str(error)
+                return USER_ERROR
+            except Exception as error:
+                self.error = f"{node_id} failed: {_first_line(error)}."
+                self.traceback = traceback.format_exc()
+                logging.getLogger(__name__).exception("%s failed", node_id)
+                return COMPONENT_FAILED
+        return FINISHED
+
+    def _run_node(self, ir: pipeline_pb2.Pipeline, node_id: str) -> None:
+        """Runs one node of the compiled pipeline, in the run that all nodes share."""
+        from tfx.dsl.compiler import constants
+        from tfx.orchestration.portable import runtime_parameter_utils
+        from tfx.v1.orchestration import LocalDagRunner
+
+        part = type(ir)()
+        part.CopyFrom(ir)
+        del part.nodes[:]
+        part.nodes.extend(n for n in ir.nodes if n.pipeline_node.node_info.id == node_id)
+        runtime_parameter_utils.substitute_runtime_parameter(
+            part, {constants.PIPELINE_RUN_ID_PARAMETER_NAME: self._run_id}
+        )
+        if node_id not in self._working:
+            LocalDagRunner().run_with_ir(part)
+            return
+        console.started(self._terminal, node_id)
+        begin = time.monotonic()
+        try:
+            LocalDagRunner().run_with_ir(part)
+        finally:
+            self._seconds[node_id] = time.monotonic() - begin
+            state = self._artifacts().state(node_id)
+            console.ended(self._terminal, node_id, state, self._seconds[node_id])
+
+    def _artifacts(self) -> Any:
+        from pipeline import outcome
+
+        return outcome.RunArtifacts(self._metadata, self._run_id)
+
+    def publish(self) -> None:
+        """Writes latest_run.json and report.html, and shows the verdict."""
+        from pipeline import gallery, outcome, report
+
+        artifacts = self._artifacts()
+        result = outcome.collect(
+            artifacts,
+            self._settings,
+            [
+                outcome.Component(node_id, artifacts.state(node_id), round(seconds, 2))
+                for node_id, seconds in self._seconds.items()
+            ],
+            self.error,
+            run_id=self._run_id,
+            started=self._run_id,
+            seconds=round((datetime.datetime.now().astimezone() - self._begin).total_seconds(), 1),
+            model_name=self._settings.model.name,
+            serving_dir=str(self._serving_dir),
+            data_root=str(self._data_root),
+        )
+        examples = artifacts.get("ExampleGen", "examples")
+        model = outcome.model_path(artifacts)
+        photos = gallery.build(model, examples.uri) if model and examples else []
+        files = {
+            "outcome": self._output_root / "latest_run.json",
+            "report": self._output_root / "report.html",
+            "serving": self._serving_dir,
+        }
+        report.write(files["report"], result, outcome.history(artifacts), photos)
+        text = json.dumps(result, indent=2, allow_nan=False) + "\n"
+        images.write_atomically(files["outcome"], text.encode())
+        console.verdict(self._terminal, result, files)
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0].rstrip('.')}" if lines else type(error).__name__
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,156 @@
+"""What became of a run: the content of latest_run.json, read from ML Metadata and the artifacts."""
+
+from __future__ import annotations
+
+import csv
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import ml_metadata as mlmd
+import tensorflow as tf
+import tfx
+from ml_metadata.proto import metadata_store_pb2 as mlmd_pb2
+from tfx.dsl.io import fileio
+from tfx.types import artifact_utils
+from tfx.types.artifact import Artifact
+from tfx.utils import path_utils
+
+from components import data_gate, example_gen, pusher
+from pipeline import evaluation, trainer
+from pipeline.settings import Settings
+
+PUSHED, NOT_BLESSED, FAILED = "pushed", "not_blessed", "failed"
+EXECUTED, CACHED = "executed", "cached"
+
+
+@dataclass(frozen=True)
+class Component:
+    """One component's part in a run."""
+
+    id: str
+    state: str  # executed | cached | failed
+    seconds: float
+
+
+class RunArtifacts:
+    """The output artifacts of one run."""
+
+    def __init__(self, connection: mlmd_pb2.ConnectionConfig, run_id: str):
+        self._store = mlmd.MetadataStore(connection)
+        self._by_node: dict[str, dict[str, list[Artifact]]] = {}
+        self._states: dict[str, int] = {}
+        context = self._store.get_context_by_type_and_name("pipeline_run", run_id)
+        executions = self._store.get_executions_by_context(context.id) if context else []
+        for execution in sorted(executions, key=lambda e: e.id):
+            node = self._node(execution.id)
+            self._states[node] = execution.last_known_state
+            self._by_node[node] = self._outputs(execution.id)
+
+    def get(self, node: str, key: str) -> Artifact | None:
+        """The first output of that name, or None if the node did not get as far."""
+        artifacts = self._by_node.get(node, {}).get(key)
+        return artifacts[0] if artifacts else None
+
+    def state(self, node: str) -> str:
+        """executed, cached or failed."""
+        state = self._states.get(node)
+        if state == mlmd_pb2.Execution.CACHED:
+            return CACHED
+        return EXECUTED if state == mlmd_pb2.Execution.COMPLETE else FAILED
+
+    def _node(self, execution_id: int) -> str:
+        contexts = self._store.get_contexts_by_execution(execution_id)
+        return next(c.name for c in contexts if c.type == "node").partition(".")[2]
+
+    def _outputs(self, execution_id: int) -> dict[str, list[Artifact]]:
+        events = [
+            event
+            for event in self._store.get_events_by_execution_ids([execution_id])
+            if event.type in (mlmd_pb2.Event.OUTPUT, mlmd_pb2.Event.INTERNAL_OUTPUT)
+        ]
+        outputs: dict[str, list[Artifact]] = {}
+        for event in events:
+            (raw,) = self._store.get_artifacts_by_id([event.artifact_id])
+            if raw.state != mlmd_pb2.Artifact.LIVE:
+                continue
+            (raw_type,) = self._store.get_artifact_types_by_id([raw.type_id])
+            artifact = artifact_utils.deserialize_artifact(raw_type, raw)
+            outputs.setdefault(event.path.steps[0].key, []).append(artifact)
+        return outputs
+
+
+def collect(
+    artifacts: RunArtifacts,
+    settings: Settings,
+    components: list[Component],
+    error: str | None,
+    **facts: Any,
+) -> dict[str, Any]:
+    """Builds the content of latest_run.json.
+
+    Args:
+      artifacts: of the run.
+      settings: of the run.
+      components: those that came to run, in order.
+      error: the sentence that says why the run failed, if it did.
+      **facts: further fields.
+    """
+    blessed = pushed_version = None
+    pushed = artifacts.get("Pusher", "pushed_model")
+    if pushed is not None:
+        blessed = bool(pushed.get_int_custom_property(pusher.PUSHED))
+        pushed_version = int(pushed.get_string_custom_property(pusher.VERSION)) if blessed else None
+    champion = artifacts.get("Champion", "pushed_model")
+    result: dict[str, Any] = {
+        "status": FAILED if error else PUSHED if blessed else NOT_BLESSED,
+        "pushed_version": pushed_version,
+        "champion": champion
+        and {"version": int(champion.get_string_custom_property(pusher.VERSION))},
+        "metrics": {},
+        "gate": [],
+        "data": {"splits": {}, "quarantined": [], "unlisted": []},
+        "components": [vars(component) for component in components],
+        "versions": versions(),
+    }
+    statistics = artifacts.get("StatisticsGen", "statistics")
+    examples = artifacts.get("ExampleGen", "examples")
+    if statistics is not None:
+        result["data"]["splits"] = data_gate.count_examples(statistics)
+    if examples is not None:
+        result["data"]["quarantined"] = example_gen.read_quarantine(examples.uri)
+        result["data"]["unlisted"] = example_gen.read_unlisted(examples.uri)
+    judged = artifacts.get("Evaluator", "evaluation")
+    if judged is not None:
+        result["metrics"] = evaluation.read_metrics(judged.uri)
+        result["gate"] = evaluation.read_gate(judged.uri, settings.gate)
+    if error:
+        result["error"] = error
+    return {**result, **facts, "settings": settings.flat()}
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the run stands on."""
+    stack = "compatible" if tfx.__version__.startswith("1.16.") else "current"
+    return {"tfx": tfx.__version__, "tensorflow": tf.__version__, "stack": stack}
+
+
+def history(artifacts: RunArtifacts) -> list[dict[str, float]]:
+    """The Trainer's history, one row an epoch; empty if it did not get as far."""
+    run = artifacts.get("Trainer", "model_run")
+    path = run and os.path.join(run.uri, trainer.HISTORY)
+    if not path or not fileio.exists(path):
+        return []
+    with fileio.open(path, "r") as file:
+        rows = [
+            {key: float(value) for key, value in row.items()}
+            for row in csv.DictReader(file.read().splitlines())
+        ]
+    best = min((row["val_loss"] for row in rows), default=None)
+    return [{**row, "epoch": row["epoch"] + 1, "best": row["val_loss"] == best} for row in rows]
+
+
+def model_path(artifacts: RunArtifacts) -> str | None:
+    """The SavedModel that the Trainer exported, or None."""
+    model = artifacts.get("Trainer", "model")
+    return model and path_utils.serving_model_path(model.uri)
