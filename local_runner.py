@@ -1,7 +1,7 @@
 """Runs the pipeline on this machine: ``python local_runner.py --help``.
 
-Metadata lives in SQLite, Beam runs in this process. A run that was killed goes on where it stood when it is started
-again, since finished components are answered from the cache.
+Metadata lives in SQLite, Beam runs in this process. A run that was killed goes on where it stood
+when it is started again, since finished components are answered from the cache.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class _Parser(argparse.ArgumentParser):
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = _Parser(
         prog="local_runner.py",
-        description="Ingest, validate, transform, train, evaluate, and release a segmentation model.",
-        epilog=f"settings (--set KEY=VALUE), with their defaults:\n{settings.describe()}",
+        description="Ingest, validate, transform, train, evaluate, and release a segmentation
+        model.", epilog=f"settings (--set KEY=VALUE), with their defaults:\n{settings.describe()}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
@@ -141,8 +141,8 @@ class LocalRun:
         terminal: Console,
     ):
         # TensorFlow and TFX take seconds to load: not before the arguments are known to be good.
-        from tfx import v1 as tfx
         from tfx.dsl.components.base.base_component import BaseComponent
+        from tfx.orchestration import metadata
 
         from pipeline.pipeline import create_pipeline
 
@@ -154,7 +154,7 @@ class LocalRun:
         self._begin = begin
         self._terminal = terminal
         self._serving_dir = output_root / "serving" / chosen.model.name
-        self._metadata = tfx.orchestration.metadata.sqlite_metadata_connection_config(
+        self._metadata = metadata.sqlite_metadata_connection_config(
             str(output_root / "metadata.sqlite")
         )
         self._pipeline = create_pipeline(
@@ -194,8 +194,8 @@ class LocalRun:
     def _run_node(self, ir: pipeline_pb2.Pipeline, node_id: str) -> None:
         """Runs one node of the compiled pipeline, in the run that all nodes share."""
         from tfx.dsl.compiler import constants
+        from tfx.orchestration.local.local_dag_runner import LocalDagRunner
         from tfx.orchestration.portable import runtime_parameter_utils
-        from tfx.v1.orchestration import LocalDagRunner
 
         part = type(ir)()
         part.CopyFrom(ir)

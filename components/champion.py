@@ -12,10 +12,11 @@ from components import pusher
 class ChampionStrategy(resolver.ResolverStrategy):
     """Resolves the released model that a candidate replaces.
 
-    Takes three channels: ``candidate`` (one Model), ``model`` and ``pushed_model`` (all of the pipeline's). Leaves in
-    ``model`` and ``pushed_model`` the last release of another model than the candidate, or nothing. If the candidate is in
-    service already, that is the model it was compared with when it was released, so that a run in which nothing
-    changed is compared with the same model again, and is a cache hit.
+    Takes three channels: ``candidate`` (one Model), ``model`` and ``pushed_model`` (all of the
+    pipeline's). Leaves in ``model`` and ``pushed_model`` the last release of another model than the
+    candidate, or nothing. If the candidate is in service already, that is the model it was compared
+    with when it was released, so that a run in which nothing changed is compared with the same
+    model again, and is a cache hit.
     """
 
     def resolve_artifacts(
@@ -23,7 +24,9 @@ class ChampionStrategy(resolver.ResolverStrategy):
     ) -> dict[str, list[types.Artifact]]:
         candidates = {artifact.id for artifact in input_dict["candidate"]}
         models = {artifact.id: artifact for artifact in input_dict["model"]}
-        releases = sorted(input_dict["pushed_model"], key=lambda artifact: artifact.id, reverse=True)
+        releases = sorted(
+            input_dict["pushed_model"], key=lambda artifact: artifact.id, reverse=True
+        )
         champion: dict[str, list[types.Artifact]] = {"model": [], "pushed_model": []}
         for release in releases:
             model_id = release.get_int_custom_property(pusher.MODEL_ID)

@@ -1,19 +1,19 @@
 """DataGate: stops the run before training when the data is not fit for it.
 
-ExampleValidator only writes anomalies down; this component reads them, and the quarantine, and refuses.
+ExampleValidator only writes anomalies down; this component reads them, and the quarantine, and
+refuses.
 """
 
 # No `from __future__ import annotations` here: the decorator reads the annotations as objects.
 import os
 
+import tensorflow_data_validation as tfdv
+from tensorflow_metadata.proto.v0 import anomalies_pb2
 from tfx.dsl.component.experimental.annotations import InputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types import artifact_utils
 from tfx.types.standard_artifacts import ExampleAnomalies, Examples, ExampleStatistics
 from tfx.utils import io_utils
-
-import tensorflow_data_validation as tfdv
-from tensorflow_metadata.proto.v0 import anomalies_pb2
 
 from components import example_gen
 from pipeline import features
@@ -21,7 +21,7 @@ from pipeline.errors import DataError
 
 
 @component
-def DataGate(  # noqa: N802
+def DataGate(
     examples: InputArtifact[Examples],
     statistics: InputArtifact[ExampleStatistics],
     anomalies: InputArtifact[ExampleAnomalies],
@@ -49,7 +49,8 @@ def DataGate(  # noqa: N802
         if count == 0:
             raise DataError(
                 f"The split '{split}' has no usable items ({total - len(quarantined)} in all); "
-                "add photos, or change data.eval_share, data.test_share or the lists in annotations/."
+                "add photos, or change data.eval_share, data.test_share or the lists in
+                annotations/."
             )
     for split in features.SPLITS:
         found = _read_anomalies(anomalies, split)

@@ -1,7 +1,8 @@
 """ExampleGen for the Oxford-IIIT Pet layout: photos and masks enter the pipeline here.
 
-Built on FileBasedExampleGen, whose driver fingerprints the input files: a run on unchanged data is a cache hit.
-Beam carries paths until an item is read, since its direct runner keeps in memory what it shuffles.
+Built on FileBasedExampleGen, whose driver fingerprints the input files: a run on unchanged data is
+a cache hit. Beam carries paths until an item is read, since its direct runner keeps in memory what
+it shuffles.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _UNLISTED = "unlisted.json"
 
 
 class _ReadItem(beam.DoFn):
-    """Turns an Item into a serialized tf.train.Example on its split's output, or a line on the faulty one."""
+    """Turns an Item into a serialized tf.train.Example of its split, or into a faulty row."""
 
     def process(self, item: dataset.Item) -> Iterator[beam.pvalue.TaggedOutput]:
         try:
@@ -95,7 +96,7 @@ def _int64(value: int) -> tf.train.Feature:
 class Executor(base_beam_executor.BaseBeamExecutor):
     """Writes the splits train, eval and test; items that cannot be used are listed beside them."""
 
-    def Do(  # noqa: N802
+    def Do(
         self,
         input_dict: dict[str, list[types.Artifact]],
         output_dict: dict[str, list[types.Artifact]],

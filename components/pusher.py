@@ -1,7 +1,7 @@
 """Pusher: releases a blessed model into the serving folder.
 
-TFX's own Pusher copies into the final folder, where a server may see half a version, and pushes an unchanged model
-again; `pipeline.serving.release` does neither.
+TFX's own Pusher copies into the final folder, where a server may see half a version, and pushes an
+unchanged model again; `pipeline.serving.release` does neither.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PUSHED, VERSION, MODEL_ID = "pushed", "pushed_version", "model_id"
 class Executor(executor.Executor):
     """Releases the model if it is blessed, and notes on the output what became of it."""
 
-    def Do(  # noqa: N802
+    def Do(
         self,
         input_dict: dict[str, list[types.Artifact]],
         output_dict: dict[str, list[types.Artifact]],

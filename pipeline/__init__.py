@@ -1,1 +1,1 @@
-"""Keeps an image-segmentation model fresh: ingest, validate, transform, train, evaluate, release."""
+"""Keeps a segmentation model fresh: ingest, validate, transform, train, evaluate, release."""

@@ -1,4 +1,4 @@
-"""A fingerprint of source code, so that an edit counts as a change and is not answered from the cache."""
+"""A fingerprint of source code, so that after an edit nothing stale comes from the cache."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
-"""The layout of the Oxford-IIIT Pet data set: which items a folder holds, their splits, and their faults.
+"""The layout of the Oxford-IIIT Pet data set: a folder's items, their splits and their faults.
 
     images/*.{jpg,jpeg,png}          photos
     annotations/trimaps/*.png        masks: 8-bit greyscale, 1 pet, 2 background, 3 border
-    annotations/list.txt             optional; a line an id: id, class id, species (1 cat, 2 dog), breed id
-    annotations/{trainval,test}.txt  optional; the official split, the id first in each line
+    annotations/list.txt             optional; a line an id: id, class id, species (1 cat, 2 dog),
+    breed id annotations/{trainval,test}.txt  optional; the official split, the id first in each
+    line
 
 Source: Parkhi, Vedaldi, Zisserman, Jawahar, "Cats and Dogs", CVPR 2012.
 """
@@ -125,9 +126,7 @@ def check_layout(root: Path) -> None:
 
 def _pair(id_: str, images: list[str], mask: str | None) -> tuple[str, str]:
     if not images:
-        raise FaultyItem(
-            f"{'the mask' if mask else 'the listed id'} has no photo in {IMAGES}/"
-        )
+        raise FaultyItem(f"{'the mask' if mask else 'the listed id'} has no photo in {IMAGES}/")
     if len(images) > 1:
         raise FaultyItem(f"several photos have this id: {', '.join(images)}")
     if mask is None:
@@ -171,7 +170,7 @@ def _split(id_: str, test: set[str] | None, eval_share: float, test_share: float
 
 
 def _fraction(salt: str, id_: str) -> float:
-    """A stable pseudo-random number in [0, 1) for an id; salted so that two splits are independent."""
+    """A stable pseudo-random number in [0, 1) for an id; the salt makes splits independent."""
     digest = hashlib.sha256(f"{salt}:{id_}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
 

@@ -1,4 +1,4 @@
-"""Errors that are the user's to mend; each message is one plain sentence: what, where, what to do."""
+"""Errors that are the user's to mend; each message is one sentence: what, where, what to do."""
 
 
 class UserError(Exception):

@@ -1,4 +1,4 @@
-"""The gate: which metrics Evaluator computes, on which slices, and the bounds a candidate must hold."""
+"""The gate: the metrics Evaluator computes, on which slices, and the bounds on them."""
 
 from __future__ import annotations
 
@@ -84,7 +84,8 @@ def read_metrics(evaluation_uri: str) -> dict[str, dict[str, Any]]:
 def read_gate(evaluation_uri: str, gate: Gate) -> list[dict[str, Any]]:
     """Each threshold that Evaluator checked, with value, bound and verdict, as in latest_run.json.
 
-    A row of kind ``change`` holds, as value, the candidate's metric less the champion's, and both of these.
+    A row of kind ``change`` holds, as value, the candidate's metric less the champion's, and both
+    of these.
     """
     failed = {
         (_slice_name(validation.slice_key), failure.metric_key.name, failure.metric_key.is_diff)
@@ -139,7 +140,9 @@ def _read(evaluation_uri: str) -> Iterator[tuple[str, dict[tuple[str, str], floa
 
 def _slice_name(key: Any) -> str:
     return (
-        ",".join(f"{single.column}={single.bytes_value.decode()}" for single in key.single_slice_keys)
+        ",".join(
+            f"{single.column}={single.bytes_value.decode()}" for single in key.single_slice_keys
+        )
         or OVERALL
     )
 

@@ -1,8 +1,10 @@
 """The SavedModel that leaves the Trainer: transform graph and model in one, with three signatures.
 
 * ``serving_default``: encoded photos in, masks and probabilities out; needs plain TensorFlow only.
-* ``evaluate``: serialized raw examples in, one pixel confusion matrix an example out; what Evaluator reads.
-* ``segment_examples``: serialized raw examples in, ids, true and predicted masks out; what the report shows.
+* ``evaluate``: serialized raw examples in, one pixel confusion matrix an example out; what
+  Evaluator reads.
+* ``segment_examples``: serialized raw examples in, ids, true and predicted masks out; what the
+  report shows.
 """
 
 from __future__ import annotations
@@ -19,7 +21,9 @@ from pipeline import features, preprocessing
 class SegmentationModule(tf.Module):
     """A Keras model behind the transform graph it was trained with."""
 
-    def __init__(self, model: keras.Model, transform_output: tft.TFTransformOutput, image_size: int):
+    def __init__(
+        self, model: keras.Model, transform_output: tft.TFTransformOutput, image_size: int
+    ):
         """Wraps a model.
 
         Args:
@@ -63,14 +67,17 @@ class SegmentationModule(tf.Module):
           examples: serialized raw examples, string [batch].
 
         Returns:
-          confusion: float32 [batch, 9], each row the matrix with true classes down and predicted classes across;
-            NaN where the model's output is not finite, so that no gate can take it for a prediction.
+          confusion: float32 [batch, 9], each row the matrix with true classes down and predicted
+            classes across; NaN where the model's output is not finite, so that no gate can take it
+            for a prediction.
         """
         transformed = self.transform(self._parse(examples))
         predicted = self._segment(transformed)
         true = self._unpack(preprocessing.unpack_mask, transformed[features.MASK_PIXELS])
         cells = features.NUM_CLASSES**2
-        pairs = tf.cast(true, tf.int32) * features.NUM_CLASSES + tf.cast(predicted["mask"], tf.int32)
+        pairs = tf.cast(true, tf.int32) * features.NUM_CLASSES + tf.cast(
+            predicted["mask"], tf.int32
+        )
         counts = tf.reduce_sum(tf.one_hot(pairs, cells), axis=[1, 2])
         finite = tf.reduce_all(tf.math.is_finite(predicted["probabilities"]), axis=[1, 2, 3])
         return {"confusion": tf.where(finite[:, None], counts, float("nan"))}

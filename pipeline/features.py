@@ -1,7 +1,7 @@
 """Names and numbers that every stage shares: feature names, splits, classes.
 
-Trimaps of the Oxford-IIIT Pet data set hold 1 (pet), 2 (background) and 3 (border). Everywhere inside the
-pipeline a pixel's class is its *class id*, ``trimap value - 1``.
+Trimaps of the Oxford-IIIT Pet data set hold 1 (pet), 2 (background) and 3 (border). Everywhere
+inside the pipeline a pixel's class is its *class id*, ``trimap value - 1``.
 """
 
 CLASS_NAMES = ("pet", "background", "border")

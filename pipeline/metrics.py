@@ -1,15 +1,17 @@
 """Segmentation metrics for TensorFlow Model Analysis, all derived from one pixel confusion matrix.
 
-The model's ``evaluate`` signature counts; here the matrices of all images of a slice are added, and each metric is a
-ratio of sums over that one matrix C, with C[t, p] the pixels of true class t that were predicted as p::
+The model's ``evaluate`` signature counts; here the matrices of all images of a slice are added, and
+each metric is a ratio of sums over that one matrix C, with C[t, p] the pixels of true class t that
+were predicted as p::
 
     pixel accuracy = sum_i C[i, i] / sum C
     IoU of class c = C[c, c] / (sum_p C[c, p] + sum_t C[t, c] - C[c, c])
     mean IoU       = mean of the IoUs of the classes that occur in truth or prediction
 
-For example C = [[3, 1, 0], [1, 4, 0], [0, 0, 1]] has pixel accuracy 8/10 and the IoUs 3/5, 4/6 and 1.
-A class that occurs neither in truth nor in prediction has no IoU: NaN, which no threshold accepts.
-Source: Everingham et al., "The Pascal Visual Object Classes Challenge", IJCV 2015, section 4.
+For example C = [[3, 1, 0], [1, 4, 0], [0, 0, 1]] has pixel accuracy 8/10 and the IoUs 3/5, 4/6 and
+1. A class that occurs neither in truth nor in prediction has no IoU: NaN, which no threshold
+accepts. Source: Everingham et al., "The Pascal Visual Object Classes Challenge", IJCV 2015, section
+4.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ def pixel_accuracy(confusion: np.ndarray) -> float:
 
 
 def class_iou(confusion: np.ndarray) -> np.ndarray:
-    """Intersection over union of each class, float64 [classes]; NaN for a class that does not occur."""
+    """Intersection over union of each class, float64 [classes]; NaN where a class is absent."""
     hits = np.diag(confusion)
     union = confusion.sum(axis=0) + confusion.sum(axis=1) - hits
     return np.divide(hits, union, out=np.full(len(hits), np.nan), where=union != 0)

@@ -1,13 +1,18 @@
 """The pipeline, from a data folder to a released model; it knows no runner."""
 
+# Not `from tfx import v1`: it loads every Google Cloud client, which takes longer than TensorFlow
+# itself.
 from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib import resources
 
 from ml_metadata.proto import metadata_store_pb2
-from tfx import v1 as tfx
-from tfx.proto import transform_pb2
+from tfx import components as tfx_components
+from tfx.dsl.components.common.resolver import Resolver
+from tfx.orchestration.pipeline import Pipeline
+from tfx.proto import pusher_pb2, trainer_pb2, transform_pb2
+from tfx.types import Channel, standard_artifacts
 
 from components.champion import ChampionStrategy
 from components.data_gate import DataGate
@@ -35,7 +40,7 @@ def create_pipeline(
     beam_pipeline_args: Sequence[str] = (),
     run_fn: str = "pipeline.trainer.run_fn",
     enable_cache: bool = True,
-) -> tfx.dsl.Pipeline:
+) -> Pipeline:
     """Builds the pipeline.
 
     Args:
@@ -54,11 +59,11 @@ def create_pipeline(
         test_share=settings.data.test_share,
         code=code.fingerprint(*_INGEST_CODE),
     ).with_id("ExampleGen")
-    schema_gen = tfx.components.ImportSchemaGen(schema_file=f"{SCHEMA_DIR}/pets.pbtxt")
-    statistics_gen = tfx.components.StatisticsGen(
+    schema_gen = tfx_components.ImportSchemaGen(schema_file=f"{SCHEMA_DIR}/pets.pbtxt")
+    statistics_gen = tfx_components.StatisticsGen(
         examples=example_gen.outputs["examples"], schema=schema_gen.outputs["schema"]
     )
-    example_validator = tfx.components.ExampleValidator(
+    example_validator = tfx_components.ExampleValidator(
         statistics=statistics_gen.outputs["statistics"], schema=schema_gen.outputs["schema"]
     )
     data_gate = DataGate(
@@ -67,7 +72,7 @@ def create_pipeline(
         anomalies=example_validator.outputs["anomalies"],
         max_quarantined=settings.data.max_quarantined,
     )
-    transform = tfx.components.Transform(
+    transform = tfx_components.Transform(
         examples=example_gen.outputs["examples"],
         schema=schema_gen.outputs["schema"],
         preprocessing_fn="pipeline.preprocessing.preprocessing_fn",
@@ -82,12 +87,12 @@ def create_pipeline(
         disable_statistics=True,
     )
     transform.add_upstream_node(data_gate)
-    trainer = tfx.components.Trainer(
+    trainer = tfx_components.Trainer(
         examples=transform.outputs["transformed_examples"],
         transform_graph=transform.outputs["transform_graph"],
         run_fn=run_fn,
-        train_args=tfx.proto.TrainArgs(splits=[features.TRAIN]),
-        eval_args=tfx.proto.EvalArgs(splits=[features.EVAL]),
+        train_args=trainer_pb2.TrainArgs(splits=[features.TRAIN]),
+        eval_args=trainer_pb2.EvalArgs(splits=[features.EVAL]),
         custom_config={
             "model": settings.model.name,
             "image_size": settings.transform.image_size,
@@ -95,13 +100,13 @@ def create_pipeline(
             "code": code.fingerprint(*_TRAIN_CODE),
         },
     )
-    champion = tfx.dsl.Resolver(
+    champion = Resolver(
         strategy_class=ChampionStrategy,
         candidate=trainer.outputs["model"],
-        model=tfx.dsl.Channel(type=tfx.types.standard_artifacts.Model),
-        pushed_model=tfx.dsl.Channel(type=tfx.types.standard_artifacts.PushedModel),
+        model=Channel(type=standard_artifacts.Model),
+        pushed_model=Channel(type=standard_artifacts.PushedModel),
     ).with_id("Champion")
-    evaluator = tfx.components.Evaluator(
+    evaluator = tfx_components.Evaluator(
         examples=example_gen.outputs["examples"],
         model=trainer.outputs["model"],
         baseline_model=champion.outputs["model"],
@@ -112,11 +117,11 @@ def create_pipeline(
     pusher = ReleasePusher(
         model=trainer.outputs["model"],
         model_blessing=evaluator.outputs["blessing"],
-        push_destination=tfx.proto.PushDestination(
-            filesystem=tfx.proto.PushDestination.Filesystem(base_directory=serving_dir)
+        push_destination=pusher_pb2.PushDestination(
+            filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=serving_dir)
         ),
     ).with_id("Pusher")
-    return tfx.dsl.Pipeline(
+    return Pipeline(
         pipeline_name=NAME,
         pipeline_root=pipeline_root,
         components=[

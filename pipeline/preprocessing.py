@@ -1,8 +1,9 @@
 """From encoded bytes to what the model sees: the one way, for training, evaluation and serving.
 
-``preprocessing_fn`` is Transform's user code. It packs the resized pixels of an example into a byte string
-each; ``unpack_image`` and ``unpack_mask`` turn them back into tensors. Every function here runs inside a graph,
-and the exported model carries that graph, so training and serving cannot differ.
+``preprocessing_fn`` is Transform's user code. It packs the resized pixels of an example into a byte
+string each; ``unpack_image`` and ``unpack_mask`` turn them back into tensors. Every function here
+runs inside a graph, and the exported model carries that graph, so training and serving cannot
+differ.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ def decode_image(contents: tf.Tensor) -> tf.Tensor:
     """Decodes one photo.
 
     Args:
-      contents: scalar string, an encoded JPEG, PNG, BMP or GIF. Of a GIF the first frame is taken, alpha is
-        dropped, grey becomes RGB; an EXIF orientation is not applied (neither is it to the masks).
+      contents: scalar string, an encoded JPEG, PNG, BMP or GIF. Of a GIF the first frame is taken,
+        alpha is dropped, grey becomes RGB; an EXIF orientation is not applied (neither is it to the
+        masks).
 
     Returns:
       uint8 [height, width, 3].
@@ -43,13 +45,16 @@ def _to_rgb(pixels: tf.Tensor) -> tf.Tensor:
 
 
 def resize_image(pixels: tf.Tensor, size: int) -> tf.Tensor:
-    """Resizes uint8 [height, width, 3] bilinearly, without keeping the aspect ratio, to uint8 [size, size, 3]."""
+    """Resizes a photo bilinearly, without keeping the aspect ratio.
+
+    Takes uint8 [height, width, 3], returns uint8 [size, size, 3].
+    """
     resized = tf.image.resize(pixels, [size, size], method="bilinear", antialias=True)
     return tf.saturate_cast(tf.round(resized), tf.uint8)
 
 
 def decode_mask(contents: tf.Tensor, size: int) -> tf.Tensor:
-    """Decodes a trimap PNG (scalar string) into class ids, uint8 [size, size], by nearest neighbour."""
+    """Decodes a trimap PNG (scalar string) into class ids, uint8 [size, size], nearest neighbour."""
     trimap = tf.io.decode_png(contents, channels=1)
     resized = tf.image.resize(trimap, [size, size], method="nearest")
     return tf.squeeze(resized, axis=-1) - features.TRIMAP_OFFSET
@@ -65,7 +70,7 @@ def pack_images(contents: tf.Tensor, size: int) -> tf.Tensor:
 
 
 def pack_masks(contents: tf.Tensor, size: int) -> tf.Tensor:
-    """Decodes, resizes and packs trimaps: string [batch] of files to string [batch] of class ids."""
+    """Decodes, resizes and packs trimaps: string [batch] of files to packed class ids."""
     return tf.map_fn(
         lambda c: tf.io.serialize_tensor(decode_mask(c, size)),
         tf.reshape(contents, [-1]),

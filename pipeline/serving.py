@@ -1,7 +1,7 @@
 """The serving folder: ``<folder>/<integer version>/``, the layout TensorFlow Serving watches.
 
-A version appears by one rename and is never changed afterwards. Each carries a release record in ``assets.extra/``,
-which TensorFlow Serving leaves alone.
+A version appears by one rename and is never changed afterwards. Each carries a release record in
+``assets.extra/``, which TensorFlow Serving leaves alone.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ def release(model_path: str, folder: str, **facts: Any) -> int:
     if existing and record(folder, existing[-1]).get("digest") == digest:
         return existing[-1]
     version = max(int(time.time()), existing[-1] + 1 if existing else 0)
-    # Beside the watched folder, so that no server takes it for a version; on the same disk, so that it can be renamed.
+    # Beside the watched folder, so that no server takes it for a version; on the same disk, so that
+    # it can be renamed.
     parent, name = os.path.split(folder.rstrip("/"))
     staging = os.path.join(parent, f".staging-{name}")
     with contextlib.suppress(fileio.NotFoundError):

@@ -80,7 +80,9 @@ class Gate(_Section):
 
 class Beam(_Section):
     runner: str = pydantic.Field("DirectRunner", min_length=1, description="Beam runner")
-    args: tuple[str, ...] = pydantic.Field((), description="further Beam options, --name=value each")
+    args: tuple[str, ...] = pydantic.Field(
+        (), description="further Beam options, --name=value each"
+    )
 
 
 class Settings(_Section):
@@ -145,7 +147,9 @@ def load(files: Sequence[Path] = (), overrides: Sequence[str] = ()) -> Settings:
         try:
             values[key] = yaml.safe_load(text)
         except yaml.YAMLError:
-            raise UserError(f"--set {key} has the value '{text}', which is not valid YAML.") from None
+            raise UserError(
+                f"--set {key} has the value '{text}', which is not valid YAML."
+            ) from None
         origin[key] = "--set"
     nested: dict[str, dict[str, Any]] = {}
     for key, value in values.items():

@@ -28,8 +28,9 @@ def run_fn(fn_args: FnArgs) -> None:
     """Trains the model and exports the epoch with the least validation loss.
 
     Args:
-      fn_args: ``custom_config`` holds ``model`` (name), ``image_size`` (pixels) and ``train`` (the settings of that
-        section). ``model_run_dir`` receives history.csv and TensorBoard logs, ``serving_model_dir`` the SavedModel.
+      fn_args: ``custom_config`` holds ``model`` (name), ``image_size`` (pixels) and ``train`` (the
+        settings of that section). ``model_run_dir`` receives history.csv and TensorBoard logs,
+        ``serving_model_dir`` the SavedModel.
     """
     config = fn_args.custom_config
     settings = Train.model_validate(config["train"])
@@ -63,7 +64,8 @@ def run_fn(fn_args: FnArgs) -> None:
             keras.callbacks.TensorBoard(os.path.join(fn_args.model_run_dir, "tensorboard")),
         ],
     )
-    # No file means that no epoch had a validation loss: the weights are not finite, which the gate will see.
+    # No file means that no epoch had a validation loss: the weights are not finite, which the gate
+    # will see.
     if os.path.exists(best):
         model.load_weights(best)
     export.save(
@@ -86,7 +88,8 @@ def dataset(
       shuffle_seed: shuffles anew each epoch, reproducibly; None keeps the order of the files.
 
     Returns:
-      Batches of (image float32 [batch, size, size, 3] in [0, 1], class ids uint8 [batch, size, size]).
+      Batches of (image float32 [batch, size, size, 3] in [0, 1], class ids uint8 [batch, size,
+      size]).
     """
     spec = {
         features.IMAGE_PIXELS: tf.io.FixedLenFeature([], tf.string),
@@ -96,9 +99,7 @@ def dataset(
     def unpack(serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         example = tf.io.parse_single_example(serialized, spec)
         return (
-            preprocessing.rescale(
-                preprocessing.unpack_image(example[features.IMAGE_PIXELS], size)
-            ),
+            preprocessing.rescale(preprocessing.unpack_image(example[features.IMAGE_PIXELS], size)),
             preprocessing.unpack_mask(example[features.MASK_PIXELS], size),
         )
 
