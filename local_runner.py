@@ -37,8 +37,8 @@ class _Parser(argparse.ArgumentParser):
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = _Parser(
         prog="local_runner.py",
-        description="Ingest, validate, transform, train, evaluate, and release a segmentation
-        model.", epilog=f"settings (--set KEY=VALUE), with their defaults:\n{settings.describe()}",
+        description="Ingests, validates, transforms, trains, evaluates, releases a model.",
+        epilog=f"settings (--set KEY=VALUE), with their defaults:\n{settings.describe()}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(

@@ -49,8 +49,7 @@ def DataGate(
         if count == 0:
             raise DataError(
                 f"The split '{split}' has no usable items ({total - len(quarantined)} in all); "
-                "add photos, or change data.eval_share, data.test_share or the lists in
-                annotations/."
+                "add photos, or change data.eval_share, data.test_share or annotations/*.txt."
             )
     for split in features.SPLITS:
         found = _read_anomalies(anomalies, split)

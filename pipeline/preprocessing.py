@@ -54,7 +54,7 @@ def resize_image(pixels: tf.Tensor, size: int) -> tf.Tensor:
 
 
 def decode_mask(contents: tf.Tensor, size: int) -> tf.Tensor:
-    """Decodes a trimap PNG (scalar string) into class ids, uint8 [size, size], nearest neighbour."""
+    """Decodes a trimap PNG (scalar string) into class ids, uint8 [size, size], by nearest pixel."""
     trimap = tf.io.decode_png(contents, channels=1)
     resized = tf.image.resize(trimap, [size, size], method="nearest")
     return tf.squeeze(resized, axis=-1) - features.TRIMAP_OFFSET
