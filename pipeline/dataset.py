@@ -2,7 +2,7 @@
 
     images/*.{jpg,jpeg,png}          photos
     annotations/trimaps/*.png        masks: 8-bit greyscale, 1 pet, 2 background, 3 border
-    annotations/list.txt             optional; a line an id: id, class id, species (1 cat, 2 dog), ...
+    annotations/list.txt             optional; a line an id: id, class id, species (1 cat, 2 dog)
     annotations/{trainval,test}.txt  optional; the official split, a line an id, the id first
 
 Source: Parkhi, Vedaldi, Zisserman, Jawahar, "Cats and Dogs", CVPR 2012.

@@ -9,6 +9,7 @@ from importlib import resources
 
 from ml_metadata.proto import metadata_store_pb2
 from tfx import components as tfx_components
+from tfx.components.schema_gen.import_schema_gen.component import ImportSchemaGen
 from tfx.dsl.components.common.resolver import Resolver
 from tfx.orchestration.pipeline import Pipeline
 from tfx.proto import pusher_pb2, trainer_pb2, transform_pb2
@@ -38,8 +39,6 @@ def create_pipeline(
     settings: Settings,
     metadata_connection_config: metadata_store_pb2.ConnectionConfig | None = None,
     beam_pipeline_args: Sequence[str] = (),
-    run_fn: str = "pipeline.trainer.run_fn",
-    enable_cache: bool = True,
 ) -> Pipeline:
     """Builds the pipeline.
 
@@ -50,8 +49,6 @@ def create_pipeline(
       settings: of the run.
       metadata_connection_config: of the ML Metadata store, for runners that want it here.
       beam_pipeline_args: command-line options of Beam.
-      run_fn: dotted path of the Trainer's user code.
-      enable_cache: whether a component whose inputs have not changed is skipped.
     """
     example_gen = PetExampleGen(
         data_root,
@@ -59,7 +56,7 @@ def create_pipeline(
         test_share=settings.data.test_share,
         code=code.fingerprint(*_INGEST_CODE),
     ).with_id("ExampleGen")
-    schema_gen = tfx_components.ImportSchemaGen(schema_file=f"{SCHEMA_DIR}/pets.pbtxt")
+    schema_gen = ImportSchemaGen(schema_file=f"{SCHEMA_DIR}/pets.pbtxt")
     statistics_gen = tfx_components.StatisticsGen(
         examples=example_gen.outputs["examples"], schema=schema_gen.outputs["schema"]
     )
@@ -90,7 +87,7 @@ def create_pipeline(
     trainer = tfx_components.Trainer(
         examples=transform.outputs["transformed_examples"],
         transform_graph=transform.outputs["transform_graph"],
-        run_fn=run_fn,
+        run_fn="pipeline.trainer.run_fn",
         train_args=trainer_pb2.TrainArgs(splits=[features.TRAIN]),
         eval_args=trainer_pb2.EvalArgs(splits=[features.EVAL]),
         custom_config={
@@ -136,7 +133,7 @@ def create_pipeline(
             evaluator,
             pusher,
         ],
-        enable_cache=enable_cache,
+        enable_cache=True,
         metadata_connection_config=metadata_connection_config,
         beam_pipeline_args=list(beam_pipeline_args),
     )

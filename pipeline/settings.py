@@ -141,14 +141,14 @@ def load(files: Sequence[Path] = (), overrides: Sequence[str] = ()) -> Settings:
     for override in overrides:
         key, separator, text = override.partition("=")
         if not separator:
-            raise UserError(f"--set takes KEY=VALUE, but got '{override}'.")
+            raise UserError(f"--set takes KEY=VALUE, but got {override!r}.")
         key = key.strip()
         _check_key(key, "--set")
         try:
             values[key] = yaml.safe_load(text)
         except yaml.YAMLError:
             raise UserError(
-                f"--set {key} has the value '{text}', which is not valid YAML."
+                f"--set {key} has the value {text!r}, which is not valid YAML."
             ) from None
         origin[key] = "--set"
     nested: dict[str, dict[str, Any]] = {}
@@ -203,7 +203,7 @@ def _check_key(key: str, where: str) -> None:
         for match in difflib.get_close_matches(key.rpartition(".")[2], list(by_name), n=1)
     ]
     hint = f"did you mean '{close[0]}'?" if close else "--help lists all settings."
-    raise UserError(f"Unknown setting '{key}' in {where}; {hint}")
+    raise UserError(f"Unknown setting {key!r} in {where}; {hint}")
 
 
 def _sentence(error: pydantic.ValidationError, origin: Mapping[str, str]) -> str:

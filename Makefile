@@ -1,0 +1,30 @@
+# make run              one local run on the built-in data (ARGS="--data-root DIR ..." goes to local_runner.py)
+# make test             lint, types and the whole test suite (ARGS="-k gate" goes to pytest)
+# make test-debian13    the same on the current stack, in a Debian 13 root; needs root rights
+# make lock             resolves both stacks anew from setup.py (ARGS=--upgrade takes the newest versions)
+# Each of them makes .venv first where it is missing or out of date: see docs/stacks.md.
+.PHONY: run test test-debian13 lock setup
+
+run: setup
+	@.venv/bin/python local_runner.py $(ARGS)
+
+test: setup
+	@.venv/bin/python -m ruff check
+	@.venv/bin/python -m ruff format --check
+	@.venv/bin/python -m mypy
+	@.venv/bin/python -m pytest $(ARGS)
+
+test-debian13:
+	@.ci/debian13.sh make test
+
+setup:
+	@sh requirements/setup.sh
+
+COMPILE = .venv/bin/uv pip compile --quiet --no-emit-index-url --generate-hashes \
+	--custom-compile-command "make lock" $(ARGS)
+
+lock: setup
+	@echo uv | $(COMPILE) --no-annotate --universal --python-version 3.10 -o requirements/uv.txt -
+	$(COMPILE) --extra dev --python-version 3.10 --python-platform x86_64-manylinux_2_28 \
+		-o requirements/compatible.txt setup.py
+	$(COMPILE) --extra dev --universal --python-version 3.11 -o requirements/current.txt setup.py

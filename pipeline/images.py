@@ -1,0 +1,124 @@
+"""Image helpers that prediction and the report share: class colours, overlays, files."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from pipeline import features
+
+Pixels = npt.NDArray[np.uint8]
+
+# One colour a class, in the order of `features.CLASS_NAMES`. Blue and orange keep apart for
+# colour-blind readers (after Okabe and Ito), slate is darker than both; fur is hardly ever blue, so
+# the pet's tint shows on it.
+COLOURS = np.array([(86, 180, 233), (38, 42, 58), (255, 176, 0)], np.uint8)
+# Share of the class colour in an overlay: the border covers the photo, the others tint it.
+OPACITY = np.array([0.35, 0.55, 0.9], np.float32)
+
+
+def hex_colour(class_id: int) -> str:
+    """The colour of a class as CSS writes it, such as ``#56b4e9``."""
+    return "#" + bytes(COLOURS[class_id].tolist()).hex()
+
+
+def colour_mask(ids: Pixels) -> Pixels:
+    """Paints class ids in their colours: uint8 [h, w] to uint8 [h, w, 3].
+
+    Raises:
+      ValueError: if a value is no class id.
+    """
+    return COLOURS[_check_ids(ids)]
+
+
+def overlay(photo: Pixels, ids: Pixels) -> Pixels:
+    """Tints a photo by class, with the border clearly visible.
+
+    Args:
+      photo: uint8 [h, w, 3].
+      ids: class ids, uint8 [h, w], of the same height and width.
+
+    Returns:
+      uint8 [h, w, 3].
+
+    Raises:
+      ValueError: if the sizes differ or a value is no class id.
+    """
+    if photo.shape != (*ids.shape, 3):
+        raise ValueError(f"a photo of shape {photo.shape} cannot carry a mask of shape {ids.shape}")
+    picture = Image.fromarray(photo)
+    result = picture.copy()
+    # Tables of bytes, because floats of a 40-megapixel photo would take gigabytes.
+    for class_id in np.unique(_check_ids(ids)):
+        colour, opacity = COLOURS[class_id, :, None], OPACITY[class_id]
+        table = np.rint(opacity * colour + (1 - opacity) * np.arange(256)).astype(int)
+        where = Image.fromarray((ids == class_id).astype(np.uint8) * np.uint8(255))
+        result.paste(picture.point(table.ravel().tolist()), mask=where)
+    return np.array(result)
+
+
+def to_trimap(ids: Pixels) -> Pixels:
+    """Turns class ids into trimap values (1 pet, 2 background, 3 border); uint8 [h, w] both.
+
+    Raises:
+      ValueError: if a value is no class id.
+    """
+    return _check_ids(ids) + np.uint8(features.TRIMAP_OFFSET)
+
+
+def mask_at_size(probabilities: npt.NDArray[np.float32], height: int, width: int) -> Pixels:
+    """Takes the most probable class after resizing, so that edges are smooth at any size.
+
+    Args:
+      probabilities: float32 [h, w, classes]; resized bilinearly, antialiased where it shrinks.
+      height: of the result, pixels.
+      width: of the result, pixels.
+
+    Returns:
+      class ids, uint8 [height, width]; the lowest id wins a tie.
+    """
+    best = np.zeros((height, width), np.uint8)
+    highest = np.full((height, width), -np.inf, np.float32)
+    for class_id in range(probabilities.shape[-1]):
+        plane = Image.fromarray(np.ascontiguousarray(probabilities[..., class_id], np.float32))
+        resized = np.asarray(plane.resize((width, height), Image.Resampling.BILINEAR))
+        higher = resized > highest
+        best[higher] = class_id
+        highest[higher] = resized[higher]
+    return best
+
+
+def encode(pixels: Pixels, image_format: str = "PNG", **options: object) -> bytes:
+    """Encodes uint8 [h, w] (grey) or [h, w, 3] (RGB) in a format of Pillow's, with its options."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, image_format, **options)
+    return buffer.getvalue()
+
+
+def write_atomically(path: Path, contents: bytes) -> None:
+    """Writes a file that a reader sees whole or not at all; makes its folder where missing.
+
+    Raises:
+      OSError: if it cannot be written; then nothing is left behind.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name[-100:]}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(contents)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _check_ids(ids: Pixels) -> Pixels:
+    if ids.size and int(ids.max()) >= features.NUM_CLASSES:
+        raise ValueError(
+            f"{int(ids.max())} is no class id: a mask holds 0 to {features.NUM_CLASSES - 1}"
+        )
+    return ids

@@ -1,0 +1,42 @@
+"""The reference model: a plain convolutional encoder and its mirror image, no skip connections.
+
+Three halvings down to 256 channels and three doublings back, 2,880,643 parameters. It is the
+segmentation example of F. Chollet, "Deep Learning with Python", without the Rescaling layer in
+front: here Transform owns rescaling, so the input is in [0, 1] already.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pipeline.features import NUM_CLASSES
+
+if TYPE_CHECKING:
+    import keras
+
+SIZE_MULTIPLE = 8  # three layers of stride 2
+
+
+def build(image_size: int) -> keras.Model:
+    """From float32 [batch, size, size, 3] in [0, 1] to float32 [batch, size, size, NUM_CLASSES]."""
+    import keras
+    from keras import layers
+
+    same = {"padding": "same", "activation": "relu"}
+    photo = keras.Input((image_size, image_size, 3), name="photo")
+    x = photo
+    for filters in (64, 128, 256):
+        x = layers.Conv2D(filters, 3, strides=2, **same)(x)
+        x = layers.Conv2D(filters, 3, **same)(x)
+    for filters in (256, 128, 64):
+        x = layers.Conv2DTranspose(filters, 3, **same)(x)
+        x = layers.Conv2DTranspose(filters, 3, strides=2, **same)(x)
+    probabilities = layers.Conv2D(
+        NUM_CLASSES,
+        3,
+        padding="same",
+        activation="softmax",
+        dtype="float32",  # also when the rest of the model computes in half precision
+        name="probabilities",
+    )(x)
+    return keras.Model(photo, probabilities, name="encoder_decoder")

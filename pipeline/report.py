@@ -1,0 +1,389 @@
+"""The report of a run for people: one HTML page that needs no network, script or other file.
+
+``outcome`` is the content of ``latest_run.json``; whatever a run did not get to may be missing from
+it. The page is laid out in ``templates/report.html.j2``; this module says what stands in it.
+"""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import io
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import markupsafe
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from PIL import Image
+
+from pipeline import features, images
+
+OVERALL = "overall"
+# What a table or list shows at most; latest_run.json has the rest.
+MOST_REASONS = 6
+MOST_QUARANTINED = 200
+# Longest side of a gallery picture, pixels: a dozen photos make about half a megabyte.
+GALLERY_SIDE = 256
+
+_NOT_PLOTTED = {"epoch", "seconds", "best"}
+# Stands for the page's text colour while matplotlib draws, which knows no `currentColor`.
+_TEXT_COLOUR = "#010203"
+# Both are readable on white and on near-black, and differ for colour-blind readers.
+_LINE_STYLES = {"train": ("#d9730d", "--"), "eval": ("#2f86d6", "-")}
+
+
+@dataclass(frozen=True)
+class GalleryItem:
+    """One test photo for the gallery; the three arrays have one height and width."""
+
+    id: str
+    breed: str
+    photo: images.Pixels  # uint8 [h, w, 3]
+    truth: images.Pixels  # class ids, uint8 [h, w]
+    prediction: images.Pixels  # class ids, uint8 [h, w]
+    pixel_accuracy: float
+    mean_iou: float
+
+
+def render(
+    outcome: Mapping[str, Any],
+    history: Sequence[Mapping[str, float]],
+    gallery: Sequence[GalleryItem],
+) -> str:
+    """Makes the page.
+
+    Args:
+      outcome: as in ``latest_run.json``; numbers may be None or NaN, parts may be missing.
+      history: a row an epoch: ``epoch``, ``best`` (1 on the epoch whose weights were kept),
+        ``seconds``, and any measure with its ``val_`` twin; may be empty.
+      gallery: test photos; may be empty.
+
+    Returns:
+      HTML that refers to nothing outside itself.
+
+    Raises:
+      ValueError: if a gallery mask does not fit its photo or holds a value that is no class id.
+    """
+    data = outcome.get("data") or {}
+    quarantined = data.get("quarantined") or []
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters.update(number=_number, duration=_duration)
+    return environment.get_template("report.html.j2").render(
+        verdict=_verdict(outcome),
+        facts=_facts(outcome),
+        gate=_gate_rows(outcome),
+        metrics=_metric_tables(outcome.get("metrics") or {}),
+        charts=_charts(history),
+        gallery=[_gallery_view(item) for item in gallery],
+        legend=[(name, images.hex_colour(i)) for i, name in enumerate(features.CLASS_NAMES)],
+        splits=data.get("splits") or {},
+        quarantined=quarantined[:MOST_QUARANTINED],
+        quarantined_count=len(quarantined),
+        unlisted=data.get("unlisted") or [],
+        components=_components(outcome),
+        settings=_flat(outcome.get("settings")),
+        versions=_flat(outcome.get("versions")),
+    )
+
+
+def write(
+    path: Path,
+    outcome: Mapping[str, Any],
+    history: Sequence[Mapping[str, float]],
+    gallery: Sequence[GalleryItem],
+) -> None:
+    """Renders the page into a file, which a reader sees whole or not at all.
+
+    Raises:
+      OSError: if it cannot be written.
+      ValueError: as `render`.
+    """
+    page = render(outcome, history, gallery)
+    images.write_atomically(path, page.encode("utf-8", errors="replace"))
+
+
+def _verdict(outcome: Mapping[str, Any]) -> dict[str, Any]:
+    status = outcome.get("status")
+    champion = (outcome.get("champion") or {}).get("version")
+    stays = f"Version {champion} stays in service." if champion else "No version is in service yet."
+    if status == "pushed":
+        version = outcome.get("pushed_version")
+        states = {c.get("state") for c in outcome.get("components") or []}
+        if states == {"cached"}:
+            note = "Nothing had changed since the run that released it."
+        elif champion == version:
+            note = "The model is unchanged; this version was in service already."
+        elif champion:
+            note = f"It replaces version {champion}."
+        else:
+            note = "It is the first version; there was no champion to compare it with."
+        return {"kind": "good", "title": f"Released version {version}", "reasons": [], "note": note}
+    if status == "not_blessed":
+        rows = _gate_rows(outcome)
+        missed = [row for row in rows if not row["held"]]
+        title = f"Not released: {len(missed)} of {len(rows)} thresholds missed"
+        reasons = [row["reason"] for row in missed[:MOST_REASONS]]
+        if len(missed) > MOST_REASONS:
+            reasons.append(f"and {len(missed) - MOST_REASONS} more, see the thresholds below")
+        return {"kind": "warn", "title": title, "reasons": reasons, "note": stays}
+    failed = [c.get("id") for c in outcome.get("components") or [] if c.get("state") == "failed"]
+    error = outcome.get("error") or (
+        f"{', '.join(map(str, failed))} did not finish; its log says why."
+        if failed
+        else "the run did not finish."
+    )
+    note = stays if champion else "Nothing was released."
+    return {"kind": "bad", "title": f"Failed: {error}", "reasons": [], "note": note}
+
+
+def _facts(outcome: Mapping[str, Any]) -> list[tuple[str, str]]:
+    seconds = outcome.get("seconds")
+    facts = {
+        "Model": outcome.get("model_name"),
+        "Started": _moment(outcome.get("started")),
+        "Took": None if seconds is None else _duration(seconds),
+        "Serving folder": outcome.get("serving_dir"),
+    }
+    return [(name, str(value)) for name, value in facts.items() if value]
+
+
+def _gate_rows(outcome: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The thresholds, missed ones first, each with its sentence."""
+    rows = []
+    for row in outcome.get("gate") or []:
+        change = row.get("kind") == "change"
+        value, bound = _pair(row.get("value"), row.get("bound"), signed=change)
+        name, where = _label(row.get("metric")), _slice_label(row.get("slice"))
+        if change:
+            both = [_number(row[key]) for key in ("candidate", "champion") if key in row]
+            compared = f" ({' instead of '.join(both)})" if len(both) == 2 else ""
+            reason = (
+                f"{name} ({where}) against the champion: {value}{compared},"
+                f" at least {bound} is allowed"
+            )
+        else:
+            reason = f"{name} ({where}): {value}, at least {bound} is required"
+        rows.append(
+            {
+                "metric": name,
+                "slice": where,
+                "value": value,
+                "bound": bound,
+                "kind": f"against champion{compared}" if change else "at least",
+                "held": bool(row.get("held")),
+                "reason": reason,
+            }
+        )
+    return sorted(rows, key=lambda row: row["held"])
+
+
+def _metric_tables(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Overall figures, and a table for each feature that slices are of, lowest mean IoU first."""
+    flat = {name: _flat(values) for name, values in metrics.items() if values}
+    overall = flat.pop(OVERALL, {})
+    columns = list(dict.fromkeys([*overall, *(key for row in flat.values() for key in row)]))
+    tables: dict[str, list[tuple[str, list[Any], float]]] = {}
+    for name, row in flat.items():
+        feature, _, value = name.partition("=")
+        worth = row.get("mean_iou")
+        share = worth if isinstance(worth, int | float) and math.isfinite(worth) else 0.0
+        cells = [row.get(column) for column in columns]
+        tables.setdefault(feature, []).append((value or feature, cells, share))
+    return {
+        "overall": [(_label(name), value) for name, value in overall.items()],
+        "columns": [_label(column) for column in columns],
+        "bar": columns.index("mean_iou") if "mean_iou" in columns else None,
+        "tables": [
+            (_label(feature), sorted(rows, key=lambda row: row[2]))
+            for feature, rows in sorted(tables.items(), key=lambda item: len(item[1]))
+        ],
+    }
+
+
+def _components(outcome: Mapping[str, Any]) -> list[dict[str, Any]]:
+    components = outcome.get("components") or []
+    longest = max((c.get("seconds") or 0 for c in components), default=0) or 1
+    return [
+        {
+            "id": c.get("id"),
+            "state": c.get("state"),
+            "seconds": c.get("seconds"),
+            "share": (c.get("seconds") or 0) / longest,
+        }
+        for c in components
+    ]
+
+
+def _charts(history: Sequence[Mapping[str, float]]) -> list[dict[str, Any]]:
+    names = dict.fromkeys(key for row in history for key in row)
+    measures = [n for n in names if n not in _NOT_PLOTTED and n.removeprefix("val_") == n]
+    charts = []
+    for measure in sorted(measures, key=lambda name: name != "loss"):
+        lines = {
+            series: [_as_float(row.get(key)) for row in history]
+            for series, key in (("train", measure), ("eval", f"val_{measure}"))
+            if key in names
+        }
+        if any(math.isfinite(y) for line in lines.values() for y in line):
+            charts.append(_chart(measure, lines, history))
+    return charts
+
+
+def _chart(
+    measure: str, lines: Mapping[str, list[float]], history: Sequence[Mapping[str, float]]
+) -> dict[str, Any]:
+    epochs = [_as_float(row.get("epoch", i + 1)) for i, row in enumerate(history)]
+    best = [epoch for epoch, row in zip(epochs, history, strict=True) if row.get("best")][-1:]
+    style: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": measure, "font.size": 12}
+    style |= {key: _TEXT_COLOUR for key in ("text.color", "axes.labelcolor", "axes.edgecolor")}
+    style |= {key: _TEXT_COLOUR for key in ("xtick.color", "ytick.color", "grid.color")}
+    with matplotlib.rc_context(style):
+        figure = Figure(figsize=(5.4, 3.1), layout="constrained")
+        axes = figure.subplots()
+        for series, values in lines.items():
+            colour, dashes = _LINE_STYLES[series]
+            marker = "o" if len(values) < 3 else None
+            axes.plot(epochs, values, color=colour, ls=dashes, lw=2, marker=marker, label=series)
+        for epoch in best:
+            axes.axvline(
+                epoch, color=_TEXT_COLOUR, alpha=0.7, lw=1.5, ls=":", label=f"kept: {epoch:g}"
+            )
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="y", alpha=0.15)
+        axes.legend(frameon=False)
+        buffer = io.StringIO()
+        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
+    ends = "; ".join(
+        f"{series} from {_number(values[0])} to {_number(values[-1])}"
+        for series, values in lines.items()
+    )
+    kept = f"; epoch {best[0]:g} was kept" if best else ""
+    return {
+        "title": _label(measure),
+        "alt": f"{_label(measure)} over {len(epochs)} epochs: {ends}{kept}.",
+        "svg": markupsafe.Markup(_inline_svg(buffer.getvalue(), measure)),
+    }
+
+
+def _inline_svg(document: str, name: str) -> str:
+    """Makes matplotlib's SVG file fit a page: it takes the text colour and keeps its ids apart."""
+    svg = document[document.index("<svg") :]
+    svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg).replace("xlink:href", "href")
+    svg = re.sub(r' (width|height)="[\d.]+pt"', "", svg, count=2)
+    prefix = re.sub(r"\W", "-", name)
+    svg = re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{prefix}-", svg)
+    return svg.replace("<svg", '<svg aria-hidden="true"', 1).replace(_TEXT_COLOUR, "currentColor")
+
+
+def _gallery_view(item: GalleryItem) -> dict[str, Any]:
+    height, width = item.photo.shape[:2]
+    scale = min(1.0, GALLERY_SIDE / max(height, width))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+
+    def shrink(pixels: images.Pixels, how: Image.Resampling) -> images.Pixels:
+        return np.asarray(Image.fromarray(pixels).resize(size, how))
+
+    photo = shrink(item.photo, Image.Resampling.LANCZOS)
+    truth = shrink(item.truth, Image.Resampling.NEAREST)
+    prediction = shrink(item.prediction, Image.Resampling.NEAREST)
+    return {
+        "id": item.id,
+        "breed": item.breed,
+        "pixel_accuracy": item.pixel_accuracy,
+        "mean_iou": item.mean_iou,
+        "size": size,
+        "pictures": [
+            ("Photo", _data_uri(photo, "WEBP", quality=80)),
+            ("Truth", _data_uri(images.colour_mask(truth), "WEBP", lossless=True)),
+            ("Prediction", _data_uri(images.colour_mask(prediction), "WEBP", lossless=True)),
+            ("Overlay", _data_uri(images.overlay(photo, prediction), "WEBP", quality=80)),
+        ],
+    }
+
+
+def _data_uri(pixels: images.Pixels, image_format: str, **options: object) -> str:
+    encoded = base64.b64encode(images.encode(pixels, image_format, **options)).decode("ascii")
+    return f"data:image/{image_format.lower()};base64,{encoded}"
+
+
+def _flat(values: Mapping[str, Any] | None, prefix: str = "") -> dict[str, Any]:
+    """Joins the keys of nested mappings with a dot; lists become JSON."""
+    flat: dict[str, Any] = {}
+    for key, value in (values or {}).items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = json.dumps(value) if isinstance(value, list) else value
+    return flat
+
+
+def _label(name: Any) -> str:
+    """How people write a metric or feature: ``iou_pet`` and ``iou.pet`` are "IoU pet"."""
+    words = re.split(r"[_./\s]+", str(name))
+    words[0] = words[0][:1].upper() + words[0][1:]
+    return " ".join("IoU" if word.lower() == "iou" else word for word in words)
+
+
+def _slice_label(name: Any) -> str:
+    return OVERALL if name in (None, "", OVERALL) else str(name).replace("=", " ", 1)
+
+
+def _as_float(value: Any) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _number(value: Any, digits: int = 3, signed: bool = False) -> str:
+    """A measure with ``digits`` decimals, a count as it is, and a dash for what is no number."""
+    if isinstance(value, float) and math.isfinite(value):
+        text = f"{value:{'+' if signed else ''}.{digits}f}"
+        return text.replace("-", "\N{MINUS SIGN}")
+    if value is None or isinstance(value, float):
+        return "not a number"
+    return str(value)
+
+
+def _pair(value: Any, bound: Any, signed: bool) -> tuple[str, str]:
+    """Both numbers with enough decimals to tell them apart."""
+    for digits in range(3, 10):
+        texts = _number(value, digits, signed), _number(bound, digits, signed)
+        if texts[0] != texts[1] or value == bound:
+            break
+    return texts
+
+
+def _moment(text: Any) -> str:
+    """An ISO time as people read it, to the minute."""
+    try:
+        moment = datetime.datetime.fromisoformat(str(text).replace("Z", "+00:00"))
+    except ValueError:
+        return str(text or "")
+    return moment.strftime("%Y-%m-%d %H:%M %Z").strip()
+
+
+def _duration(seconds: Any) -> str:
+    """Seconds as people say them: 4.2 s, 1 min 5 s, 2 h 3 min."""
+    if seconds is None:
+        return ""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"

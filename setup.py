@@ -1,0 +1,35 @@
+"""The installable distribution; Beam workers get this file as ``--setup_file``."""
+
+from setuptools import find_namespace_packages, setup
+
+# One list for both stacks (docs/stacks.md); `make lock` writes what it resolves to.
+CURRENT = 'python_version >= "3.11"'
+COMPATIBLE = 'python_version < "3.11"'
+
+setup(
+    name="segmentation-pipeline",
+    version="0.1.0",
+    description="Keeps an image-segmentation model fresh, on one machine or on Kubeflow Pipelines.",
+    python_requires=">=3.10,<3.14",
+    packages=find_namespace_packages(include=["pipeline*", "components*", "schemas*"]),
+    py_modules=["local_runner"],
+    # Whatever lies in a package beside the modules: schemas, templates.
+    package_data={"": ["*"]},
+    install_requires=[
+        f"tfx==1.21.0; {CURRENT}",
+        f"tensorflow==2.21.0; {CURRENT}",
+        f"tfx==1.16.0; {COMPATIBLE}",
+        f"tensorflow==2.16.2; {COMPATIBLE}",
+        # TFX 1.16 needs dill, which later Beams no longer bring.
+        f"apache-beam==2.59.0; {COMPATIBLE}",
+        "filelock",
+        "jinja2",
+        "matplotlib",
+        "pillow",
+        "pydantic>=2",
+        "pyyaml",
+        "rich",
+    ],
+    extras_require={"dev": ["hypothesis", "mypy", "packaging", "pytest", "ruff", "types-PyYAML"]},
+    entry_points={"console_scripts": ["segmentation-pipeline=local_runner:main"]},
+)

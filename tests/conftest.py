@@ -1,0 +1,78 @@
+"""Shared runs: TensorFlow is loaded once, and one small run of the chain serves many tests."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+warnings.filterwarnings("ignore", category=FutureWarning)
+
+ROOT = Path(__file__).parent.parent
+REAL_SAMPLE = ROOT.parent / "shared" / "data" / "oxford-iiit-pet-sample"
+
+# Small enough to be quick, and bounds that any model holds, to let it through to its release.
+SMALL = (
+    "transform.image_size=64",
+    "train.epochs=1",
+    "gate.pixel_accuracy=0.01",
+    "gate.mean_iou=0.01",
+    "gate.class_iou=0",
+    "gate.max_drop=1",
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One call of the local runner."""
+
+    code: int
+    data_root: Path
+    output_root: Path
+
+    @property
+    def outcome(self) -> dict[str, Any]:
+        return json.loads((self.output_root / "latest_run.json").read_text())
+
+    def states(self) -> dict[str, str]:
+        return {c["id"]: c["state"] for c in self.outcome["components"]}
+
+    def versions(self) -> list[int]:
+        return sorted(
+            int(path.name) for path in (self.output_root / "serving" / "encoder_decoder").iterdir()
+        )
+
+    def again(self, *overrides: str) -> Run:
+        return run_locally(self.data_root, self.output_root, *overrides)
+
+
+def run_locally(data_root: Path, output_root: Path, *overrides: str) -> Run:
+    """Runs the pipeline in this process with the small settings and the given ones."""
+    import local_runner
+
+    arguments = ["--data-root", str(data_root), "--output-root", str(output_root)]
+    for override in (*SMALL, *overrides):
+        arguments += ["--set", override]
+    return Run(local_runner.main(arguments), data_root, output_root)
+
+
+@pytest.fixture(scope="session")
+def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Forty built-in photos; not to be changed by a test."""
+    from pipeline import builtin_data
+
+    root = tmp_path_factory.mktemp("small") / "data"
+    builtin_data.generate(root, count=40, seed=3)
+    return root
+
+
+@pytest.fixture(scope="session")
+def small_run(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run that released a model; tests may run again in its output folder."""
+    return run_locally(small_data, tmp_path_factory.mktemp("run") / "output")

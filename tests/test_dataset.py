@@ -1,0 +1,149 @@
+"""What counts as an item, which split it is in, and which faults an item can have."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline import dataset, features
+from pipeline.errors import DataError
+
+
+def make_folder(root: Path, images: list[str], masks: list[str], **lists: str) -> Path:
+    """Makes a data folder of empty files; listing does not open them."""
+    for folder, names in (("images", images), ("annotations/trimaps", masks)):
+        (root / folder).mkdir(parents=True)
+        for name in names:
+            (root / folder / name).touch()
+    for name, content in lists.items():
+        (root / "annotations" / f"{name}.txt").write_text(content)
+    return root
+
+
+def scan(root: Path) -> dataset.Scan:
+    return dataset.scan(root, eval_share=0.2, test_share=0.2)
+
+
+def test_pairs_are_matched_by_name(tmp_path: Path) -> None:
+    root = make_folder(
+        tmp_path,
+        ["Maine_Coon_1.jpg", "pug_2.JPEG", "beagle_3.png", "notes.txt", ".hidden.jpg"],
+        ["Maine_Coon_1.png", "pug_2.png", "beagle_3.png", "._pug_2.png", "readme.md"],
+    )
+    found = {item.id: item for item in scan(root).items}
+    assert list(found) == ["Maine_Coon_1", "beagle_3", "pug_2"]
+    assert (found["Maine_Coon_1"].breed, found["Maine_Coon_1"].species) == ("Maine_Coon", "cat")
+    assert (found["pug_2"].breed, found["pug_2"].species) == ("pug", "dog")
+    assert Path(found["pug_2"].image).name == "pug_2.JPEG"
+    assert scan(root).quarantined == []
+
+
+def test_halves_of_pairs_are_set_aside_with_a_reason(tmp_path: Path) -> None:
+    root = make_folder(
+        tmp_path, ["a_1.jpg", "a_2.jpg", "a_2.png", "ok_1.jpg"], ["a_2.png", "b_1.png", "ok_1.png"]
+    )
+    result = scan(root)
+    assert [item.id for item in result.items] == ["ok_1"]
+    reasons = {row["id"]: row["reason"] for row in result.quarantined}
+    assert reasons == {
+        "a_1": "the photo has no mask annotations/trimaps/a_1.png",
+        "a_2": "several photos have this id: a_2.jpg, a_2.png",
+        "b_1": "the mask has no photo in images/",
+    }
+
+
+def test_official_lists_decide_species_and_test_split(tmp_path: Path) -> None:
+    ids = [f"A_{i}" for i in range(50)]
+    root = make_folder(
+        tmp_path,
+        [f"{i}.jpg" for i in [*ids, "Extra_1"]],
+        [f"{i}.png" for i in [*ids, "Extra_1"]],
+        list="#Image CLASS-ID SPECIES BREED ID\n" + "".join(f"{i} 1 2 1\n" for i in ids),
+        trainval="".join(f"{i} 1 2 1\n" for i in ids[:40]),
+        test="".join(f"{i} 1 2 1\n" for i in ids[40:]) + "Gone_1 1 1 1\n",
+    )
+    result = scan(root)
+    assert {item.species for item in result.items} == {"dog"}  # though their names are cats'
+    assert {i.id for i in result.items if i.split == features.TEST} == set(ids[40:])
+    assert 0 < sum(i.split == features.EVAL for i in result.items) < 20
+    assert result.unlisted == ["Extra_1"]
+    assert result.quarantined == [
+        {"id": "Gone_1", "reason": "the listed id has no photo in images/"}
+    ]
+
+
+@given(st.sets(st.text("abcXYZ_012é ", min_size=1, max_size=8), max_size=60), st.integers(0, 9))
+def test_split_of_an_id_does_not_depend_on_the_others(ids: set[str], extra: int) -> None:
+    def splits(of: set[str]) -> dict[str, str]:
+        return {i: dataset._split(i, None, 0.2, 0.2) for i in of}
+
+    more = splits({*ids, *(f"new_{n}" for n in range(extra))})
+    assert {i: more[i] for i in ids} == splits(ids)
+
+
+def test_hash_split_keeps_the_shares() -> None:
+    found = [dataset._split(f"pug_{i}", None, 0.1, 0.2) for i in range(5000)]
+    assert found.count(features.TEST) / 5000 == pytest.approx(0.2, abs=0.02)
+    assert found.count(features.EVAL) / 5000 == pytest.approx(0.8 * 0.1, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("folders", "sentence"),
+    [
+        ([], "has no images/ folder with photos"),
+        (["images"], "has no annotations/trimaps/ folder with masks"),
+        (["images", "annotations/trimaps"], "holds no photo"),
+    ],
+)
+def test_folder_that_is_no_data_set(folders: list[str], sentence: str, tmp_path: Path) -> None:
+    for folder in folders:
+        (tmp_path / folder).mkdir(parents=True)
+    with pytest.raises(DataError, match=sentence):
+        scan(tmp_path)
+
+
+def test_missing_folder(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="There is no data folder"):
+        scan(tmp_path / "none")
+
+
+def png(mask: np.ndarray, mode: str | None = None, image_format: str = "PNG") -> bytes:
+    buffer = io.BytesIO()
+    PIL.Image.fromarray(mask).convert(mode).save(buffer, image_format)
+    return buffer.getvalue()
+
+
+PHOTO = np.zeros([20, 30, 3], np.uint8)
+MASK = np.full([20, 30], 2, np.uint8)
+MASK[:5] = 1
+
+
+def test_facts_of_a_sound_pair() -> None:
+    facts = dataset.check_pair(PHOTO, png(MASK))
+    assert (facts.height, facts.width) == (20, 30)
+    assert facts.class_shares == {"pet": 0.25, "background": 0.75, "border": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("mask", "reason"),
+    [
+        (png(MASK[:10]), "mask is 30x10, photo is 30x20"),
+        (png(np.where(MASK == 1, 7, MASK).astype(np.uint8)), "the mask holds the value 7"),
+        (png(np.zeros_like(MASK)), "the mask holds the value 0"),
+        (png(MASK, "RGB"), "the mask is RGB, not 8-bit greyscale"),
+        (png(MASK, "P"), "the mask is P, not 8-bit greyscale"),
+        (png(MASK, None, "BMP"), "the mask is BMP, not PNG"),
+        (png(MASK)[:-30], "the mask cannot be decoded"),
+        (b"no picture", "the mask cannot be decoded"),
+        (b"", "the mask cannot be decoded"),
+    ],
+)
+def test_faulty_mask_has_a_reason(mask: bytes, reason: str) -> None:
+    with pytest.raises(dataset.FaultyItem, match=reason):
+        dataset.check_pair(PHOTO, mask)

@@ -1,0 +1,72 @@
+"""Colours, overlays and masks at a photo's own size."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pipeline import features, images
+
+
+def luminance(colour: np.ndarray) -> float:
+    """Relative luminance of an sRGB colour (WCAG 2)."""
+    c = colour / 255
+    linear = np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])
+
+
+def test_every_class_has_a_colour_and_none_rests_on_hue_alone():
+    assert images.COLOURS.shape == (features.NUM_CLASSES, 3)
+    light = [luminance(c) for c in images.COLOURS]
+    pet, background, border = light
+    assert (min(pet, border) + 0.05) / (background + 0.05) > 4.5
+    blue, yellow = images.COLOURS[0, 2], images.COLOURS[2, 2]  # the channel all can tell apart
+    assert int(blue) - int(yellow) > 150
+
+
+def test_overlay_tints_and_lets_the_border_stand_out():
+    photo = np.random.default_rng(0).integers(0, 256, (4, 6, 3), np.uint8)
+    ids = (np.arange(24).reshape(4, 6) % 3).astype(np.uint8)
+    before = photo.copy()
+    tinted = images.overlay(photo, ids)
+    opacity = images.OPACITY[ids][..., None]
+    expected = photo * (1 - opacity) + images.colour_mask(ids) * opacity
+    assert tinted.dtype == np.uint8
+    np.testing.assert_allclose(tinted, expected, atol=0.51)
+    np.testing.assert_array_equal(photo, before)
+    assert images.OPACITY[2] > 0.8 > 0.6 > images.OPACITY[0]
+
+
+def test_overlay_refuses_what_does_not_fit():
+    photo = np.zeros((4, 6, 3), np.uint8)
+    with pytest.raises(ValueError, match="shape"):
+        images.overlay(photo, np.zeros((6, 4), np.uint8))
+    with pytest.raises(ValueError, match="3 is no class id"):
+        images.overlay(photo, np.full((4, 6), 3, np.uint8))
+
+
+def test_trimap_values():
+    trimap = images.to_trimap(np.array([[0, 1, 2]], np.uint8))
+    assert (trimap.tolist(), trimap.dtype) == ([[1, 2, 3]], np.uint8)
+    with pytest.raises(ValueError, match="255"):
+        images.to_trimap(np.array([[255]], np.uint8))
+
+
+def test_mask_at_its_own_size_is_the_argmax():
+    probabilities = np.random.default_rng(0).random((20, 30, 3)).astype(np.float32)
+    mask = images.mask_at_size(probabilities, 20, 30)
+    np.testing.assert_array_equal(mask, probabilities.argmax(axis=-1))
+
+
+def test_mask_at_another_size_keeps_places_and_shape():
+    probabilities = np.zeros((10, 10, 3), np.float32)
+    probabilities[:, :5, 0] = 1  # left pet, right background
+    probabilities[:, 5:, 1] = 1
+    mask = images.mask_at_size(probabilities, 31, 44)
+    assert (mask.shape, mask.dtype) == ((31, 44), np.uint8)
+    assert (mask[:, :22] == 0).all()
+    assert (mask[:, 22:] == 1).all()
+
+
+def test_css_colour():
+    assert images.hex_colour(0) == "#56b4e9"

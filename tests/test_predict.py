@@ -1,0 +1,297 @@
+"""The command line that segments photos, on a model with the contract's signature."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline import images, predict
+from pipeline.errors import UserError
+
+SIZE = 200
+WIDEST = 4000  # this model takes no wider photo
+PET, BACKGROUND, BORDER = 0, 1, 2
+
+
+def save_model(folder: Path, signature: str = "serving_default", poison: float = 0.0) -> Path:
+    """Saves a model that goes by brightness: dark is pet, middle border, bright background."""
+    import tensorflow as tf
+
+    class Brightness(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
+        def serve(self, image_bytes):
+            def decode(contents):
+                pixels = tf.io.decode_image(contents, channels=3, expand_animations=False)
+                tf.debugging.assert_less_equal(tf.shape(pixels)[1], WIDEST)
+                return tf.image.resize(pixels, [SIZE, SIZE])
+
+            photos = tf.map_fn(decode, image_bytes, fn_output_signature=tf.float32)
+            light = tf.reduce_mean(photos, axis=-1, keepdims=True)
+            centres = tf.constant([20.0, 235.0, 128.0])
+            probabilities = tf.nn.softmax(-tf.abs(light - centres) / 10.0) + poison
+            mask = tf.cast(tf.argmax(probabilities, axis=-1), tf.uint8)
+            return {"mask": mask, "probabilities": probabilities}
+
+    module = Brightness()
+    tf.saved_model.save(module, str(folder), signatures={signature: module.serve})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_model(tmp_path_factory.mktemp("model") / "saved")
+
+
+def drawing(width: int, height: int) -> np.ndarray:
+    """A photo, uint8 [height, width, 3]: bright, a dark square with a grey frame in its middle."""
+    photo = np.full((height, width, 3), 235, np.uint8)
+    photo[height // 4 : -height // 4, width // 4 : -width // 4] = 128
+    photo[height // 3 : -height // 3, width // 3 : -width // 3] = 20
+    return photo
+
+
+def save_photo(path: Path, width: int = 320, height: int = 240, **options: Any) -> Path:
+    Image.fromarray(drawing(width, height)).save(path, **options)
+    return path
+
+
+def run(model: Path, output_dir: Path, *photos: Path) -> int:
+    arguments = ["--model", model, "--output-dir", output_dir, *photos]
+    return predict.main([str(a) for a in arguments])
+
+
+def load_mask(path: Path) -> np.ndarray:
+    with Image.open(path) as mask:
+        assert mask.mode == "L"
+        return np.asarray(mask)
+
+
+def test_mask_and_overlay_have_the_size_of_the_photo(model, tmp_path, capsys):
+    photo = save_photo(tmp_path / "Bengal_1.jpg", 320, 240, quality=95)
+    assert run(model, tmp_path / "out", photo) == 0
+    mask = load_mask(tmp_path / "out" / "Bengal_1_mask.png")
+    assert mask.shape == (240, 320)
+    assert mask[120, 160] == 1
+    assert mask[5, 5] == 2
+    assert mask[120, 92] == 3
+    expected = np.select([drawing(320, 240)[..., 0] == v for v in (20, 235)], [1, 2], 3)
+    assert (mask == expected).mean() > 0.95
+    with Image.open(tmp_path / "out" / "Bengal_1_overlay.png") as overlay:
+        assert (overlay.size, overlay.mode) == ((320, 240), "RGB")
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2
+    assert str(photo) in lines[0]
+    assert str(tmp_path / "out") in lines[1]
+
+
+def test_edges_are_smooth_at_the_photos_size(model, tmp_path):
+    """A diagonal edge of a large photo is no staircase of enlarged model pixels."""
+    side = 5 * SIZE
+    rows, columns = np.mgrid[:side, :side]
+    photo = np.where(rows > columns, 20, 235).astype(np.uint8)
+    Image.fromarray(photo).save(tmp_path / "edge.png")
+    assert run(model, tmp_path, tmp_path / "edge.png") == 0
+    pet = load_mask(tmp_path / "edge_mask.png") == 1
+    edge = pet.sum(axis=1)[side // 4 : -side // 4]
+    assert np.abs(np.diff(edge.astype(int))).max() <= 2
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.gif", "a.bmp"])
+def test_every_format_of_the_contract(model, tmp_path, name):
+    assert run(model, tmp_path / "out", save_photo(tmp_path / name, 90, 130)) == 0
+    mask = load_mask(tmp_path / "out" / "a_mask.png")
+    assert mask.shape == (130, 90)
+    assert (mask[65, 45], mask[2, 2]) == (1, 2)
+
+
+def test_alpha_and_animation(model, tmp_path):
+    clear = np.dstack([drawing(60, 40), np.zeros((40, 60), np.uint8)])
+    Image.fromarray(clear).save(tmp_path / "clear.png")
+    frames = [Image.fromarray(drawing(60, 40)), Image.new("RGB", (60, 40), (20, 20, 20))]
+    frames[0].save(tmp_path / "film.gif", save_all=True, append_images=frames[1:])
+    assert run(model, tmp_path, tmp_path / "clear.png", tmp_path / "film.gif") == 0
+    for stem in ("clear", "film"):
+        mask = load_mask(tmp_path / f"{stem}_mask.png")
+        assert mask.shape == (40, 60)
+        assert (mask[20, 30], mask[2, 2]) == (1, 2)
+
+
+def test_exif_orientation_is_not_applied(model, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees to show
+    photo = save_photo(tmp_path / "turned.jpg", 80, 50, exif=exif)
+    assert run(model, tmp_path, photo) == 0
+    assert load_mask(tmp_path / "turned_mask.png").shape == (50, 80)
+
+
+def test_one_stem_twice_makes_four_files(model, tmp_path):
+    (tmp_path / "b").mkdir()
+    photos = [
+        save_photo(tmp_path / "cat.jpg", 40, 30),
+        save_photo(tmp_path / "cat.png", 50, 30),
+        save_photo(tmp_path / "b" / "Cat.jpg", 60, 30),
+        save_photo(tmp_path / "cat-2.png", 70, 30),
+    ]
+    assert run(model, tmp_path / "out", *photos) == 0
+    widths = {p.name: load_mask(p).shape[1] for p in (tmp_path / "out").glob("*_mask.png")}
+    assert widths == {
+        "cat_mask.png": 40,
+        "cat-3_mask.png": 50,
+        "Cat-4_mask.png": 60,
+        "cat-2_mask.png": 70,
+    }
+
+
+def test_bad_photos_get_a_sentence_and_the_rest_is_done(model, tmp_path, capsys):
+    bad = [tmp_path / f"bad{i}.jpg" for i in range(5)]
+    bad[0].write_text("no image")
+    bad[1].touch()
+    bad[2].mkdir()
+    whole = save_photo(tmp_path / "whole.jpg").read_bytes()
+    bad[3].write_bytes(whole[: len(whole) // 2])
+    good = [save_photo(tmp_path / f"good{i}.png", 20 + i, 20) for i in range(10)]
+    assert run(model, tmp_path / "out", *good[:3], *bad, *good[3:]) == 1
+    output = capsys.readouterr()
+    complaints = [line.split(": ", 1) for line in output.err.splitlines()]
+    assert [path for path, _ in complaints] == [str(p) for p in bad]
+    words = ("not a JPEG", "is empty", "a folder", "damaged", "no such file")
+    for word, (_, sentence) in zip(words, complaints, strict=True):
+        assert word in sentence
+        assert sentence.endswith(".")
+    assert len(output.out.splitlines()) == 11
+    assert "10 of 15" in output.out
+    for i, photo in enumerate(good):
+        assert load_mask(tmp_path / "out" / f"{photo.stem}_mask.png").shape == (20, 20 + i)
+    assert len(list((tmp_path / "out").iterdir())) == 20
+
+
+def test_a_photo_that_only_the_model_refuses_fails_alone(model, tmp_path, capsys):
+    photos = [save_photo(tmp_path / f"{width}.png", width, 20) for width in (30, WIDEST + 1, 40)]
+    assert run(model, tmp_path / "out", *photos) == 1
+    assert capsys.readouterr().err.startswith(f"{photos[1]}: ")
+    assert {p.stem[:2] for p in (tmp_path / "out").iterdir()} == {"30", "40"}
+
+
+def test_the_newest_complete_version_of_a_serving_folder_is_taken(model, tmp_path, capsys):
+    serving = tmp_path / "serving" / "unet"
+    for version in ("9", "10"):
+        (serving / version).parent.mkdir(parents=True, exist_ok=True)
+        (serving / version).symlink_to(model)
+    (serving / "11").mkdir()  # no model in it yet
+    (serving / "notes").mkdir()
+    assert predict.find_saved_model(serving) == serving / "10"
+    with pytest.raises(UserError, match=r"did you mean .*unet"):
+        predict.find_saved_model(tmp_path / "serving")
+    assert run(serving, tmp_path / "out", save_photo(tmp_path / "a.jpg")) == 0
+    assert str(serving / "10") in capsys.readouterr().out
+
+
+def test_segmenter_keeps_order_and_its_mask_is_the_one_on_disk(model, tmp_path):
+    sheets = [np.full((SIZE, SIZE, 3), v, np.uint8) for v in (20, 235, 128)]
+    sheets.append(drawing(SIZE, SIZE))
+    encoded = [images.encode(s) for s in sheets]
+    segmenter = predict.Segmenter(model)
+    answers = segmenter.predict(encoded)
+    assert [int(a.mask[0, 0]) for a in answers] == [PET, BACKGROUND, BORDER, BACKGROUND]
+    assert (answers[3].mask.shape, answers[3].mask.dtype) == ((SIZE, SIZE), np.uint8)
+    assert answers[3].probabilities.shape == (SIZE, SIZE, 3)
+    assert segmenter.predict([]) == []
+    with pytest.raises(predict.ImageError):
+        segmenter.predict([encoded[0], b"no image"])
+    (tmp_path / "a.png").write_bytes(encoded[3])
+    assert run(model, tmp_path, tmp_path / "a.png") == 0
+    np.testing.assert_array_equal(
+        load_mask(tmp_path / "a_mask.png"), images.to_trimap(answers[3].mask)
+    )
+
+
+def broken_model(tmp_path: Path) -> Path:
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "saved_model.pb").write_bytes(b"no model")
+    return tmp_path / "broken"
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda tmp: tmp / "nowhere", "nowhere"),
+        (lambda tmp: tmp, "no SavedModel"),
+        (lambda tmp: tmp / "photo.jpg", "photo.jpg"),
+        (broken_model, "damaged"),
+        (lambda tmp: save_model(tmp / "other", signature="classify"), "'serving_default'"),
+    ],
+)
+def test_a_folder_without_the_model_is_refused_with_one_sentence(make, words, tmp_path, capsys):
+    photo = save_photo(tmp_path / "photo.jpg")
+    assert run(make(tmp_path), tmp_path / "out", photo) == 2
+    errors = capsys.readouterr().err
+    assert words in errors
+    assert errors.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_output_that_cannot_be_is_refused(model, tmp_path, capsys):
+    photo = save_photo(tmp_path / "a.jpg")
+    assert run(model, photo, photo) == 2
+    assert "is a file" in capsys.readouterr().err
+    assert run(model, photo / "below", photo) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_result_never_replaces_a_photo(model, tmp_path, capsys):
+    photos = [save_photo(tmp_path / "a.jpg"), save_photo(tmp_path / "a_mask.png")]
+    before = photos[1].read_bytes()
+    assert run(model, tmp_path, *photos) == 2
+    assert "--output-dir" in capsys.readouterr().err
+    assert photos[1].read_bytes() == before
+
+
+def test_probabilities_that_are_no_numbers_make_no_mask(tmp_path, capsys):
+    model = save_model(tmp_path / "nan", poison=float("nan"))
+    assert run(model, tmp_path / "out", save_photo(tmp_path / "a.jpg")) == 1
+    assert "not numbers" in capsys.readouterr().err
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_command_line_is_quiet_and_help_does_not_wait_for_tensorflow(model, tmp_path):
+    photo = save_photo(tmp_path / "a.jpg")
+    bad = tmp_path / "bad.jpg"
+    bad.write_bytes(photo.read_bytes()[:500])
+    command = [sys.executable, "-m", "pipeline.predict"]
+    arguments = ["--model", str(model), "--output-dir", str(tmp_path / "out"), str(photo), str(bad)]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("TF_")}
+    done = subprocess.run(
+        [*command, *arguments], capture_output=True, text=True, check=False, env=environment
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"{bad}: ")
+    assert done.stderr.count("\n") == 1
+    assert len(done.stdout.splitlines()) == 2
+    probe = "import sys; from pipeline import predict; print('tensorflow' in sys.modules)"
+    probed = subprocess.run(
+        [sys.executable, "-c", probe], capture_output=True, text=True, check=True
+    )
+    assert probed.stdout.strip() == "False"
+    asked = subprocess.run([*command, "--help"], capture_output=True, text=True, check=True)
+    assert "--output-dir" in asked.stdout
+    wrong = subprocess.run([*command, str(photo)], capture_output=True, text=True, check=False)
+    assert wrong.returncode == 2
+    assert wrong.stderr.count("\n") == 1
+
+
+def test_encoding_and_writing_leave_no_debris(tmp_path):
+    target = tmp_path / "new" / "file.png"
+    images.write_atomically(target, images.encode(np.zeros((2, 3), np.uint8)))
+    assert Image.open(io.BytesIO(target.read_bytes())).size == (3, 2)
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(OSError, match="taken"):
+        images.write_atomically(tmp_path / "taken", b"x")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["new", "taken"]

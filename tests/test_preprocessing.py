@@ -1,0 +1,123 @@
+"""From bytes to the model's input: formats, sizes, class ids."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import PIL.Image
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from pipeline import preprocessing
+
+COLOURS = np.zeros([6, 9, 3], np.uint8)
+COLOURS[:3] = (200, 40, 90)
+COLOURS[3:] = (10, 150, 60)
+
+
+def encode(image: PIL.Image.Image, image_format: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, image_format, **options)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+RGB = PIL.Image.fromarray(COLOURS)
+OTHER = PIL.Image.fromarray(255 - COLOURS)
+
+
+@pytest.mark.parametrize(
+    "contents",
+    [
+        encode(RGB, "PNG"),
+        encode(RGB.convert("RGBA"), "PNG"),
+        encode(RGB.convert("P", palette=PIL.Image.Palette.ADAPTIVE), "PNG"),
+        encode(RGB, "BMP"),
+        encode(RGB.convert("RGBA"), "BMP"),
+        encode(RGB, "GIF"),
+        encode(RGB, "GIF", save_all=True, append_images=[OTHER]),
+        encode(RGB, "JPEG", quality=100, subsampling=0),
+        encode(RGB, "JPEG", quality=100, subsampling=0, progressive=True),
+    ],
+    ids=[
+        "png",
+        "rgba-png",
+        "palette-png",
+        "bmp",
+        "rgba-bmp",
+        "gif",
+        "animated-gif",
+        "jpeg",
+        "progressive-jpeg",
+    ],
+)
+def test_every_format_decodes_to_the_same_rgb(contents: bytes) -> None:
+    pixels = preprocessing.decode_image(tf.constant(contents)).numpy()
+    assert pixels.dtype == np.uint8
+    assert pixels.shape == COLOURS.shape
+    assert np.abs(pixels.astype(int) - COLOURS).max() <= 10  # JPEG is lossy
+
+
+@pytest.mark.parametrize(
+    "contents",
+    [
+        encode(RGB.convert("L"), "PNG"),
+        encode(RGB.convert("LA"), "PNG"),
+        encode(RGB.convert("L"), "BMP"),
+        encode(RGB.convert("L"), "JPEG", quality=100),
+    ],
+    ids=["png", "png-alpha", "bmp", "jpeg"],
+)
+def test_grey_becomes_rgb(contents: bytes) -> None:
+    pixels = preprocessing.decode_image(tf.constant(contents)).numpy().astype(int)
+    grey = np.asarray(RGB.convert("L")).astype(int)
+    assert pixels.shape == COLOURS.shape
+    assert np.abs(pixels - grey[..., None]).max() <= 2
+
+
+@settings(deadline=None)
+@given(
+    hnp.arrays(
+        np.uint8,
+        hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=40),
+        elements=st.integers(1, 3),
+    ),
+    st.sampled_from([8, 24, 200]),
+)
+def test_masks_are_picked_never_mixed(trimap: np.ndarray, size: int) -> None:
+    """Each output pixel is the input pixel under its centre."""
+    contents = encode(PIL.Image.fromarray(trimap), "PNG")
+    ids = preprocessing.decode_mask(tf.constant(contents), size).numpy()
+    assert ids.dtype == np.uint8
+    expected = tf.image.resize(trimap[..., None], [size, size], method="nearest").numpy()[..., 0]
+    assert (ids == expected - 1).all()
+    assert set(np.unique(ids)) <= set(np.unique(trimap) - 1)
+    rows = (np.arange(size) + 0.5) * trimap.shape[0] / size
+    columns = (np.arange(size) + 0.5) * trimap.shape[1] / size
+    inner = np.ix_(rows % 1 > 1e-3, columns % 1 > 1e-3)  # not on the edge of two pixels
+    picked = trimap[
+        np.ix_(rows.astype(int) % trimap.shape[0], columns.astype(int) % trimap.shape[1])
+    ]
+    assert (ids[inner] == picked[inner] - 1).all()
+
+
+def test_packed_pixels_come_back() -> None:
+    photos = [encode(RGB, "PNG"), encode(OTHER, "PNG")]
+    packed = preprocessing.pack_images(tf.constant(photos), 16)
+    for index, image in enumerate((RGB, OTHER)):
+        pixels = preprocessing.unpack_image(packed[index], 16)
+        assert pixels.dtype == tf.uint8
+        direct = preprocessing.resize_image(tf.constant(np.asarray(image)), 16)
+        assert (pixels.numpy() == direct.numpy()).all()
+
+
+def test_uniform_photo_stays_uniform_and_scales_to_one() -> None:
+    white = encode(PIL.Image.new("RGB", (31, 57), "white"), "PNG")
+    pixels = preprocessing.resize_image(preprocessing.decode_image(tf.constant(white)), 200)
+    model_input = preprocessing.rescale(pixels)
+    assert model_input.dtype == tf.float32
+    assert model_input.shape == (200, 200, 3)
+    assert (model_input.numpy() == 1).all()

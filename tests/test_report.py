@@ -1,0 +1,360 @@
+"""The page that people open after a run."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import dataclasses
+import io
+import math
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline import images, report
+
+VOID = {"meta", "link", "img", "br", "hr", "input"}
+EVIL = "<script>alert('1')</script>&\"x"
+
+
+class Page(HTMLParser):
+    """What a reader and a browser get from a page."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str]]] = []
+        self.text: list[str] = []
+        self.rows: list[list[str]] = []
+        self.headline = ""
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_startendtag(tag, attrs)
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, {name: value or "" for name, value in attrs}))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] != "style" and data.strip():
+            self.text.append(data.strip())
+            if self.open[-1] == "h1":
+                self.headline = data.strip()
+            if self.open[-1] in ("td", "th"):
+                self.rows[-1].append(data.strip())
+
+    def every(self, tag: str) -> list[dict[str, str]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def headline(page: Page) -> str:
+    assert len(page.every("h1")) == 1
+    return page.headline
+
+
+def outcome(**changes: Any) -> dict[str, Any]:
+    """A run that released its model, with what is to be different."""
+    gate = [
+        ("pixel_accuracy", "overall", 0.912, 0.8, "at_least", True),
+        ("mean_iou", "overall", 0.78, 0.6, "at_least", True),
+        ("iou_border", "breed=Bengal", 0.59, 0.35, "at_least", True),
+        ("mean_iou", "overall", 0.013, -0.01, "change", True),
+    ]
+    whole = {
+        "pixel_accuracy": 0.912,
+        "mean_iou": 0.781,
+        "iou": {"pet": 0.853, "background": 0.904, "border": 0.586},
+        "example_count": 40,
+    }
+    result = {
+        "status": "pushed",
+        "pushed_version": 1795535068,
+        "champion": {"version": 1795535000},
+        "metrics": {
+            "overall": whole,
+            "species=cat": {**whole, "mean_iou": 0.733, "example_count": 17},
+            "breed=Bengal": {**whole, "mean_iou": 0.722},
+            "breed=Sphynx": {**whole, "mean_iou": 0.655},
+        },
+        "gate": [
+            dict(zip(("metric", "slice", "value", "bound", "kind", "held"), row, strict=True))
+            for row in gate
+        ],
+        "data": {
+            "splits": {"train": 320, "eval": 41, "test": 42},
+            "quarantined": [{"id": "Bengal_7", "reason": "mask is 300x200, photo is 500x333"}],
+        },
+        "components": [
+            {"id": "Transform", "state": "cached", "seconds": 0.3},
+            {"id": "Trainer", "state": "executed", "seconds": 61.2},
+        ],
+        "versions": {"tfx": "1.21.0", "stack": "current"},
+        "settings": {"train.epochs": 7, "gate.slices": ["overall", "species"]},
+        "started": "2026-08-17T14:03:11.123456+00:00",
+        "seconds": 95.0,
+        "model_name": "encoder_decoder",
+        "serving_dir": "/data/serving/encoder_decoder",
+    }
+    return {**result, **changes}
+
+
+def history(epochs: int = 5) -> list[dict[str, float]]:
+    return [
+        {
+            "epoch": e,
+            "loss": 1.0 / e,
+            "val_loss": 1.1 / e,
+            "accuracy": 0.5 + e / 100,
+            "val_accuracy": 0.4 + e / 100,
+            "seconds": 3.0,
+            "best": float(e == 4),
+        }
+        for e in range(1, epochs + 1)
+    ]
+
+
+def item(name: str = "Bengal_1", width: int = 500, height: int = 375) -> report.GalleryItem:
+    noise = np.random.default_rng(1).integers(0, 256, (height, width, 3), np.uint8)
+    truth = np.full((height, width), 1, np.uint8)
+    truth[: height // 2] = 0
+    prediction = np.full((height, width), 2, np.uint8)
+    return report.GalleryItem(name, "Bengal", noise, truth, prediction, 0.4321, 0.2109)
+
+
+def not_released() -> dict[str, Any]:
+    result = outcome(status="not_blessed", pushed_version=None)
+    result["gate"][1] |= {"value": 0.412, "held": False}
+    result["gate"][2] |= {"value": 0.34999, "held": False}
+    result["gate"][3] |= {"value": -0.031, "held": False, "candidate": 0.412, "champion": 0.443}
+    return result
+
+
+def render(result: dict[str, Any], **parts: Any) -> tuple[str, Page]:
+    html = report.render(result, parts.get("history", history()), parts.get("gallery", [item()]))
+    return html, Page(html)
+
+
+def test_a_release_is_said_first():
+    html, page = render(outcome())
+    assert headline(page) == "Released version 1795535068"
+    assert "It replaces version 1795535000." in page.text
+    headings = [t for t in page.text if t in ("Thresholds", "Training", "Test photos", "Data")]
+    assert headings == ["Thresholds", "Training", "Test photos", "Data"]
+    assert html.index("<h1>") < html.index("<h2>")
+
+
+def test_a_first_and_an_unchanged_release_are_told_apart():
+    _, first = render(outcome(champion=None))
+    assert any("first version" in text for text in first.text)
+    _, same = render(outcome(champion={"version": 1795535068}))
+    assert any("unchanged" in text for text in same.text)
+    result = outcome(champion=None)
+    result["components"][1]["state"] = "cached"
+    _, cached = render(result)
+    assert any("Nothing had changed" in text for text in cached.text)
+
+
+def test_a_refusal_names_the_thresholds_that_were_missed():
+    html, page = render(not_released())
+    assert headline(page) == "Not released: 3 of 4 thresholds missed"
+    reasons = re.findall(r"<li>(.*?)</li>", html)[:3]
+    assert reasons == [
+        "Mean IoU (overall): 0.412, at least 0.600 is required",
+        "IoU border (breed Bengal): 0.34999, at least 0.35000 is required",
+        "Mean IoU (overall) against the champion: −0.031 (0.412 instead of 0.443),"  # noqa: RUF001
+        " at least −0.010 is allowed",  # noqa: RUF001
+    ]
+    assert "Version 1795535000 stays in service." in page.text
+    verdicts = [row[0][0] for row in page.rows if row[0][0] in "✓✗"]
+    assert verdicts == ["✗", "✗", "✗", "✓"]
+
+
+def test_a_refusal_for_many_reasons_stays_short():
+    result = not_released()
+    result["gate"] = [dict(result["gate"][1], slice=f"breed=b{i}") for i in range(37)]
+    html, _ = render(result)
+    assert "and 31 more" in html
+    assert html.count("<li>Mean IoU") == 6
+
+
+def test_a_failure_says_why():
+    _, page = render(outcome(status="failed", error="The disk is full; free some space."))
+    assert headline(page) == "Failed: The disk is full; free some space."
+
+
+def test_a_run_that_failed_early_has_a_page():
+    early: dict[str, Any] = {
+        "status": "failed",
+        "champion": None,
+        "metrics": {},
+        "gate": [],
+        "data": {"splits": {}, "quarantined": []},
+        "components": [{"id": "Transform", "state": "failed", "seconds": None}],
+        "versions": {},
+    }
+    _, page = render(early, history=[], gallery=[])
+    assert headline(page).startswith("Failed: Transform")
+    assert page.every("img") == []
+    assert page.every("svg") == []
+    assert ["Transform", "failed"] in page.rows
+    assert render({}, history=[], gallery=[])[0]
+
+
+def test_tables_hold_the_numbers():
+    _, page = render(outcome())
+    assert ["✓ held", "Pixel accuracy", "overall", "0.912", "0.800", "at least"] in page.rows
+    assert ["✓ held", "Mean IoU", "overall", "+0.013", "−0.010", "against champion"] in page.rows  # noqa: RUF001
+    assert ["cat", "0.912", "0.733", "0.853", "0.904", "0.586", "17"] in page.rows
+    breeds = [row[0] for row in page.rows if row[0] in ("Bengal", "Sphynx")]
+    assert breeds == ["Sphynx", "Bengal"]  # lowest mean IoU first
+    assert ["Bengal_7", "mask is 300x200, photo is 500x333"] in page.rows
+    assert ["Trainer", "executed", "1 min 1 s"] in page.rows
+    assert ["Transform", "cached", "0.3 s"] in page.rows
+    assert ["train.epochs", "7"] in page.rows
+    assert ["gate.slices", '["overall", "species"]'] in page.rows
+    assert ["tfx", "1.21.0"] in page.rows
+    for text in ("320", "41", "42", "2026-08-17 14:03 UTC", "/data/serving/encoder_decoder"):
+        assert text in page.text
+
+
+@pytest.mark.parametrize("nothing", [None, math.nan])
+def test_numbers_that_are_none_are_said_to_be_none(nothing):
+    result = not_released()
+    result["metrics"]["overall"]["mean_iou"] = nothing
+    result["metrics"]["breed=Bengal"]["mean_iou"] = nothing
+    result["gate"][1]["value"] = nothing
+    rows = [{**row, "val_loss": nothing} for row in history()]
+    html, page = render(result, history=rows)
+    assert "Mean IoU (overall): not a number, at least 0.600 is required" in html
+    assert not re.search(r"\b(nan|None)\b", html)
+    assert len(page.every("svg")) == 2
+
+
+def test_curves_are_drawn_for_what_the_history_has():
+    _, page = render(outcome())
+    figures = [f["aria-label"] for f in page.every("figure") if f.get("role") == "img"]
+    assert len(figures) == len(page.every("svg")) == 2
+    assert figures[0].startswith("Loss over 5 epochs: train from 1.000 to 0.200; eval from 1.100")
+    assert "epoch 4 was kept" in figures[0]
+    assert {"train", "eval", "kept: 4", "epoch"} <= set(page.text)
+    _, bare = render(outcome(), history=[{"epoch": 1, "mean_iou": 0.3, "loss": 0.5}])
+    labels = [f["aria-label"] for f in bare.every("figure") if f.get("role") == "img"]
+    assert [label.split(" over")[0] for label in labels] == ["Loss", "Mean IoU"]
+    _, none = render(outcome(), history=[])
+    assert none.every("svg") == []
+
+
+def test_gallery_shows_photo_truth_prediction_and_overlay():
+    photo = item()
+    _, page = render(outcome(), gallery=[photo])
+    pictures = page.every("img")
+    assert [p["alt"].split(" of ")[0] for p in pictures] == [
+        "Photo",
+        "Truth",
+        "Prediction",
+        "Overlay",
+    ]
+    assert all("Bengal_1" in p["alt"] and "Bengal)" in p["alt"] for p in pictures)
+    decoded = [decode(p["src"]) for p in pictures]
+    assert {d.shape for d in decoded} == {(192, 256, 3)}
+    assert decoded[1][0, 0].tolist() == images.COLOURS[0].tolist()
+    assert decoded[1][-1, 0].tolist() == images.COLOURS[1].tolist()
+    assert decoded[2][50, 50].tolist() == images.COLOURS[2].tolist()
+    distance = np.abs(decoded[3].astype(int) - images.COLOURS[2]).mean()
+    assert distance < 20  # the whole photo is covered by border
+    assert any("0.211" in text and "0.432" in text for text in page.text)
+
+
+def decode(uri: str) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1]))))
+
+
+def test_everything_from_outside_is_escaped():
+    result = not_released()
+    result["gate"][1] |= {"slice": f"breed={EVIL}", "metric": EVIL}
+    result["metrics"][f"breed={EVIL}"] = copy.deepcopy(result["metrics"]["overall"])
+    result["metrics"]["overall"][EVIL] = 0.5
+    result["data"]["quarantined"] = [{"id": EVIL, "reason": EVIL}]
+    result["data"]["splits"][EVIL] = 3
+    result["data"]["unlisted"] = [EVIL]
+    result["components"].append({"id": EVIL, "state": EVIL, "seconds": 1.0})
+    result["settings"] = {EVIL: EVIL}
+    result["versions"] = {EVIL: EVIL}
+    result |= {"started": EVIL, "model_name": EVIL, "serving_dir": EVIL}
+    odd = dataclasses.replace(item(), id=EVIL, breed=EVIL)
+    rows = [{**row, EVIL: 0.1} for row in history()]
+    html, page = render(result, history=rows, gallery=[odd])
+    assert page.every("script") == []
+    assert "<script" not in html
+    assert [EVIL, EVIL] in page.rows
+    assert page.every("img")[0]["alt"] == f"Photo of {EVIL} ({EVIL})"
+    failed, failed_page = render(outcome(status="failed", error=EVIL))
+    assert "<script" not in failed
+    assert f"Failed: {EVIL}" in failed_page.text
+
+
+def test_page_needs_nothing_from_outside():
+    html, page = render(not_released(), gallery=[item(f"Bengal_{i}") for i in range(3)])
+    for tag, attributes in page.tags:
+        assert tag not in ("script", "iframe", "object", "embed", "base")
+        for name in ("src", "href", "xlink:href", "srcset", "action", "data"):
+            value = attributes.get(name)
+            assert value is None or value.startswith(("data:", "#")), (tag, value)
+    assert re.findall(r"url\((?!#)", html) == []
+    assert "@import" not in html
+    assert "//" not in re.sub(r"data:[\w/]+;base64,[\w+/=]*", "", html)
+
+
+def test_ids_are_unique_and_references_resolve():
+    html, page = render(outcome())
+    ids = [a["id"] for _, a in page.tags if a.get("id")]
+    assert len(ids) == len(set(ids))
+    references = re.findall(r'(?:url\(|href=")#([^)"]+)', html)
+    assert references
+    assert set(references) <= set(ids)
+
+
+def test_a_dozen_large_photos_stay_small(tmp_path: Path):
+    """Noise is what compresses worst."""
+    path = tmp_path / "new" / "report.html"
+    report.write(path, outcome(), history(50), [item(f"x_{i}", 900, 900) for i in range(12)])
+    assert path.stat().st_size < 3_000_000
+    page = Page(path.read_text(encoding="utf-8"))
+    assert len(page.every("img")) == 48
+    assert [p.name for p in path.parent.iterdir()] == ["report.html"]
+
+
+def test_photos_in_no_list_are_named():
+    result = outcome()
+    result["data"]["unlisted"] = [f"Bengal_{i}" for i in range(41)]
+    _, page = render(result)
+    assert any(t.startswith("41 more") and "Bengal_11, …" in t for t in page.text)
+
+
+def test_a_page_that_cannot_be_made_leaves_the_old_one(tmp_path: Path):
+    path = tmp_path / "report.html"
+    path.write_text("old")
+    wrong = dataclasses.replace(item(), prediction=np.full((375, 500), 7, np.uint8))
+    with pytest.raises(ValueError, match="no class id"):
+        report.write(path, outcome(), history(), [wrong])
+    assert path.read_text() == "old"
+
+
+def test_names_that_are_no_unicode_can_be_written(tmp_path: Path):
+    result = outcome(serving_dir="/data/\udce9t\udce9")
+    report.write(tmp_path / "report.html", result, [], [])
+    assert b"/data/" in (tmp_path / "report.html").read_bytes()

@@ -1,0 +1,262 @@
+"""The whole chain on one machine, as its user sees it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+import tensorflow as tf
+from conftest import REAL_SAMPLE, ROOT, SMALL, Run, run_locally
+
+from pipeline import features, models
+
+COMPONENTS = [
+    "ExampleGen",
+    "ImportSchemaGen",
+    "StatisticsGen",
+    "ExampleValidator",
+    "DataGate",
+    "Transform",
+    "Trainer",
+    "Evaluator",
+    "Pusher",
+]
+
+
+def released(run: Run) -> Path:
+    return run.output_root / "serving" / "encoder_decoder" / str(run.outcome["pushed_version"])
+
+
+def test_ids(data_root: Path) -> list[str]:
+    lines = (data_root / "annotations" / "test.txt").read_text().splitlines()
+    return [line.split()[0] for line in lines if line.strip()]
+
+
+test_ids.__test__ = False  # type: ignore[attr-defined]
+
+
+def confusion_of(run: Run, ids: list[str]) -> np.ndarray:
+    """Counts pixels from the served masks and the masks on disk, in NumPy."""
+    serve = tf.saved_model.load(str(released(run))).signatures["serving_default"]
+    total = np.zeros((3, 3))
+    for id_ in ids:
+        photo = next((run.data_root / "images").glob(f"{id_}.*")).read_bytes()
+        mask = serve(image_bytes=tf.constant([photo]))["mask"][0].numpy()
+        trimap = np.asarray(
+            PIL.Image.open(run.data_root / "annotations" / "trimaps" / f"{id_}.png")
+        )
+        side = mask.shape[0]
+        truth = tf.image.resize(trimap[..., None], [side, side], method="nearest").numpy()[..., 0]
+        np.add.at(total, (truth.astype(int) - 1, mask), 1)
+    return total
+
+
+def iou(confusion: np.ndarray, class_id: int) -> float:
+    hits = confusion[class_id, class_id]
+    return hits / (confusion[class_id].sum() + confusion[:, class_id].sum() - hits)
+
+
+def test_run_releases_a_model(small_run: Run) -> None:
+    outcome = small_run.outcome
+    assert small_run.code == 0
+    assert outcome["status"] == "pushed"
+    assert small_run.states() == dict.fromkeys(COMPONENTS, "executed")
+    assert outcome["pushed_version"] in small_run.versions()
+    assert outcome["champion"] is None
+    assert outcome["data"]["quarantined"] == []
+    assert sum(outcome["data"]["splits"].values()) == 40
+    assert all(count > 0 for count in outcome["data"]["splits"].values())
+    assert outcome["versions"]["tfx"] in ("1.16.0", "1.21.0")
+    report = (small_run.output_root / "report.html").read_text()
+    assert str(outcome["pushed_version"]) in report
+
+
+def test_metrics_equal_a_count_of_served_masks(small_run: Run) -> None:
+    ids = test_ids(small_run.data_root)
+    confusion = confusion_of(small_run, ids)
+    overall = small_run.outcome["metrics"]["overall"]
+    ious = [iou(confusion, c) for c in range(3)]
+    assert overall["examples"] == len(ids)
+    assert overall["pixel_accuracy"] == pytest.approx(
+        np.trace(confusion) / confusion.sum(), abs=1e-6
+    )
+    assert overall["mean_iou"] == pytest.approx(np.mean(ious), abs=1e-6)
+    assert list(overall["iou"].values()) == pytest.approx(ious, abs=1e-6)
+
+
+def test_metrics_of_a_slice_count_only_its_photos(small_run: Run) -> None:
+    metrics = small_run.outcome["metrics"]
+    ids = test_ids(small_run.data_root)
+    cats = [id_ for id_ in ids if id_[0].isupper()]
+    breed = cats[0].rpartition("_")[0]
+    of_breed = [id_ for id_ in ids if id_.rpartition("_")[0] == breed]
+    for key, members in (("species=cat", cats), (f"breed={breed}", of_breed)):
+        confusion = confusion_of(small_run, members)
+        assert metrics[key]["examples"] == len(members)
+        assert metrics[key]["pixel_accuracy"] == pytest.approx(
+            np.trace(confusion) / confusion.sum(), abs=1e-6
+        )
+
+
+def test_evaluation_and_serving_segment_alike(small_run: Run) -> None:
+    """The path from raw examples and the one from photo files give the same pixels."""
+    signatures = tf.saved_model.load(str(released(small_run))).signatures
+    examples = next((small_run.output_root / "artifacts" / "ExampleGen" / "examples").iterdir())
+    files = [str(path) for path in (examples / "Split-test").iterdir()]
+    count = 0
+    for record in tf.data.TFRecordDataset(files, compression_type="GZIP"):
+        example = tf.train.Example.FromString(record.numpy())
+        photo = example.features.feature[features.IMAGE].bytes_list.value[0]
+        served = signatures["serving_default"](image_bytes=tf.constant([photo]))["mask"].numpy()
+        judged = signatures["segment_examples"](examples=record[None])
+        assert (served == judged["mask"].numpy()).all()
+        confusion = np.zeros((3, 3))
+        np.add.at(confusion, (judged["truth"].numpy().ravel(), served.ravel()), 1)
+        counted = signatures["evaluate"](examples=record[None])["confusion"].numpy()
+        assert (counted.reshape(3, 3) == confusion).all()
+        count += 1
+    assert count == small_run.outcome["data"]["splits"]["test"]
+
+
+def test_served_model_needs_plain_tensorflow_only(small_run: Run, tmp_path: Path) -> None:
+    photo = next((small_run.data_root / "images").iterdir())
+    script = f"""
+import sys, tensorflow as tf
+serve = tf.saved_model.load({str(released(small_run))!r}).signatures["serving_default"]
+(name, spec), = serve.structured_input_signature[1].items()
+print(name, spec.dtype.name, spec.shape)
+photos = tf.constant([open({str(photo)!r}, "rb").read()] * 2)
+for name, value in sorted(serve(image_bytes=photos).items()):
+    print(name, value.dtype.name, value.shape)
+    assert name != "probabilities" or abs(float(tf.reduce_sum(value)) / (2 * 64 * 64) - 1) < 1e-4
+print([m for m in sys.modules if m.partition(".")[0] in ("pipeline", "components", "tfx")])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.stdout.splitlines() == [
+        "image_bytes string (None,)",
+        "mask uint8 (2, 64, 64)",
+        "probabilities float32 (2, 64, 64, 3)",
+        "[]",
+    ], done.stderr
+
+
+def test_same_run_again_is_answered_from_the_cache(small_run: Run) -> None:
+    before = small_run.versions()
+    first = small_run.outcome
+    again = small_run.again()
+    assert again.code == 0
+    assert set(again.states().values()) == {"cached"}
+    assert again.outcome["status"] == "pushed"
+    assert again.outcome["pushed_version"] == first["pushed_version"]
+    assert again.versions() == before
+    assert again.outcome["metrics"] == first["metrics"]
+
+
+def test_failed_component_is_named_and_the_next_run_goes_on(
+    small_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with monkeypatch.context() as patch:
+
+        def explode(*args: object) -> None:
+            raise RuntimeError("the GPU fell off\nsecond line")
+
+        patch.setattr(models, "build", explode)
+        failed = run_locally(small_data, tmp_path)
+    output = capfd.readouterr()
+    assert failed.code == 1
+    assert failed.outcome["status"] == "failed"
+    assert failed.outcome["error"] == "Trainer failed: RuntimeError: the GPU fell off."
+    assert failed.states()["Trainer"] == "failed"
+    assert "Evaluator" not in failed.states()
+    assert "Traceback" not in output.out + output.err
+    assert "the GPU fell off" in output.err
+    assert "the GPU fell off" in (tmp_path / "report.html").read_text()
+
+    mended = failed.again()
+    assert mended.outcome["status"] == "pushed"
+    assert mended.states()["Transform"] == "cached"
+    assert mended.states()["Trainer"] == "executed"
+
+
+@pytest.mark.slow
+def test_killed_run_goes_on_where_it_stood(small_data: Path, tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "local_runner.py"), "--data-root", str(small_data)]
+    command += ["--output-root", str(tmp_path)]
+    for override in (*SMALL, "train.epochs=500"):
+        command += ["--set", override]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    assert process.stdout
+    for line in process.stdout:
+        if "epoch 1/" in line:
+            break
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    run = run_locally(small_data, tmp_path)
+    assert run.outcome["status"] == "pushed"
+    assert {c: run.states()[c] for c in COMPONENTS[:6]} == dict.fromkeys(COMPONENTS[:6], "cached")
+
+
+def test_second_run_on_one_output_folder_is_refused(
+    small_run: Run, capfd: pytest.CaptureFixture[str]
+) -> None:
+    holder = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import filelock, sys, time\n"
+            f"lock = filelock.FileLock({str(small_run.output_root / '.lock')!r}).acquire()\n"
+            "print('held', flush=True)\n"
+            "time.sleep(60)",
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert holder.stdout
+    assert holder.stdout.readline() == "held\n"
+    try:
+        assert small_run.again().code == 2
+    finally:
+        holder.kill()
+        holder.wait()
+    assert "Another run is using" in capfd.readouterr().err
+
+
+def test_time_budget_ends_training_in_time(small_run: Run) -> None:
+    begin = time.monotonic()
+    run = small_run.again("train.epochs=100000", "train.max_minutes=0.1")
+    assert run.code == 0
+    seconds = next(c["seconds"] for c in run.outcome["components"] if c["id"] == "Trainer")
+    assert seconds < 60
+    assert time.monotonic() - begin < 120
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not REAL_SAMPLE.is_dir(), reason="the real sample is not beside the checkout")
+def test_real_sample_is_accounted_for_and_two_epochs_are_refused(tmp_path: Path) -> None:
+    """400 real pairs, one of them an RGBA PNG named .jpg; the default gate."""
+    import local_runner
+
+    arguments = ["--data-root", str(REAL_SAMPLE), "--output-root", str(tmp_path)]
+    arguments += ["--set", "train.epochs=2", "--set", "transform.image_size=64"]
+    assert local_runner.main(arguments) == 0
+    outcome = json.loads((tmp_path / "latest_run.json").read_text())
+    assert outcome["status"] == "not_blessed"
+    data = outcome["data"]
+    assert sum(data["splits"].values()) + len(data["quarantined"]) == 400
+    assert data["splits"]["test"] == 198
+    failed = {(row["metric"], row["slice"]) for row in outcome["gate"] if not row["held"]}
+    assert ("mean_iou", "overall") in failed
+    assert not (tmp_path / "serving").exists()

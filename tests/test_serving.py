@@ -1,0 +1,74 @@
+"""The serving folder: versions appear whole, once each, in order."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pipeline import serving
+
+
+def make_model(path: Path, weights: str = "w") -> str:
+    (path / "variables").mkdir(parents=True, exist_ok=True)
+    (path / "saved_model.pb").write_text("graph")
+    (path / "variables" / "variables.index").write_text(weights)
+    return str(path)
+
+
+def test_release_copies_the_model_and_records_it(tmp_path: Path) -> None:
+    folder = tmp_path / "serving" / "m"
+    version = serving.release(make_model(tmp_path / "a"), str(folder), model_uri="somewhere")
+    assert serving.versions(str(folder)) == [version]
+    released = folder / str(version)
+    assert (released / "saved_model.pb").read_text() == "graph"
+    assert (released / "variables" / "variables.index").read_text() == "w"
+    record = json.loads((released / "assets.extra" / "release.json").read_text())
+    assert record["version"] == version
+    assert record["model_uri"] == "somewhere"
+    assert serving.record(str(folder), version) == record
+
+
+def test_same_model_is_not_released_twice(tmp_path: Path) -> None:
+    folder = str(tmp_path / "m")
+    first = serving.release(make_model(tmp_path / "a"), folder)
+    assert serving.release(make_model(tmp_path / "copy"), folder) == first
+    assert serving.versions(folder) == [first]
+
+
+def test_versions_grow_within_one_second_and_after_a_clock_that_went_back(tmp_path: Path) -> None:
+    folder = tmp_path / "m"
+    (folder / "99999999999").mkdir(parents=True)
+    first = serving.release(make_model(tmp_path / "a", "1"), str(folder))
+    second = serving.release(make_model(tmp_path / "b", "2"), str(folder))
+    assert (first, second) == (100000000000, 100000000001)
+    # A model that was in service before comes back as a version of its own.
+    third = serving.release(make_model(tmp_path / "a", "1"), str(folder))
+    assert third == second + 1
+
+
+def test_killed_release_leaves_no_version_and_does_not_stop_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "serving" / "m"
+    model = make_model(tmp_path / "a")
+    with monkeypatch.context() as patch:
+
+        def die(*args: object) -> None:
+            raise KeyboardInterrupt
+
+        patch.setattr(serving.fileio, "rename", die)
+        with pytest.raises(KeyboardInterrupt):
+            serving.release(model, str(folder))
+    assert serving.versions(str(folder)) == []
+    assert list(folder.iterdir()) == []
+    version = serving.release(model, str(folder))
+    assert serving.versions(str(folder)) == [version]
+    assert [path.name for path in folder.parent.iterdir()] == ["m"]
+
+
+def test_no_folder_no_versions(tmp_path: Path) -> None:
+    assert serving.versions(str(tmp_path / "none")) == []
+    (tmp_path / "12").mkdir()
+    assert serving.record(str(tmp_path), 12) == {}
