@@ -177,6 +177,9 @@ class LocalRun:
         """Runs component after component; returns the exit code."""
         from tfx.dsl.compiler import compiler
 
+        from components import pusher
+
+        pusher.forget_missing(self._metadata)
         ir = compiler.Compiler().compile(self._pipeline)
         for node_id in [node.pipeline_node.node_info.id for node in ir.nodes]:
             try:

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 from typing import Any
 
+import ml_metadata as mlmd
+from ml_metadata.proto import metadata_store_pb2 as mlmd_pb2
 from tfx import types
 from tfx.components.pusher import component, executor
 from tfx.dsl.components.base import executor_spec
+from tfx.dsl.io import fileio
 from tfx.proto import pusher_pb2
 from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import proto_utils
 
 from pipeline import serving
 
-# Custom properties of the PushedModel artifact; the first two are TFX's.
-PUSHED, VERSION, MODEL_ID = "pushed", "pushed_version", "model_id"
+# Custom properties of the PushedModel artifact; all but the last are TFX's.
+PUSHED, VERSION, DESTINATION = "pushed", "pushed_version", "pushed_destination"
+MODEL_ID = "model_id"
 
 
 class Executor(executor.Executor):
@@ -46,6 +50,24 @@ class Executor(executor.Executor):
         version = serving.release(self.GetModelPath(input_dict), folder, model_uri=model.uri)
         self._MarkPushed(pushed, f"{folder.rstrip('/')}/{version}", str(version))
         pushed.set_int_custom_property(MODEL_ID, model.id)
+
+
+def forget_missing(connection: mlmd_pb2.ConnectionConfig) -> None:
+    """Marks releases as deleted in ML Metadata whose version is gone from the serving folder.
+
+    To be called before a run: else the cache answers that a model was released which is not there.
+    """
+    store = mlmd.MetadataStore(connection)
+    if "PushedModel" not in {known.name for known in store.get_artifact_types()}:
+        return
+    gone = []
+    for release in store.get_artifacts_by_type("PushedModel"):
+        destination = release.custom_properties[DESTINATION].string_value
+        live = release.state == mlmd_pb2.Artifact.LIVE
+        if live and destination and not fileio.exists(destination):
+            release.state = mlmd_pb2.Artifact.DELETED
+            gone.append(release)
+    store.put_artifacts(gone)
 
 
 class ReleasePusher(component.Pusher):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import pytest
 import tensorflow as tf
 from conftest import REAL_SAMPLE, ROOT, SMALL, Run, run_locally
 
-from pipeline import features, models
+from pipeline import features, models, predict
 
 COMPONENTS = [
     "ExampleGen",
@@ -160,6 +161,27 @@ def test_same_run_again_is_answered_from_the_cache(small_run: Run) -> None:
     assert again.outcome["pushed_version"] == first["pushed_version"]
     assert again.versions() == before
     assert again.outcome["metrics"] == first["metrics"]
+
+
+def test_release_that_was_deleted_is_released_anew(small_run: Run) -> None:
+    shutil.rmtree(small_run.output_root / "serving")
+    again = small_run.again()
+    assert again.outcome["status"] == "pushed"
+    assert again.states()["Trainer"] == "cached"
+    assert again.versions() == [again.outcome["pushed_version"]]
+    assert released(again).is_dir()
+
+
+def test_predict_writes_masks_of_the_photos_own_size(small_run: Run, tmp_path: Path) -> None:
+    photos = sorted((small_run.data_root / "images").iterdir())[:3]
+    model = str(released(small_run).parent)
+    arguments = ["--model", model, "--output-dir", str(tmp_path), *map(str, photos)]
+    assert predict.main(arguments) == 0
+    for photo in photos:
+        mask = PIL.Image.open(tmp_path / f"{photo.stem}_mask.png")
+        assert mask.size == PIL.Image.open(photo).size
+        assert set(np.unique(np.asarray(mask))) <= {1, 2, 3}
+        assert PIL.Image.open(tmp_path / f"{photo.stem}_overlay.png").size == mask.size
 
 
 def test_failed_component_is_named_and_the_next_run_goes_on(
