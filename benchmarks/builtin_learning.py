@@ -1,9 +1,16 @@
 """What the reference model learns from the built-in data, and in how long: decides the defaults.
 
-    python -m benchmarks.builtin_learning --epochs 20 --batch-size 8 --learning-rate 5e-4
+    python -m benchmarks.builtin_learning
 
 Trains on the splits that the pipeline uses, from arrays in memory, keeps the epoch of the lowest
-loss on eval, and prints the figures on test, one row a seed.
+loss on eval, and prints the figures on test, one row a seed. Measured on 2026-11-24, compatible
+stack (TensorFlow 2.16.2, Keras 3.12), two x86-64 cores which other jobs shared (hence the seconds),
+109 train, 11 eval, 40 test photos; always saying "background": accuracy 0.562, mean IoU 0.187:
+
+    seed  pixel accuracy  mean IoU  pet    background  border  seconds  best epoch
+    0     0.944           0.836     0.904  0.956       0.646   282      13
+    1     0.942           0.836     0.900  0.953       0.653   235      13
+    2     0.945           0.844     0.901  0.956       0.674   202      15
 """
 
 from __future__ import annotations
@@ -100,13 +107,13 @@ def train(args: argparse.Namespace, seed: int, data: dict[str, tuple]) -> dict[s
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data-root", type=Path, help="another data set; default: built-in data")
     parser.add_argument("--model", default="encoder_decoder")
     parser.add_argument("--image-size", type=int, default=200)
-    parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--learning-rate", type=float, default=5e-4)
+    parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--batch-size", type=int, default=4)
+    parser.add_argument("--learning-rate", type=float, default=3e-4)
     parser.add_argument("--eval-share", type=float, default=0.125)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--trace", action="store_true", help="figures on test after each epoch")
