@@ -175,15 +175,17 @@ class LocalRun:
 
     def execute(self) -> int:
         """Runs component after component; returns the exit code."""
-        from tfx.dsl.compiler import compiler
-
         from components import pusher
+        from pipeline import nodes
 
         pusher.forget_missing(self._metadata)
-        ir = compiler.Compiler().compile(self._pipeline)
-        for node_id in [node.pipeline_node.node_info.id for node in ir.nodes]:
+        ir = nodes.compile_pipeline(self._pipeline)
+        for node_id in nodes.node_ids(ir):
             try:
-                self._run_node(ir, node_id)
+                if node_id in self._working:
+                    self._run_component(ir, node_id)
+                else:
+                    nodes.run_node(ir, node_id, self._run_id)
             except UserError as error:
                 self.error = str(error)
                 return USER_ERROR
@@ -194,26 +196,13 @@ class LocalRun:
                 return COMPONENT_FAILED
         return FINISHED
 
-    def _run_node(self, ir: pipeline_pb2.Pipeline, node_id: str) -> None:
-        """Runs one node of the compiled pipeline, in the run that all nodes share."""
-        from tfx.dsl.compiler import constants
-        from tfx.orchestration.local.local_dag_runner import LocalDagRunner
-        from tfx.orchestration.portable import runtime_parameter_utils
+    def _run_component(self, ir: pipeline_pb2.Pipeline, node_id: str) -> None:
+        from pipeline import nodes
 
-        part = type(ir)()
-        part.CopyFrom(ir)
-        del part.nodes[:]
-        part.nodes.extend(n for n in ir.nodes if n.pipeline_node.node_info.id == node_id)
-        runtime_parameter_utils.substitute_runtime_parameter(
-            part, {constants.PIPELINE_RUN_ID_PARAMETER_NAME: self._run_id}
-        )
-        if node_id not in self._working:
-            LocalDagRunner().run_with_ir(part)
-            return
         console.started(self._terminal, node_id)
         begin = time.monotonic()
         try:
-            LocalDagRunner().run_with_ir(part)
+            nodes.run_node(ir, node_id, self._run_id)
         finally:
             self._seconds[node_id] = time.monotonic() - begin
             state = self._artifacts().state(node_id)
