@@ -15,11 +15,12 @@ import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import filelock
 
 from pipeline import builtin_data, console, dataset, images, settings
+from pipeline.arguments import Parser
 from pipeline.errors import UserError
 
 if TYPE_CHECKING:
@@ -29,13 +30,8 @@ if TYPE_CHECKING:
 FINISHED, COMPONENT_FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message[:1].upper()}{message[1:]}; --help lists all arguments.")
-
-
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = _Parser(
+    parser = Parser(
         prog="local_runner.py",
         description="Ingests, validates, transforms, trains, evaluates, releases a model.",
         epilog=f"settings (--set KEY=VALUE), with their defaults:\n{settings.describe()}",

@@ -11,7 +11,7 @@ setup(
     version="0.1.0",
     description="Keeps an image-segmentation model fresh, on one machine or on Kubeflow Pipelines.",
     python_requires=">=3.10,<3.14",
-    packages=find_namespace_packages(include=["pipeline*", "components*", "schemas*"]),
+    packages=find_namespace_packages(include=["pipeline*", "components*", "schemas*", "kubeflow*"]),
     py_modules=["local_runner"],
     # Whatever lies in a package beside the modules: schemas, templates.
     package_data={"": ["*"]},
@@ -22,6 +22,10 @@ setup(
         f"tensorflow==2.16.2; {COMPATIBLE}",
         # TFX 1.16 needs dill, which later Beams no longer bring.
         f"apache-beam==2.59.0; {COMPATIBLE}",
+        f"kfp==2.16.1; {CURRENT}",
+        f"kfp-kubernetes==2.16.1; {CURRENT}",
+        f"kfp==2.5.0; {COMPATIBLE}",
+        f"kfp-kubernetes==1.0.0; {COMPATIBLE}",
         "filelock",
         "jinja2",
         "matplotlib",

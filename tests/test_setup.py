@@ -395,7 +395,7 @@ def test_uv_finds_no_conflict_in_the_environment() -> None:
     assert done.returncode == 0, done.stderr
 
 
-PACKAGES = ["components", "pipeline", "schemas"]
+PACKAGES = ["components", "kubeflow", "pipeline", "schemas"]
 
 
 @pytest.fixture(scope="module")

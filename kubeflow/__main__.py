@@ -1,0 +1,62 @@
+"""``python -m kubeflow COMMAND``: the Kubeflow side of the pipeline.
+
+Each command is a module that offers two functions and is only imported when it is called:
+``add_arguments(parser: argparse.ArgumentParser) -> None`` and
+``run(arguments: argparse.Namespace) -> int``, whose result is the exit code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from pipeline import console
+from pipeline.arguments import Parser
+from pipeline.errors import UserError
+
+USER_ERROR, INTERRUPTED = 2, 130
+PROGRAM = "python -m kubeflow"
+
+# Name: module, and what it does in one line.
+COMMANDS: dict[str, tuple[str, str]] = {}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code; 2 for the user's mistakes."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        name = _choose(arguments[:1])
+        module_name, meaning = COMMANDS[name]
+        command = importlib.import_module(module_name)
+        parser = Parser(
+            prog=f"{PROGRAM} {name}",
+            description=meaning,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.add_arguments(parser)
+        return command.run(parser.parse_args(arguments[1:]))
+    except UserError as error:
+        console.complain(str(error))
+        return USER_ERROR
+    except KeyboardInterrupt:
+        console.complain("Interrupted.")
+        return INTERRUPTED
+
+
+def _choose(arguments: Sequence[str]) -> str:
+    width = max(map(len, COMMANDS), default=0)
+    lines = [f"  {name:<{width}}  {meaning}" for name, (_, meaning) in COMMANDS.items()]
+    parser = Parser(
+        prog=PROGRAM,
+        description="The pipeline on Kubeflow Pipelines.",
+        epilog="\n".join(["commands:", *lines, "", f"{PROGRAM} COMMAND --help says more."]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND")
+    return parser.parse_args(arguments).command
+
+
+if __name__ == "__main__":
+    sys.exit(main())
