@@ -68,7 +68,7 @@ def test_wrong_override_is_one_sentence(override: str, sentence: str) -> None:
     ("content", "sentence"),
     [
         ("train: [", "is not valid YAML at line 1."),
-        ("- train", "must hold sections such as 'train:'."),
+        ("- train", "must hold sections such as 'data:'."),
         ("train: 3", "'train' must hold keys such as 'epochs:'."),
         ("trian: {epochs: 3}", "did you mean 'train'?"),
         ("train: {epoch: 3}", "did you mean 'train.epochs'?"),
