@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import json
 import logging
 import sys
 import time
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import filelock
 
-from pipeline import builtin_data, console, dataset, images, settings
+from pipeline import builtin_data, console, dataset, errors, settings
 from pipeline.arguments import Parser
 from pipeline.errors import UserError
 
@@ -186,7 +185,7 @@ class LocalRun:
                 self.error = str(error)
                 return USER_ERROR
             except Exception as error:
-                self.error = f"{node_id} failed: {_first_line(error)}."
+                self.error = f"{node_id} failed: {errors.first_line(error)}."
                 self.traceback = traceback.format_exc()
                 logging.getLogger(__name__).exception("%s failed", node_id)
                 return COMPONENT_FAILED
@@ -211,10 +210,10 @@ class LocalRun:
 
     def publish(self) -> None:
         """Writes latest_run.json and report.html, and shows the verdict."""
-        from pipeline import gallery, outcome, report
+        from pipeline import outcome, publication
 
         artifacts = self._artifacts()
-        result = outcome.collect(
+        result, files = publication.publish(
             artifacts,
             self._settings,
             [
@@ -223,29 +222,12 @@ class LocalRun:
             ],
             self.error,
             run_id=self._run_id,
-            started=self._run_id,
-            seconds=round((datetime.datetime.now().astimezone() - self._begin).total_seconds(), 1),
-            model_name=self._settings.model.name,
-            serving_dir=str(self._serving_dir),
+            begin=self._begin,
             data_root=str(self._data_root),
+            output_root=self._output_root,
+            serving_dir=self._serving_dir,
         )
-        examples = artifacts.get("ExampleGen", "examples")
-        model = outcome.model_path(artifacts)
-        photos = gallery.build(model, examples.uri) if model and examples else []
-        files = {
-            "outcome": self._output_root / "latest_run.json",
-            "report": self._output_root / "report.html",
-            "serving": self._serving_dir,
-        }
-        report.write(files["report"], result, outcome.history(artifacts), photos)
-        text = json.dumps(result, indent=2, allow_nan=False) + "\n"
-        images.write_atomically(files["outcome"], text.encode())
         console.verdict(self._terminal, result, files)
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0].rstrip('.')}" if lines else type(error).__name__
 
 
 if __name__ == "__main__":

@@ -7,3 +7,9 @@ class UserError(Exception):
 
 class DataError(UserError):
     """The data set cannot be used as it is: missing folders, too many faulty items, anomalies."""
+
+
+def first_line(error: BaseException) -> str:
+    """Type and first line of an error, without a full stop."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0].rstrip('.')}" if lines else type(error).__name__

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from typing import Any
+
+from ml_metadata.proto import metadata_store_pb2
 from tfx.dsl.compiler import compiler, constants
-from tfx.orchestration.local.local_dag_runner import LocalDagRunner
+from tfx.dsl.io import fileio
+from tfx.orchestration import metadata
+from tfx.orchestration.local import runner_utils
 from tfx.orchestration.pipeline import Pipeline
-from tfx.orchestration.portable import runtime_parameter_utils
+from tfx.orchestration.portable import launcher, outputs_utils, runtime_parameter_utils
 from tfx.proto.orchestration import pipeline_pb2
 
 
@@ -19,8 +25,17 @@ def node_ids(ir: pipeline_pb2.Pipeline) -> list[str]:
     return [node.pipeline_node.node_info.id for node in ir.nodes]
 
 
+def connection(ir: pipeline_pb2.Pipeline) -> metadata_store_pb2.ConnectionConfig:
+    """The connection to the metadata store that the pipeline was compiled with."""
+    config = runner_utils.extract_local_deployment_config(ir).metadata_connection_config
+    return getattr(config, config.WhichOneof("connection_config"))
+
+
 def run_node(ir: pipeline_pb2.Pipeline, node_id: str, run_id: str) -> None:
     """Runs one node: driver, cache, executor and publisher, in this process.
+
+    A node that was cut off may be run again with the same run id: it goes on with the same
+    execution. One that succeeded does nothing then.
 
     Args:
       ir: the compiled pipeline, with the connection to the metadata store.
@@ -30,11 +45,40 @@ def run_node(ir: pipeline_pb2.Pipeline, node_id: str, run_id: str) -> None:
     Raises:
       Exception: whatever the node's executor raised.
     """
-    part = pipeline_pb2.Pipeline()
-    part.CopyFrom(ir)
-    del part.nodes[:]
-    part.nodes.extend(n for n in ir.nodes if n.pipeline_node.node_info.id == node_id)
+    run = pipeline_pb2.Pipeline()
+    run.CopyFrom(ir)
     runtime_parameter_utils.substitute_runtime_parameter(
-        part, {constants.PIPELINE_RUN_ID_PARAMETER_NAME: run_id}
+        run, {constants.PIPELINE_RUN_ID_PARAMETER_NAME: run_id}
     )
-    LocalDagRunner().run_with_ir(part)
+    deployment = runner_utils.extract_local_deployment_config(run)
+    (node,) = (n.pipeline_node for n in run.nodes if n.pipeline_node.node_info.id == node_id)
+    # Not through LocalDagRunner, which logs the connection, and with it the password.
+    _Launcher(
+        pipeline_node=node,
+        mlmd_connection=metadata.Metadata(connection(run)),
+        pipeline_info=run.pipeline_info,
+        pipeline_runtime_spec=run.runtime_spec,
+        executor_spec=runner_utils.extract_executor_spec(deployment, node_id),
+        custom_driver_spec=runner_utils.extract_custom_driver_spec(deployment, node_id),
+    ).launch()
+
+
+class _Launcher(launcher.Launcher):
+    """Launches a node whose working folder outlives the process, the execution and the run.
+
+    TFX names the executor's `stateful_working_dir` after the execution, and so loses it when a new
+    run starts over. Here it is named after the cache key: whoever does the same work, on the same
+    inputs with the same parameters and code, finds what an earlier attempt left. TFX deletes the
+    folder when the node succeeds.
+    """
+
+    def _prepare_execution(self) -> Any:
+        prepared = super()._prepare_execution()
+        if prepared.is_execution_needed:
+            key = prepared.contexts[-1].name  # the cache context is appended last
+            info = prepared.execution_info
+            unstable = info.stateful_working_dir
+            outputs_utils.remove_stateful_working_dir(unstable)
+            info.stateful_working_dir = os.path.join(os.path.dirname(unstable), key)
+            fileio.makedirs(info.stateful_working_dir)
+        return prepared

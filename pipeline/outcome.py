@@ -23,6 +23,8 @@ from pipeline.settings import Settings
 PUSHED, NOT_BLESSED, FAILED = "pushed", "not_blessed", "failed"
 EXECUTED, CACHED = "executed", "cached"
 
+_ERROR = "error"  # custom property of an execution: the sentence that says why it failed
+
 
 @dataclass(frozen=True)
 class Component:
@@ -39,12 +41,12 @@ class RunArtifacts:
     def __init__(self, connection: mlmd_pb2.ConnectionConfig, run_id: str):
         self._store = mlmd.MetadataStore(connection)
         self._by_node: dict[str, dict[str, list[Artifact]]] = {}
-        self._states: dict[str, int] = {}
+        self._executions: dict[str, mlmd_pb2.Execution] = {}
         context = self._store.get_context_by_type_and_name("pipeline_run", run_id)
         executions = self._store.get_executions_by_context(context.id) if context else []
         for execution in sorted(executions, key=lambda e: e.id):
             node = self._node(execution.id)
-            self._states[node] = execution.last_known_state
+            self._executions[node] = execution
             self._by_node[node] = self._outputs(execution.id)
 
     def get(self, node: str, key: str) -> Artifact | None:
@@ -54,10 +56,38 @@ class RunArtifacts:
 
     def state(self, node: str) -> str:
         """executed, cached or failed."""
-        state = self._states.get(node)
+        state = self._executions[node].last_known_state if self.began(node) else None
         if state == mlmd_pb2.Execution.CACHED:
             return CACHED
         return EXECUTED if state == mlmd_pb2.Execution.COMPLETE else FAILED
+
+    def began(self, node: str) -> bool:
+        """Whether the node got as far as to be noted in the metadata store."""
+        return node in self._executions
+
+    def seconds(self, node: str) -> float:
+        """From the first attempt's begin to the end of a node that began."""
+        execution = self._executions[node]
+        begin, end = execution.create_time_since_epoch, execution.last_update_time_since_epoch
+        return (end - begin) / 1000
+
+    def begin(self) -> float | None:
+        """When the run's first node began, seconds since 1970; None if none did."""
+        times = [each.create_time_since_epoch for each in self._executions.values()]
+        return min(times) / 1000 if times else None
+
+    def error(self, node: str) -> str | None:
+        """The sentence that was noted about a failed node."""
+        if self.state(node) != FAILED or not self.began(node):
+            return None
+        return self._executions[node].custom_properties[_ERROR].string_value or None
+
+    def note_error(self, node: str, sentence: str) -> None:
+        """Notes why a node failed, for whoever reports on the run; nothing if it never began."""
+        if self.began(node):
+            execution = self._executions[node]
+            execution.custom_properties[_ERROR].string_value = sentence
+            self._store.put_executions([execution])
 
     def _node(self, execution_id: int) -> str:
         contexts = self._store.get_contexts_by_execution(execution_id)

@@ -19,6 +19,7 @@ from components.champion import ChampionStrategy
 from components.data_gate import DataGate
 from components.example_gen import PetExampleGen
 from components.pusher import ReleasePusher
+from components.trainer import ResumableTrainer
 from pipeline import code, evaluation, features
 from pipeline.settings import Settings
 
@@ -84,7 +85,7 @@ def create_pipeline(
         disable_statistics=True,
     )
     transform.add_upstream_node(data_gate)
-    trainer = tfx_components.Trainer(
+    trainer = ResumableTrainer(
         examples=transform.outputs["transformed_examples"],
         transform_graph=transform.outputs["transform_graph"],
         run_fn="pipeline.trainer.run_fn",
@@ -96,7 +97,7 @@ def create_pipeline(
             "train": settings.train.model_dump(mode="json"),
             "code": code.fingerprint(*_TRAIN_CODE),
         },
-    )
+    ).with_id("Trainer")
     champion = Resolver(
         strategy_class=ChampionStrategy,
         candidate=trainer.outputs["model"],

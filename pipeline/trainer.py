@@ -28,9 +28,10 @@ def run_fn(fn_args: FnArgs) -> None:
     """Trains the model and exports the epoch with the least validation loss.
 
     Args:
-      fn_args: ``custom_config`` holds ``model`` (name), ``image_size`` (pixels) and ``train`` (the
-        settings of that section). ``model_run_dir`` receives history.csv and TensorBoard logs,
-        ``serving_model_dir`` the SavedModel.
+      fn_args: ``custom_config`` holds ``model`` (name), ``image_size`` (pixels), ``train`` (the
+        settings of that section) and ``working_dir`` (see `components.trainer`).
+        ``model_run_dir`` receives history.csv and TensorBoard logs, ``serving_model_dir`` the
+        SavedModel.
     """
     config = fn_args.custom_config
     settings = Train.model_validate(config["train"])

@@ -1,0 +1,67 @@
+"""What a run leaves for people and scripts: latest_run.json and report.html."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline import gallery, images, outcome, report
+from pipeline.settings import Settings
+
+
+def publish(
+    artifacts: outcome.RunArtifacts,
+    settings: Settings,
+    components: Sequence[outcome.Component],
+    error: str | None,
+    *,
+    run_id: str,
+    begin: datetime.datetime,
+    data_root: str,
+    output_root: Path,
+    serving_dir: Path,
+) -> tuple[dict[str, Any], dict[str, Path]]:
+    """Writes latest_run.json and report.html into the output root, each at one stroke.
+
+    Args:
+      artifacts: of the run.
+      settings: of the run.
+      components: those that came to run, in order.
+      error: the sentence that says why the run failed, if it did.
+      run_id: names the run in the metadata store.
+      begin: of the run, with its time zone.
+      data_root: the data folder.
+      output_root: an existing folder.
+      serving_dir: the serving folder of the model.
+
+    Returns:
+      The content of latest_run.json, and where things are: `outcome`, `report`, `serving`.
+    """
+    spent = datetime.datetime.now().astimezone() - begin
+    result = outcome.collect(
+        artifacts,
+        settings,
+        list(components),
+        error,
+        run_id=run_id,
+        started=begin.isoformat(),
+        seconds=round(spent.total_seconds(), 1),
+        model_name=settings.model.name,
+        serving_dir=str(serving_dir),
+        data_root=data_root,
+    )
+    examples = artifacts.get("ExampleGen", "examples")
+    model = outcome.model_path(artifacts)
+    photos = gallery.build(model, examples.uri) if model and examples else []
+    files = {
+        "outcome": output_root / "latest_run.json",
+        "report": output_root / "report.html",
+        "serving": serving_dir,
+    }
+    report.write(files["report"], result, outcome.history(artifacts), photos)
+    text = json.dumps(result, indent=2, allow_nan=False) + "\n"
+    images.write_atomically(files["outcome"], text.encode())
+    return result, files
