@@ -205,18 +205,22 @@ def _sentence(
     model: type[Section], error: pydantic.ValidationError, origin: Mapping[str, str]
 ) -> str:
     first = error.errors()[0]
-    path, holder = _locate(model, first["loc"])
+    path, holder = _locate(model, [part for part in first["loc"] if part != "[key]"])
     key = ".".join(path)
     message = first["msg"].removeprefix("Value error, ").rstrip(".")
     if not key:  # raised by a check across settings, which is a sentence of its own
         return first["msg"].removeprefix("Value error, ")
-    source = next((origin[k] for k in _prefixes(path) if k in origin), None)
+    source = next((origin[k] for k in _prefixes(path) if k in origin), None) or next(
+        (where for k, where in origin.items() if k.startswith(f"{key}.")), None
+    )
     if first["type"] == "extra_forbidden" and holder is not None:
         siblings = [".".join((*path[:-1], name)) for name in holder.model_fields]
         return str(_unknown(key, siblings, source or "the settings"))
     if first["type"] == "missing":
         return f"Setting '{key}' is missing; {source or 'a file or --set'} must give it."
     where = f" (from {source})" if source else ""
+    if isinstance(first["input"], Mapping) and first["type"] == "value_error":
+        return f"Setting '{key}'{where}: {message}."  # fields that do not fit each other
     hint = ""
     if first["type"] == "literal_error" and isinstance(first["input"], str):
         options = first["ctx"]["expected"].replace(" or ", ", ").split(", ")

@@ -1,0 +1,275 @@
+"""Settings of the cluster side, beside those of the run: image, storage, metadata, node pools.
+
+They come from the same YAML files and ``--set`` strings as `pipeline.settings`, and every mistake
+is caught here, before anything is sent to a cluster.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Literal
+
+import pydantic
+
+from pipeline import config
+from pipeline import settings as run_settings
+from pipeline.config import Section
+from pipeline.errors import UserError
+
+EXAMPLE_CONFIG = Path(str(resources.files("kubeflow") / "configs" / "gke.yaml"))
+
+_MEMORY_UNITS = {"": 1, **{unit: 1000**i for i, unit in enumerate("KMGTP", 1)}}
+_MEMORY_UNITS |= {f"{unit}i": 1024**i for i, unit in enumerate("KMGTP", 1)}
+
+# As Kubernetes checks them: the name of an object, the key and the value of a label.
+_DNS = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+_WORD = r"[A-Za-z0-9]([-._A-Za-z0-9]{0,61}[A-Za-z0-9])?"
+
+
+def _matching(pattern: str, meaning: str) -> pydantic.AfterValidator:
+    def check(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise ValueError(f"must be {meaning}")
+        return value
+
+    return pydantic.AfterValidator(check)
+
+
+Name = Annotated[
+    str, _matching(rf"{_DNS}(\.{_DNS})*", "a name of lower-case letters, digits, '-' and '.'")
+]
+Key = Annotated[
+    str, _matching(rf"({_DNS}(\.{_DNS})*/)?{_WORD}", "a label's key, such as example.com/kind")
+]
+Value = Annotated[
+    str, _matching(rf"({_WORD})?", "a label's value: letters, digits, '-', '_' and '.', 63 at most")
+]
+ImageName = Annotated[
+    str,
+    _matching(
+        r"[a-z0-9][^\s@]*:[\w][\w.-]{0,127}(@sha256:[0-9a-f]{64})?|[a-z0-9]\S*@sha256:[0-9a-f]{64}",
+        "an image with its tag, such as registry.example/segmentation:1.0-cpu",
+    ),
+]
+Folder = Annotated[str, _matching(r"/\S*[^\s/]", "a folder on the volume, such as /mnt/data")]
+Count = Annotated[int, pydantic.Field(ge=0, strict=True)]
+
+
+class Image(Section):
+    cpu: ImageName = pydantic.Field(
+        "segmentation-pipeline:cpu", description="container image of tasks without a GPU, with tag"
+    )
+    gpu: ImageName = pydantic.Field(
+        "segmentation-pipeline:gpu", description="container image of tasks on GPUs, with tag"
+    )
+
+
+class Storage(Section):
+    claim: Name = pydantic.Field(
+        "segmentation", description="ReadWriteMany volume claim that every task mounts"
+    )
+    mount_path: Folder = pydantic.Field(
+        "/mnt/segmentation", description="where the tasks see the volume"
+    )
+    output_root: Folder = pydantic.Field(
+        "/mnt/segmentation/output",
+        description="folder on the volume for artifacts, models, report and outcome",
+    )
+    data_root: str = pydantic.Field(
+        "/mnt/segmentation/data",
+        description="data folder on the volume, a default of the run form; empty: built-in data",
+    )
+
+    @pydantic.model_validator(mode="after")
+    def _on_the_volume(self) -> Storage:
+        for name in ("output_root", "data_root"):
+            folder = getattr(self, name)
+            if folder and not Path(folder).is_relative_to(self.mount_path):
+                raise ValueError(
+                    f"{name} {folder!r} is not on the volume: it must lie below mount_path, "
+                    f"{self.mount_path!r}"
+                )
+        return self
+
+
+class Metadata(Section):
+    kind: Literal["mysql", "sqlite"] = pydantic.Field(
+        "mysql",
+        description="metadata store: a MySQL server, or a file on the volume for trials",
+    )
+    secret: Name = pydantic.Field(
+        "segmentation-metadata",
+        description="Secret of the MySQL server: host, port, database, user, password",
+    )
+
+
+class Retries(Section):
+    count: Count = pydantic.Field(2, description="how often a failed task is tried again")
+    on_spot: Count = pydantic.Field(
+        8, description="the same for tasks on spot pools, whose nodes are taken away"
+    )
+    backoff_seconds: int = pydantic.Field(
+        60, ge=1, le=3600, description="pause before the first retry; doubles each time"
+    )
+    backoff_max_seconds: int = pydantic.Field(
+        1800, ge=1, le=3600, description="longest pause before a retry"
+    )
+
+
+class Toleration(Section):
+    key: Key | None = pydantic.Field(None, description="taint's key; none: every taint")
+    operator: Literal["Exists", "Equal"] = pydantic.Field("Exists", description="how value counts")
+    value: Value | None = pydantic.Field(None, description="taint's value, for Equal")
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = pydantic.Field(
+        None, description="taint's effect; none: every effect"
+    )
+    seconds: Count | None = pydantic.Field(
+        None, description="how long a NoExecute taint is borne; none: for ever"
+    )
+
+    @pydantic.model_validator(mode="after")
+    def _fits_together(self) -> Toleration:
+        if self.operator == "Exists" and self.value is not None:
+            raise ValueError("a toleration with the operator Exists takes no value; use Equal")
+        if self.operator == "Equal" and (self.key is None or self.value is None):
+            raise ValueError("a toleration with the operator Equal needs key and value")
+        if self.seconds is not None and self.effect != "NoExecute":
+            raise ValueError("a toleration takes seconds only with the effect NoExecute")
+        return self
+
+
+class Pool(Section):
+    accelerator: Key = pydantic.Field(
+        "nvidia.com/gpu", description="resource name of the pool's accelerators"
+    )
+    count: Count = pydantic.Field(0, description="accelerators a task gets; 0 on a pool of CPUs")
+    node_selector: dict[Key, Value] = pydantic.Field(
+        ..., min_length=1, description="labels that the pool's nodes have"
+    )
+    tolerations: tuple[Toleration, ...] = pydantic.Field(
+        (), description="taints of the pool's nodes that its tasks bear"
+    )
+    spot: bool = pydantic.Field(False, description="nodes may be taken away at any time")
+
+
+class Component(Section):
+    pool: str | None = pydantic.Field(
+        None, description="name of its node pool; none: any node without accelerators"
+    )
+    cpu: str = pydantic.Field("1", description="CPUs requested: 2, 0.5 or 500m")
+    cpu_limit: str | None = pydantic.Field(None, description="most CPUs; none: no limit")
+    memory: str = pydantic.Field("4Gi", description="memory requested: 4Gi, 500M")
+    memory_limit: str | None = pydantic.Field(
+        None, description="most memory; none: what is requested"
+    )
+    max_minutes: int = pydantic.Field(60, ge=1, description="time limit of one attempt")
+    retries: Count | None = pydantic.Field(None, description="retries; none: see section retries")
+
+    @pydantic.field_validator("cpu", "cpu_limit", mode="before")
+    @classmethod
+    def _cpu(cls, value: object) -> object:
+        text = str(value) if isinstance(value, int | float) else value
+        if isinstance(text, str) and not (
+            re.fullmatch(r"\d+(\.\d+)?|\d+m", text) and cpus(text) > 0
+        ):
+            raise ValueError("must be CPUs, such as 2, 0.5 or 500m")
+        return text
+
+    @pydantic.field_validator("memory", "memory_limit", mode="before")
+    @classmethod
+    def _memory(cls, value: object) -> object:
+        text = str(value) if isinstance(value, int | float) else value
+        if isinstance(text, str) and not (
+            re.fullmatch(r"\d+([KMGTP]i?)?", text) and bytes_of(text) > 0
+        ):
+            raise ValueError("must be memory, such as 4Gi or 500M")
+        return text
+
+    @pydantic.model_validator(mode="after")
+    def _limits_hold_requests(self) -> Component:
+        if self.cpu_limit is not None and cpus(self.cpu_limit) < cpus(self.cpu):
+            raise ValueError(f"cpu_limit {self.cpu_limit} is less than cpu {self.cpu}")
+        if self.memory_limit is not None and bytes_of(self.memory_limit) < bytes_of(self.memory):
+            raise ValueError(f"memory_limit {self.memory_limit} is less than memory {self.memory}")
+        return self
+
+
+class KubeflowSettings(run_settings.Settings):
+    """Settings of the run and of the cluster side."""
+
+    image: Image = Image()
+    storage: Storage = Storage()
+    metadata: Metadata = Metadata()
+    retries: Retries = Retries()
+    pools: dict[Name, Pool] = pydantic.Field({}, description="node pools by name")
+    components: dict[str, Component] = pydantic.Field({}, description="what each component needs")
+
+    @pydantic.model_validator(mode="after")
+    def _pools_exist(self) -> KubeflowSettings:
+        for name, component in self.components.items():
+            if component.pool is not None and component.pool not in self.pools:
+                raise ValueError(
+                    f"components.{name}.pool is {component.pool!r}, which section 'pools' does not "
+                    f"have; {config.nearest(component.pool, list(self.pools))}"
+                )
+        return self
+
+    def component(self, name: str) -> Component:
+        """What a component needs; the defaults where nothing is said about it."""
+        return self.components.get(name, Component())
+
+    def pool(self, name: str) -> Pool | None:
+        """The node pool of a component, or None."""
+        return self.pools.get(self.component(name).pool or "")
+
+    def retries_of(self, name: str) -> int:
+        """How often a component is tried again."""
+        own, pool = self.component(name).retries, self.pool(name)
+        if own is not None:
+            return own
+        return self.retries.on_spot if pool and pool.spot else self.retries.count
+
+    def accelerated_pools(self) -> Mapping[str, Pool]:
+        """The pools whose nodes have accelerators."""
+        return {name: pool for name, pool in self.pools.items() if pool.count}
+
+    def check_components(self, known: Sequence[str]) -> None:
+        """Checks the names in section `components`.
+
+        Raises:
+          UserError: if one is not among the known ones.
+        """
+        for name in self.components:
+            if name not in known:
+                raise UserError(
+                    f"Unknown component {name!r} in section 'components'; "
+                    f"{config.nearest(name, known)}"
+                )
+
+
+def cpus(text: str) -> float:
+    """CPUs of a quantity: ``500m`` is 0.5."""
+    return float(text[:-1]) / 1000 if text.endswith("m") else float(text)
+
+
+def bytes_of(text: str) -> int:
+    """Bytes of a quantity: ``1Ki`` is 1024."""
+    number = text.rstrip("KMGTPi")
+    return int(number) * _MEMORY_UNITS[text[len(number) :]]
+
+
+def load(files: Sequence[Path] = (), overrides: Sequence[str] = ()) -> KubeflowSettings:
+    """Builds the settings: see `pipeline.config.load`.
+
+    Raises:
+      UserError: for an unreadable file, an unknown key, or a value that is not allowed.
+    """
+    return config.load(KubeflowSettings, files, overrides)
+
+
+def describe() -> str:
+    """The list of settings for ``--help``: key, default, meaning; one a line."""
+    return config.describe(KubeflowSettings)

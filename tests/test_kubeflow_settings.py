@@ -1,0 +1,103 @@
+"""Settings of the cluster side: every mistake is one sentence, before anything is sent."""
+
+from pathlib import Path
+
+import pytest
+
+from kubeflow import settings
+from pipeline.errors import UserError
+
+L4 = "pools.l4-spot"
+
+
+def test_the_example_loads_beside_settings_of_the_run() -> None:
+    chosen = settings.load([settings.EXAMPLE_CONFIG], ["train.epochs=3", f"{L4}.count=2"])
+    assert chosen.train.epochs == 3
+    pool = chosen.pool("Trainer")
+    assert pool is not None
+    assert (pool.count, pool.spot) == (2, True)
+    assert pool.node_selector["cloud.google.com/gke-accelerator"] == "nvidia-l4"
+    assert chosen.pool("Transform") is None
+
+
+def test_spot_pools_are_retried_more_often_and_a_component_has_the_last_word() -> None:
+    chosen = settings.load([settings.EXAMPLE_CONFIG])
+    assert chosen.retries_of("Trainer") == chosen.retries.on_spot
+    assert chosen.retries_of("Transform") == chosen.retries.count
+    assert chosen.retries_of("DataGate") == 0
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        (f"{L4}.cuont=1", f"Unknown setting '{L4}.cuont' in --set; did you mean '{L4}.count'?"),
+        (f"{L4}.count=1.5", f"Setting '{L4}.count' is 1.5 (from --set); input should be a valid"),
+        (f"{L4}.count=-1", f"Setting '{L4}.count' is -1 (from --set); input should be greater"),
+        ("imag.cpu=a:b", "Unknown setting 'imag.cpu' in --set; did you mean 'image.cpu'?"),
+        (
+            f"{L4}.tolerations=[{{key: a, effect: NoScedule}}]",
+            f"Setting '{L4}.tolerations.0.effect' is 'NoScedule' (from --set); input should be "
+            "'NoSchedule', 'PreferNoSchedule' or 'NoExecute'; did you mean 'NoSchedule'?",
+        ),
+        (
+            f"{L4}.tolerations=[{{key: a, efect: NoSchedule}}]",
+            f"Unknown setting '{L4}.tolerations.0.efect' in --set; did you mean "
+            f"'{L4}.tolerations.0.effect'?",
+        ),
+        (f"{L4}.tolerations=[{{operator: Equal}}]", "operator Equal needs key and value."),
+        (f"{L4}.tolerations=[{{seconds: 3}}]", "takes seconds only with the effect NoExecute."),
+        (f"{L4}.node_selector={{}}", "should have at least 1 item"),
+        (f"{L4}.node_selector={{'a b': c}}", "must be a label's key, such as example.com/kind."),
+        ("pools.x.count=1", "Setting 'pools.x.node_selector' is missing;"),
+        ("pools.X.node_selector={a: b}", "Setting 'pools.X' is 'X' (from --set); must be a name"),
+        ("components.Trainer.pool=a10", "is 'a10', which section 'pools' does not have; did you"),
+        ("components.Trainer.cpu=-1", "must be CPUs, such as 2, 0.5 or 500m."),
+        ("components.Trainer.memory=4GB", "must be memory, such as 4Gi or 500M."),
+        ("components.Trainer.memory_limit=1Gi", "memory_limit 1Gi is less than memory 12Gi."),
+        ("components.Trainer.retries=-1", "greater than or equal to 0."),
+        ("storage.output_root=/data", "Setting 'storage': output_root '/data' is not on the vol"),
+        ("storage.output_root=gs://bucket", "must be a folder on the volume, such as /mnt/data."),
+        ("metadata.kind=mysq", "did you mean 'mysql'?"),
+        ("image.cpu=segmentation", "must be an image with its tag, such as"),
+        ("train.epochs=0", "Setting 'train.epochs' is 0 (from --set)"),
+    ],
+)
+def test_a_mistake_is_one_sentence(override: str, sentence: str) -> None:
+    with pytest.raises(UserError) as caught:
+        settings.load([settings.EXAMPLE_CONFIG], [override])
+    assert sentence in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (
+            "pools: {a: {node_selector: {b: c}, tolerations: [{key: a, operater: Exists}]}}",
+            "operator",
+        ),
+        ("pools: 3", "'pools' must hold keys such as 'NAME:'."),
+        ("pools: {a: 3}", "'pools.a' must hold keys such as 'accelerator:'."),
+        ("components: {Trainer: {memry: 3Gi}}", "did you mean 'components.Trainer.memory'?"),
+        ("storge: {claim: a}", "did you mean 'storage'?"),
+    ],
+)
+def test_a_mistake_in_a_file_names_the_file(content: str, sentence: str, tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(content)
+    with pytest.raises(UserError) as caught:
+        settings.load([file])
+    assert sentence in str(caught.value)
+    assert str(file) in str(caught.value)
+
+
+def test_an_unknown_component_is_named_with_its_neighbour() -> None:
+    chosen = settings.load([], ["components.Trainr.cpu=2"])
+    with pytest.raises(UserError, match=r"'Trainr' in section 'components'; did you .*'Trainer'"):
+        chosen.check_components(["ExampleGen", "Trainer"])
+
+
+def test_every_setting_is_described() -> None:
+    lines = settings.describe().splitlines()
+    assert any(line.split()[0] == "pools.NAME.count" for line in lines)
+    assert all(len(line.split("  ")[-1]) > 3 for line in lines)
