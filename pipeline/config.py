@@ -210,9 +210,9 @@ def _sentence(
     message = first["msg"].removeprefix("Value error, ").rstrip(".")
     if not key:  # raised by a check across settings, which is a sentence of its own
         return first["msg"].removeprefix("Value error, ")
-    source = next((origin[k] for k in _prefixes(path) if k in origin), None) or next(
-        (where for k, where in origin.items() if k.startswith(f"{key}.")), None
-    )
+    source = next((origin[k] for k in _prefixes(path) if k in origin), None)
+    if first["loc"][-1] == "[key]":  # the name is the user's, whatever gave what it names
+        source = next((where for k, where in origin.items() if k.startswith(f"{key}.")), source)
     if first["type"] == "extra_forbidden" and holder is not None:
         siblings = [".".join((*path[:-1], name)) for name in holder.model_fields]
         return str(_unknown(key, siblings, source or "the settings"))
