@@ -20,7 +20,11 @@ USER_ERROR, INTERRUPTED = 2, 130
 PROGRAM = "python -m kubeflow"
 
 # Name: module, and what it does in one line.
-COMMANDS: dict[str, tuple[str, str]] = {}
+COMMANDS: dict[str, tuple[str, str]] = {
+    "submit": ("kubeflow.submit", "Uploads the pipeline if it is new, runs it, waits for the end."),
+    "schedule": ("kubeflow.schedule", "Makes, pauses, resumes, deletes and lists schedules."),
+    "status": ("kubeflow.status", "Shows the newest version, schedules and the last runs."),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

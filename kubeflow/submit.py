@@ -1,0 +1,87 @@
+"""``python -m kubeflow submit``: uploads the pipeline if it is new, runs it, waits for the end."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+from pathlib import Path
+
+from kubeflow import arguments as shared
+from kubeflow import client, package, waiting
+from pipeline.errors import UserError
+
+_EXIT_CODES = """\
+exit codes:
+  0  the run succeeded, whether or not the gate let the model through; with --no-wait and --no-run:
+     the server took everything
+  1  a component failed
+  2  bad arguments, or the server cannot be reached, refuses or fails before the run is started
+  3  the outcome is not known: the run was cancelled, did not end within --timeout, or the server
+     was away too long
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of the command."""
+    parser.epilog = _EXIT_CODES
+    parser.add_argument(
+        "--package",
+        type=Path,
+        metavar="FILE",
+        required=True,
+        help="compiled pipeline",
+    )
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--no-run", action="store_true", help="only upload")
+    how.add_argument("--no-wait", action="store_true", help="do not wait for the end of the run")
+    parser.add_argument(
+        "--timeout", type=shared.positive, metavar="SECONDS", help="longest wait (default: none)"
+    )
+    parser.add_argument(
+        "--poll",
+        type=shared.positive,
+        default=10.0,
+        metavar="SECONDS",
+        help="between two looks at the run (default: 10)",
+    )
+    parser.add_argument("--run-name", metavar="NAME", help="default: the pipeline's with the time")
+    shared.add_run(parser)
+    shared.add_connection(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Runs the command; returns one of the exit codes of ``--help``."""
+    compiled = package.read(arguments.package)
+    parameters = package.read_parameters(arguments.param, compiled.spec)
+    server = client.Server(shared.connection(arguments))
+    version = _upload(server, compiled)
+    if arguments.no_run:
+        return 0
+    name = arguments.run_name or f"{compiled.spec.name} {datetime.datetime.now():%Y-%m-%d %H:%M:%S}"
+    experiment_id = server.experiment(arguments.experiment)
+    run_id = server.start(version, experiment_id, name, parameters, arguments.service_account)
+    _say(f"Run        {name}: {server.run_page(run_id)}")
+    if arguments.no_wait:
+        return 0
+    return waiting.wait(
+        server, run_id, compiled.spec.tasks, _say, timeout=arguments.timeout, pause=arguments.poll
+    )
+
+
+def _upload(server: client.Server, compiled: package.Package) -> client.Version:
+    version, new = server.upload(compiled)
+    _say(f"Pipeline   {compiled.spec.name}, {'new' if new else 'unchanged'} version {version.name}")
+    try:
+        moved = server.move_schedules(version)
+    except UserError as error:
+        raise UserError(
+            f"The pipeline is uploaded, but a schedule could not be moved to its newest version; "
+            f"make it anew with python -m kubeflow schedule. {error}"
+        ) from error
+    for each in moved:
+        _say(f"Schedule   {each.name} takes this version from now on")
+    return version
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)  # at once, also into a pipe

@@ -1,0 +1,98 @@
+"""Fixtures of the tests that call kubeflow commands against the stand-in for a server."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from kfp import compiler, dsl
+from kfp_stand_in import HttpServer, StandIn
+
+from kubeflow.__main__ import main
+
+
+@dsl.container_component
+def step(epochs: int, data_root: str):
+    return dsl.ContainerSpec(image="pipeline:1", command=["run"], args=[data_root, epochs])
+
+
+def compile_package(path: Path, epochs: int = 50) -> Path:
+    @dsl.pipeline(name="segmentation")
+    def pipeline(data_root: str, epochs: int = epochs, bound: float = 0.6):
+        first = step(epochs=epochs, data_root=data_root).set_display_name("ExampleGen")
+        step(epochs=epochs, data_root=data_root).set_display_name("Trainer").after(first)
+
+    compiler.Compiler().compile(pipeline, str(path))
+    return path
+
+
+@pytest.fixture(scope="module")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Two compiled pipelines of one name and different content."""
+    folder = tmp_path_factory.mktemp("packages")
+    return compile_package(folder / "one.yaml"), compile_package(folder / "two.yaml", epochs=5)
+
+
+class Kubeflow:
+    """Calls commands against a stand-in."""
+
+    def __init__(self, server: HttpServer, package: Path, capsys: pytest.CaptureFixture[str]):
+        self.server = server.stand_in
+        self.url = server.url
+        self.package = package
+        self._capsys = capsys
+        self.out = self.err = ""
+
+    def __call__(self, command: str, *arguments: str, host: str | None = None) -> int:
+        code = main([command, "--host", host or self.url, *arguments])
+        self.out, self.err = self._capsys.readouterr()
+        return code
+
+    def submit(self, *arguments: str, package: Path | None = None) -> int:
+        where = ["--package", str(package or self.package), "--poll", "0.01"]
+        return self("submit", *where, "--param", "data_root=/data", *arguments)
+
+    def refusal(self, command: str, *arguments: str, host: str | None = None) -> str:
+        """The one sentence of a command that ends with 2."""
+        assert self(command, *arguments, host=host) == 2
+        assert self.err.startswith("Error: ")
+        assert "Traceback" not in self.err
+        assert len(self.err.splitlines()) == 1
+        return self.err
+
+    @property
+    def schedule(self) -> dict:
+        (found,) = self.server.recurring_runs.values()
+        return found
+
+
+@pytest.fixture
+def stand_in() -> Iterator[HttpServer]:
+    server = HttpServer(StandIn())
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    assert server.stand_in.faults == []
+
+
+@pytest.fixture
+def kubeflow(
+    stand_in: HttpServer,
+    packages: tuple[Path, Path],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> Kubeflow:
+    for name in ("KF_PIPELINES_ENDPOINT", "KF_PIPELINES_UI_ENDPOINT", "KUBECONFIG"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))  # no kubeconfig, no settings of the SDK
+    monkeypatch.setattr("kfp.Client._LOCAL_KFP_CONTEXT", str(tmp_path / "context.json"))
+    return Kubeflow(stand_in, packages[0], capsys)
+
+
+@pytest.fixture
+def uploaded(kubeflow: Kubeflow) -> Kubeflow:
+    assert kubeflow.submit("--no-run") == 0
+    return kubeflow
