@@ -1,0 +1,225 @@
+"""Training that loses nothing: epoch after epoch, each saved whole before the next begins.
+
+A folder that outlives the process holds the state after the last epoch: weights, optimiser, the
+history so far, the best epoch. A training that was cut off, by ``kill -9`` or an evicted pod, goes on
+from there. Everything random follows from the seed and the number of the epoch, so on a CPU it ends
+with the weights that an uninterrupted training ends with.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import keras
+from tfx.dsl.io import fileio
+
+from pipeline.inputs import Photos
+from pipeline.settings import Train
+
+log = logging.getLogger(__name__)
+
+_STATE = "state.json"
+
+
+class TrainingError(Exception):
+    """Training cannot give a usable model; the message is one sentence."""
+
+
+@dataclass
+class State:
+    """What is known after an epoch."""
+
+    epochs: int = 0  # done
+    seconds: float = 0.0  # of training, all attempts together
+    best: float | None = None  # value of the metric that picks the epoch
+    best_epoch: int = 0  # counted from 1
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+class Training:
+    """One training, in a folder that outlives it."""
+
+    def __init__(self, model: keras.Model, settings: Train, folder: str):
+        """Takes up the training that the folder holds, or begins.
+
+        Args:
+          model: compiled.
+          settings: of the training; the same for every attempt.
+          folder: for the state; it exists.
+        """
+        self._model, self._settings, self._folder = model, settings, folder
+        self._scratch = tempfile.TemporaryDirectory()
+        self._diverged = False
+        self.state = self._load()
+        self._resumed_at = time.monotonic()
+        self._earlier_seconds = self.state.seconds
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training so far, all attempts together."""
+        return self._earlier_seconds + time.monotonic() - self._resumed_at
+
+    def run(
+        self, train: Photos, evaluation: Photos, callbacks: Sequence[keras.callbacks.Callback] = ()
+    ) -> list[dict[str, float]]:
+        """Trains to the end and leaves the best epoch's weights in the model.
+
+        Returns:
+          The history, a row an epoch.
+
+        Raises:
+          TrainingError: no epoch had a finite loss.
+        """
+        judge = evaluation.in_order()
+        while self.state.epochs < self._settings.epochs and not self._finished():
+            self._epoch(self.state.epochs, train, judge, callbacks)
+        if self.state.best_epoch == 0:
+            raise TrainingError(
+                "no epoch ended with a finite loss; a smaller train.learning_rate may help"
+            )
+        self._model.load_weights(self._local("best", self.state.best_epoch))
+        return self.state.history
+
+    def _epoch(
+        self,
+        number: int,
+        train: Photos,
+        judge: Any,
+        callbacks: Sequence[keras.callbacks.Callback],
+    ) -> None:
+        begin = time.monotonic()
+        _seed_layers(self._model, self._settings.seed, number)
+        fitted = self._model.fit(
+            train.epoch(number, self._settings.seed, self._settings.augmentation),
+            initial_epoch=number,
+            epochs=number + 1,
+            verbose=0,
+            callbacks=list(callbacks),
+        )
+        row = {name: float(values[-1]) for name, values in fitted.history.items()}
+        row["learning_rate"] = float(self._model.optimizer.learning_rate)
+        raw = self._model.get_weights()
+        if self._settings.ema:
+            # Judge, and keep, the running mean of the weights; then go on from the weights.
+            self._model.optimizer.finalize_variable_values(self._model.trainable_variables)
+        judged = self._model.evaluate(judge, verbose=0, return_dict=True)
+        row |= {f"val_{name}": float(value) for name, value in judged.items()}
+        row["seconds"] = time.monotonic() - begin
+        self._note(number + 1, row, raw)
+
+    def _note(self, epoch: int, row: dict[str, float], raw: list[Any]) -> None:
+        """Keeps what an epoch gave, unless its loss is no number; `raw`: the weights to go on from."""
+        state, settings = self.state, self._settings
+        if not (math.isfinite(row["loss"]) and math.isfinite(row["val_loss"])):
+            self._diverged = True
+            kept = f"keeping epoch {state.best_epoch}" if state.best_epoch else "there is none to keep"
+            log.info("The loss of epoch %d is not a number; training stops, %s.", epoch, kept)
+            return
+        value = row[settings.best_epoch_by]
+        higher_is_better = settings.best_epoch_by != "val_loss"
+        better = state.best is None or (value > state.best if higher_is_better else value < state.best)
+        former_best = state.best_epoch
+        if better:
+            state.best, state.best_epoch = value, epoch
+            self._save_weights("best", epoch)
+        if settings.ema:
+            self._model.set_weights(raw)
+        state.history.append({"epoch": epoch, **row})
+        state.epochs, state.seconds = epoch, self.seconds
+        self._save_weights("last", epoch)
+        self._write(_STATE, json.dumps(asdict(state)).encode())
+        # What the new state no longer speaks of.
+        self._remove("last", epoch - 1)
+        if better and former_best:
+            self._remove("best", former_best)
+        left = (settings.epochs - epoch) * row["seconds"]
+        if settings.max_minutes is not None:
+            left = min(left, settings.max_minutes * 60 - state.seconds)
+        log.info(
+            "epoch %d/%d  loss %.3f  val_loss %.3f  val_accuracy %.3f  val_mean_iou %.3f"
+            "  %.0f s  %s left",
+            epoch,
+            settings.epochs,
+            row["loss"],
+            row["val_loss"],
+            row["val_accuracy"],
+            row["val_mean_iou"],
+            row["seconds"],
+            _clock(left),
+        )
+
+    def _finished(self) -> bool:
+        state, settings = self.state, self._settings
+        if self._diverged:
+            return True
+        if not state.epochs:
+            return False
+        if settings.patience and state.epochs - state.best_epoch >= settings.patience:
+            log.info("No better epoch since epoch %d; training stops.", state.best_epoch)
+            return True
+        if settings.max_minutes is not None:
+            next_ends = state.seconds + state.history[-1]["seconds"]
+            if next_ends > settings.max_minutes * 60:
+                log.info("train.max_minutes is used up after epoch %d.", state.epochs)
+                return True
+        return False
+
+    def _load(self) -> State:
+        path = os.path.join(self._folder, _STATE)
+        if not fileio.exists(path):
+            return State()
+        with fileio.open(path, "r") as file:
+            state = State(**json.load(file))
+        # Built before it is loaded, else the optimiser's own variables are left out.
+        self._model.optimizer.build(self._model.trainable_variables)
+        self._model.load_weights(self._local("last", state.epochs))
+        log.info("Going on after epoch %d of an earlier attempt.", state.epochs)
+        return state
+
+    def _path(self, kind: str, epoch: int) -> str:
+        return os.path.join(self._folder, f"{kind}-{epoch}.weights.h5")
+
+    def _save_weights(self, kind: str, epoch: int) -> None:
+        """Through a local file: Keras writes HDF5 to no other, and the folder may be anywhere."""
+        with tempfile.TemporaryDirectory() as folder:
+            local = os.path.join(folder, "x.weights.h5")
+            self._model.save_weights(local)
+            with open(local, "rb") as file:
+                self._write(os.path.basename(self._path(kind, epoch)), file.read())
+
+    def _local(self, kind: str, epoch: int) -> str:
+        """A local copy of saved weights."""
+        local = os.path.join(self._scratch.name, f"{kind}-{epoch}.weights.h5")
+        fileio.copy(self._path(kind, epoch), local, overwrite=True)
+        return local
+
+    def _write(self, name: str, contents: bytes) -> None:
+        path = os.path.join(self._folder, name)
+        with fileio.open(f"{path}.tmp", "wb") as file:
+            file.write(contents)
+        fileio.rename(f"{path}.tmp", path, overwrite=True)
+
+    def _remove(self, kind: str, epoch: int) -> None:
+        if fileio.exists(self._path(kind, epoch)):
+            fileio.remove(self._path(kind, epoch))
+
+
+def _seed_layers(model: keras.Model, seed: int, epoch: int) -> None:
+    """Gives the random layers (dropout) a state that follows from the epoch: none is ever saved."""
+    layers = [layer for layer in model.layers if hasattr(layer, "seed_generator")]
+    for number, layer in enumerate(layers):
+        state = layer.seed_generator.state
+        state.assign(keras.ops.cast([seed + 7919 * epoch, number], state.dtype))
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(max(0, round(seconds)), 60)
+    return f"{minutes}:{seconds:02d}"

@@ -1,0 +1,100 @@
+"""Batches for training, from the packed pixels that Transform wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from pipeline import augmentation, features, preprocessing
+
+_CACHE_BYTES = 4 * 2**30  # more than this is read from disk anew each epoch
+_SHUFFLE_BYTES = 512 * 2**20  # of packed pixels, where the whole does not fit
+
+Batches = tf.data.Dataset
+
+
+class Photos:
+    """The photos of one split; each epoch's order follows from its number alone.
+
+    So a training that was cut off and goes on sees what it would have seen without the cut.
+    """
+
+    def __init__(self, patterns: Sequence[str], size: int, batch_size: int):
+        """Reads the examples into memory, packed, where they fit.
+
+        Args:
+          patterns: of gzipped TFRecord files.
+          size: side of the packed pixels.
+          batch_size: photos a batch; the last batch of an epoch may have fewer.
+        """
+        names = sorted(name for pattern in patterns for name in tf.io.gfile.glob(pattern))
+        self._size, self._batch_size = size, batch_size
+        self._records = tf.data.TFRecordDataset(names, compression_type="GZIP")
+        self._memory: tf.Tensor | None = None
+        held, total = [], 0
+        for record in self._records:
+            total += len(record.numpy())
+            held.append(record)
+            if total > _CACHE_BYTES:
+                held = []
+                break
+        if held:
+            self._memory = tf.stack(held)
+        self.count = len(held) or int(self._records.reduce(np.int64(0), lambda n, _: n + 1))
+
+    @property
+    def steps(self) -> int:
+        """Batches an epoch."""
+        return -(-self.count // self._batch_size)
+
+    def in_order(self) -> Batches:
+        """Batches of (image float32 [batch, size, size, 3] in [0, 1], ids uint8 [batch, ...])."""
+        return self._rescaled(self._unpacked(self._serialized(None)).batch(self._batch_size))
+
+    def epoch(self, number: int, seed: int, strength: float) -> Batches:
+        """The batches of one epoch of training, shuffled and augmented.
+
+        Args:
+          number: of the epoch, from 0.
+          seed: of the training.
+          strength: of augmentation, 0 to 1.
+        """
+        batches = self._unpacked(self._serialized(seed + 7919 * number)).batch(self._batch_size)
+        return self._rescaled(
+            augmentation.augment(batches, strength, seed, first_step=number * self.steps)
+        )
+
+    def _serialized(self, shuffle_seed: int | None) -> tf.data.Dataset:
+        if self._memory is None:
+            data, buffer = self._records, max(1, _SHUFFLE_BYTES // (self._size**2 * 4))
+        else:
+            data, buffer = tf.data.Dataset.range(self.count), self.count
+        if shuffle_seed is not None:
+            data = data.shuffle(buffer, seed=shuffle_seed)
+        if self._memory is not None:
+            memory = self._memory
+            data = data.map(lambda index: memory[index])
+        return data
+
+    def _unpacked(self, serialized: tf.data.Dataset) -> tf.data.Dataset:
+        spec = {
+            features.IMAGE_PIXELS: tf.io.FixedLenFeature([], tf.string),
+            features.MASK_PIXELS: tf.io.FixedLenFeature([], tf.string),
+        }
+
+        def unpack(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            example = tf.io.parse_single_example(record, spec)
+            return (
+                preprocessing.unpack_image(example[features.IMAGE_PIXELS], self._size),
+                preprocessing.unpack_mask(example[features.MASK_PIXELS], self._size),
+            )
+
+        return serialized.map(unpack, num_parallel_calls=tf.data.AUTOTUNE)
+
+    def _rescaled(self, batches: Batches) -> Batches:
+        return batches.map(
+            lambda photos, ids: (preprocessing.rescale(photos), ids),
+            num_parallel_calls=tf.data.AUTOTUNE,
+        ).prefetch(2)
