@@ -1,0 +1,194 @@
+"""Losses, optimisers and learning rates against numbers worked out by hand."""
+
+from __future__ import annotations
+
+import math
+
+import keras
+import numpy as np
+import pytest
+
+from pipeline import optimisation
+
+PIXEL = np.array([[[1]]], np.uint8)
+PREDICTED = np.array([[[[0.2, 0.7, 0.1]]]], np.float32)
+
+
+def value(loss: keras.losses.Loss, truth=PIXEL, predicted=PREDICTED) -> float:
+    return float(loss(truth, predicted))
+
+
+def test_cross_entropy_of_one_pixel():
+    assert value(optimisation.loss("cross_entropy")) == pytest.approx(-math.log(0.7), rel=1e-5)
+
+
+def test_dice_of_one_pixel():
+    dice = 1 - (1 / 1.2 + 2.4 / 2.7 + 1 / 1.1) / 3
+    loss = optimisation.loss("dice_cross_entropy")
+    assert value(loss) == pytest.approx(-math.log(0.7) + dice, rel=1e-5)
+    assert value(optimisation.SegmentationLoss(dice=0.5)) == pytest.approx(
+        -math.log(0.7) + dice / 2, rel=1e-5
+    )
+
+
+def test_label_smoothing_spreads_its_share_over_all_classes():
+    target = np.array([0.1, 0.8, 0.1])
+    expected = -(target * np.log([0.2, 0.7, 0.1])).sum()
+    loss = optimisation.loss("cross_entropy", label_smoothing=0.3)
+    assert value(loss) == pytest.approx(expected, rel=1e-5)
+
+
+def test_class_weights_count_by_the_true_class():
+    loss = optimisation.loss("cross_entropy", class_weights=[1, 3, 5])
+    assert value(loss) == pytest.approx(-3 * math.log(0.7), rel=1e-5)
+
+
+def test_a_sure_and_right_prediction_costs_nothing_and_a_sure_wrong_one_stays_finite():
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 3, (2, 8, 8)).astype(np.uint8)
+    loss = optimisation.loss("dice_cross_entropy")
+    assert value(loss, truth, np.eye(3, dtype=np.float32)[truth]) == pytest.approx(0, abs=1e-5)
+    wrong = value(loss, truth, np.eye(3, dtype=np.float32)[(truth + 1) % 3])
+    assert wrong == pytest.approx(-math.log(1e-7) + 1, abs=0.1)
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "dice_cross_entropy"])
+def test_the_loss_of_a_batch_is_the_mean_of_its_halves(name):
+    """So that devices which share a batch give the gradient of the whole batch."""
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 3, (4, 8, 8)).astype(np.uint8)
+    predicted = rng.dirichlet([1, 1, 1], (4, 8, 8)).astype(np.float32)
+    loss = optimisation.loss(name, class_weights=[0.5, 1, 2], label_smoothing=0.1)
+    halves = [value(loss, truth[part], predicted[part]) for part in (slice(2), slice(2, 4))]
+    assert value(loss, truth, predicted) == pytest.approx(np.mean(halves), rel=1e-5)
+
+
+def test_plain_cross_entropy_is_that_of_keras():
+    rng = np.random.default_rng(1)
+    truth = rng.integers(0, 3, (3, 5, 5)).astype(np.uint8)
+    predicted = rng.dirichlet([1, 1, 1], (3, 5, 5)).astype(np.float32)
+    expected = keras.losses.SparseCategoricalCrossentropy()(truth, predicted)
+    ours = value(optimisation.loss("cross_entropy"), truth, predicted)
+    assert ours == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_class_weights_by_frequency():
+    counts = [50, 40, 10]
+    assert optimisation.class_weights(counts, 0) == pytest.approx([1, 1, 1])
+    assert optimisation.class_weights(counts, 1) == pytest.approx([2 / 3, 5 / 6, 10 / 3])
+    half = optimisation.class_weights(counts, 0.5)
+    assert half[2] / half[0] == pytest.approx(math.sqrt(5))
+    assert np.dot(half, [0.5, 0.4, 0.1]) == pytest.approx(1)
+
+
+def test_class_weights_without_pixels():
+    assert optimisation.class_weights([3, 1, 0], 1) == pytest.approx([2 / 3, 2, 0])
+    with pytest.raises(ValueError, match="there are none"):
+        optimisation.class_weights([0, 0, 0], 1)
+
+
+def step(optimizer: keras.optimizers.Optimizer, gradients: dict[str, list[float]]) -> dict:
+    """One step from weights of 1, by the weights' names."""
+    weights = {
+        name: keras.Variable(np.ones(len(gradient), np.float32), name=name)
+        for name, gradient in gradients.items()
+    }
+    optimizer.apply(
+        [keras.ops.convert_to_tensor(np.array(g, np.float32)) for g in gradients.values()],
+        list(weights.values()),
+    )
+    return {name: np.asarray(weight.numpy()) for name, weight in weights.items()}
+
+
+def test_adamw_decays_kernels_only():
+    optimizer = optimisation.optimizer("adamw", 0.1, weight_decay=0.5)
+    moved = step(optimizer, {"kernel": [0.0], "bias": [0.0], "gamma": [0.0], "beta": [0.0]})
+    assert moved["kernel"] == pytest.approx(1 - 0.1 * 0.5)
+    for name in ("bias", "gamma", "beta"):
+        assert moved[name] == pytest.approx(1)
+
+
+def test_rmsprop_is_the_reference_one():
+    ours = optimisation.optimizer("rmsprop", 0.01)
+    theirs = keras.optimizers.RMSprop(0.01)
+    gradient = {"kernel": [3.0, -0.2]}
+    np.testing.assert_allclose(step(ours, gradient)["kernel"], step(theirs, gradient)["kernel"])
+
+
+def test_clipping_bounds_all_gradients_together():
+    """RMSprop's first step is rate * g / sqrt(0.1 g^2 + 1e-7), which shows g where g is tiny."""
+    optimizer = optimisation.optimizer("rmsprop", 1.0, clip_norm=1e-4)
+    moved = step(optimizer, {"a": [3.0], "b": [4.0]})
+    for name, gradient in (("a", 0.6e-4), ("b", 0.8e-4)):
+        expected = 1 - gradient / math.sqrt(0.1 * gradient**2 + 1e-7)
+        assert moved[name] == pytest.approx(expected, rel=1e-3)
+
+
+def test_ema_is_kept_beside_the_weights():
+    optimizer = optimisation.optimizer("adamw", 0.1, ema=0.9)
+    weight = keras.Variable(np.ones(1, np.float32), name="kernel")
+    optimizer.apply([keras.ops.convert_to_tensor(np.ones(1, np.float32))], [weight])
+    first = float(weight.numpy()[0])
+    optimizer.apply([keras.ops.convert_to_tensor(np.ones(1, np.float32))], [weight])
+    second = float(weight.numpy()[0])
+    optimizer.finalize_variable_values([weight])
+    assert second < float(weight.numpy()[0]) <= first
+
+
+@pytest.mark.parametrize(
+    ("progress", "warmup", "share"),
+    [
+        *[(0, 0.2, 0), (0.1, 0.2, 0.5), (0.2, 0.2, 1), (0.6, 0.2, 0.5), (1, 0.2, 0)],
+        *[(1.7, 0.2, 0), (0, 0, 1), (0.5, 0, 0.5)],
+    ],
+)
+def test_warmup_and_cosine(progress, warmup, share):
+    assert optimisation.warmup_cosine(progress, warmup) == pytest.approx(share, abs=1e-9)
+
+
+class Rates(keras.callbacks.Callback):
+    """Notes the learning rate of each step."""
+
+    def __init__(self):
+        super().__init__()
+        self.rates: list[float] = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.rates.append(float(self.model.optimizer.learning_rate.numpy()))
+
+
+def rates(epochs: int, steps: int, initial_epoch: int = 0, **options) -> list[float]:
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(1.0), "mse")
+    callback, seen = optimisation.WarmupCosine(2.0, epochs, steps, warmup=0.5, **options), Rates()
+    x = np.ones((steps, 1), np.float32)
+    model.fit(
+        *(x, x),
+        batch_size=1,
+        epochs=epochs,
+        initial_epoch=initial_epoch,
+        verbose=0,
+        callbacks=[callback, seen],
+    )
+    return seen.rates
+
+
+def test_the_rate_follows_the_steps_also_after_a_resumption():
+    whole = rates(epochs=4, steps=2)
+    assert whole == pytest.approx([0.5, 1, 1.5, 2, *(1 + np.cos(np.pi * np.arange(1, 5) / 4))])
+    assert rates(epochs=4, steps=2, initial_epoch=2) == pytest.approx(whole[4:])
+
+
+def test_the_rate_follows_the_clock_where_time_is_shorter():
+    clock = iter(range(0, 10_000, 15))  # seconds
+    seen = rates(epochs=50, steps=4, max_minutes=1, seconds=lambda: next(clock))
+    assert seen[:4] == pytest.approx([2 * 0.005 / 0.5, 1, 2, 1])
+    assert not any(seen[4:])
+
+
+def test_the_rate_follows_the_steps_where_they_are_fewer():
+    assert rates(epochs=1, steps=4, max_minutes=1, seconds=lambda: 0) == pytest.approx([1, 2, 1, 0])
+
+
+def test_without_a_clock_time_runs_from_the_beginning_of_fit():
+    assert rates(epochs=1, steps=4, max_minutes=60) == pytest.approx([1, 2, 1, 0])
