@@ -1,9 +1,9 @@
 """Training that loses nothing: epoch after epoch, each saved whole before the next begins.
 
 A folder that outlives the process holds the state after the last epoch: weights, optimiser, the
-history so far, the best epoch. A training that was cut off, by ``kill -9`` or an evicted pod, goes on
-from there. Everything random follows from the seed and the number of the epoch, so on a CPU it ends
-with the weights that an uninterrupted training ends with.
+history so far, the best epoch. A training that was cut off, by ``kill -9`` or an evicted pod, goes
+on from there. Everything random follows from the seed and the number of the epoch, so on a CPU it
+ends with the weights that an uninterrupted training ends with.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Training:
         """Trains to the end and leaves the best epoch's weights in the model.
 
         Returns:
-          The history, a row an epoch.
+          The history, a row an epoch; ``best`` is 1 on the epoch whose weights are kept.
 
         Raises:
           TrainingError: no epoch had a finite loss.
@@ -86,7 +86,8 @@ class Training:
                 "no epoch ended with a finite loss; a smaller train.learning_rate may help"
             )
         self._model.load_weights(self._local("best", self.state.best_epoch))
-        return self.state.history
+        best = self.state.best_epoch
+        return [{**row, "best": float(row["epoch"] == best)} for row in self.state.history]
 
     def _epoch(
         self,
@@ -116,16 +117,20 @@ class Training:
         self._note(number + 1, row, raw)
 
     def _note(self, epoch: int, row: dict[str, float], raw: list[Any]) -> None:
-        """Keeps what an epoch gave, unless its loss is no number; `raw`: the weights to go on from."""
+        """Keeps what an epoch gave, unless its loss is no number; then restores `raw` weights."""
         state, settings = self.state, self._settings
         if not (math.isfinite(row["loss"]) and math.isfinite(row["val_loss"])):
             self._diverged = True
-            kept = f"keeping epoch {state.best_epoch}" if state.best_epoch else "there is none to keep"
+            kept = (
+                f"keeping epoch {state.best_epoch}" if state.best_epoch else "there is none to keep"
+            )
             log.info("The loss of epoch %d is not a number; training stops, %s.", epoch, kept)
             return
         value = row[settings.best_epoch_by]
         higher_is_better = settings.best_epoch_by != "val_loss"
-        better = state.best is None or (value > state.best if higher_is_better else value < state.best)
+        better = state.best is None or (
+            value > state.best if higher_is_better else value < state.best
+        )
         former_best = state.best_epoch
         if better:
             state.best, state.best_epoch = value, epoch

@@ -12,8 +12,6 @@ from pipeline import augmentation, features, preprocessing
 _CACHE_BYTES = 4 * 2**30  # more than this is read from disk anew each epoch
 _SHUFFLE_BYTES = 512 * 2**20  # of packed pixels, where the whole does not fit
 
-Batches = tf.data.Dataset
-
 
 class Photos:
     """The photos of one split; each epoch's order follows from its number alone.
@@ -49,11 +47,18 @@ class Photos:
         """Batches an epoch."""
         return -(-self.count // self._batch_size)
 
-    def in_order(self) -> Batches:
+    def class_pixels(self) -> list[int]:
+        """Pixels of each class, over all photos."""
+        total = np.zeros(features.NUM_CLASSES, np.int64)
+        for _, ids in self._unpacked(self._serialized(None)).as_numpy_iterator():
+            total += np.bincount(ids.ravel(), minlength=features.NUM_CLASSES)
+        return total.tolist()
+
+    def in_order(self) -> tf.data.Dataset:
         """Batches of (image float32 [batch, size, size, 3] in [0, 1], ids uint8 [batch, ...])."""
         return self._rescaled(self._unpacked(self._serialized(None)).batch(self._batch_size))
 
-    def epoch(self, number: int, seed: int, strength: float) -> Batches:
+    def epoch(self, number: int, seed: int, strength: float) -> tf.data.Dataset:
         """The batches of one epoch of training, shuffled and augmented.
 
         Args:
@@ -93,7 +98,7 @@ class Photos:
 
         return serialized.map(unpack, num_parallel_calls=tf.data.AUTOTUNE)
 
-    def _rescaled(self, batches: Batches) -> Batches:
+    def _rescaled(self, batches: tf.data.Dataset) -> tf.data.Dataset:
         return batches.map(
             lambda photos, ids: (preprocessing.rescale(photos), ids),
             num_parallel_calls=tf.data.AUTOTUNE,

@@ -172,12 +172,10 @@ def history(artifacts: RunArtifacts) -> list[dict[str, float]]:
     if not path or not fileio.exists(path):
         return []
     with fileio.open(path, "r") as file:
-        rows = [
+        return [
             {key: float(value) for key, value in row.items()}
             for row in csv.DictReader(file.read().splitlines())
         ]
-    best = min((row["val_loss"] for row in rows), default=None)
-    return [{**row, "epoch": row["epoch"] + 1, "best": row["val_loss"] == best} for row in rows]
 
 
 def model_path(artifacts: RunArtifacts) -> str | None:

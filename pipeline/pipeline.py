@@ -29,7 +29,15 @@ SCHEMA_DIR = str(resources.files("schemas"))
 # The sources that decide what a component makes; an edit of one of them makes it run again.
 _INGEST_CODE = ("components.example_gen", "pipeline.dataset")
 _TRANSFORM_CODE = ("pipeline.preprocessing", "pipeline.features")
-_TRAIN_CODE = ("pipeline.trainer", "pipeline.models", "pipeline.export")
+_TRAIN_CODE = (
+    "pipeline.trainer",
+    "pipeline.engine",
+    "pipeline.inputs",
+    "pipeline.augmentation",
+    "pipeline.optimisation",
+    "pipeline.models",
+    "pipeline.export",
+)
 
 
 def create_pipeline(

@@ -44,11 +44,43 @@ class Train(Section):
     batch_size: int | Literal["auto"] = pydantic.Field(
         "auto", description="photos a step; auto: 64 on a GPU with 16 GB or more, else 16"
     )
-    learning_rate: float = pydantic.Field(0.001, gt=0, description="step size of RMSprop")
+    loss: Literal["cross_entropy", "dice_cross_entropy"] = pydantic.Field(
+        "cross_entropy", description="cross_entropy, or dice_cross_entropy: their sum"
+    )
+    label_smoothing: float = pydantic.Field(
+        0, ge=0, lt=1, description="share of the target that is spread over all classes"
+    )
+    class_balance: float = pydantic.Field(
+        0, ge=0, le=1, description="0 weighs all pixels alike, 1 all classes"
+    )
+    optimizer: Literal["adamw", "rmsprop"] = pydantic.Field(
+        "rmsprop", description="adamw or rmsprop"
+    )
+    learning_rate: float = pydantic.Field(0.001, gt=0, description="highest step size")
+    schedule: Literal["constant", "cosine"] = pydantic.Field(
+        "constant", description="course of the step size; cosine: warm-up, then down to 0"
+    )
+    warmup: float = pydantic.Field(
+        0.05, ge=0, lt=1, description="share of training in which a cosine's step size rises"
+    )
+    weight_decay: float = pydantic.Field(0, ge=0, description="of adamw")
+    clip_norm: float | None = pydantic.Field(None, gt=0, description="longest gradient")
+    ema: float | None = pydantic.Field(
+        None, gt=0, lt=1, description="momentum of a running mean of the weights, which is kept"
+    )
+    augmentation: float = pydantic.Field(
+        0, ge=0, le=1, description="strength of flips, crops, turns and colour; 0: none"
+    )
+    best_epoch_by: Literal["val_loss", "val_accuracy", "val_mean_iou"] = pydantic.Field(
+        "val_loss", description="which epoch is kept: lowest val_loss, or highest of the others"
+    )
+    patience: int | None = pydantic.Field(
+        None, ge=1, description="stop after this many epochs without a better one"
+    )
     max_minutes: float | None = pydantic.Field(
         None, gt=0, description="stop in time to end within this many minutes of training"
     )
-    seed: int = pydantic.Field(1, ge=0, description="of weights and shuffling")
+    seed: int = pydantic.Field(1, ge=0, description="of weights, shuffling and augmentation")
 
     @pydantic.field_validator("batch_size")
     @classmethod
@@ -56,6 +88,15 @@ class Train(Section):
         if isinstance(value, int) and value < 1:
             raise ValueError("must be at least 1")
         return value
+
+    @pydantic.model_validator(mode="after")
+    def _decay_is_adamws(self) -> Train:
+        if self.weight_decay and self.optimizer != "adamw":
+            raise ValueError(
+                f"train.weight_decay is {self.weight_decay}, but train.optimizer "
+                f"{self.optimizer} has none; set it to 0 or take adamw."
+            )
+        return self
 
 
 class Gate(Section):

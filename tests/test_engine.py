@@ -1,0 +1,165 @@
+"""The training engine: it loses nothing, and it stops when it should."""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tiny_training
+
+from pipeline import engine
+
+
+def weights(folder: Path) -> list[np.ndarray]:
+    with np.load(folder / "done.npz") as file:
+        return [file[name] for name in file.files]
+
+
+def history(folder: Path) -> list[dict[str, float]]:
+    return json.loads((folder / "history.json").read_text())
+
+
+def same_but_for_time(first: list[dict[str, float]], second: list[dict[str, float]]) -> None:
+    assert len(first) == len(second)
+    for one, other in zip(first, second, strict=True):
+        assert {k: v for k, v in one.items() if k != "seconds"} == {
+            k: v for k, v in other.items() if k != "seconds"
+        }
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A training without interruption, in a process of its own."""
+    folder = tmp_path_factory.mktemp("whole")
+    run_alone(folder).check_returncode()
+    return folder
+
+
+def run_alone(folder: Path) -> subprocess.CompletedProcess:
+    script = str(Path(tiny_training.__file__))
+    return subprocess.run([sys.executable, script, str(folder)], capture_output=True, text=True)
+
+
+def test_training_learns_and_keeps_its_best_epoch(whole: Path) -> None:
+    rows = history(whole)
+    assert [row["epoch"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert rows[-1]["loss"] < rows[0]["loss"]
+    (best,) = [row for row in rows if row["best"]]
+    assert best["val_mean_iou"] == max(row["val_mean_iou"] for row in rows)
+    assert 0 < rows[0]["learning_rate"] < 0.01
+    assert rows[-1]["learning_rate"] == pytest.approx(0, abs=1e-9)
+
+
+def test_metrics_are_those_of_the_kept_weights(whole: Path, tmp_path: Path) -> None:
+    training = tiny_training.train(tmp_path)
+    from pipeline.inputs import Photos
+
+    (best,) = [row for row in history(tmp_path) if row["best"]]
+    photos = Photos([str(tmp_path / "eval")], tiny_training.SIZE, 4)
+    confusion = np.zeros((3, 3))
+    for images, ids in photos.in_order():
+        predicted = np.argmax(training._model.predict(images, verbose=0), axis=-1)
+        np.add.at(confusion, (ids.numpy().ravel(), predicted.ravel()), 1)
+    accuracy = np.trace(confusion) / confusion.sum()
+    present = confusion.sum(0) + confusion.sum(1) > 0
+    union = confusion.sum(0) + confusion.sum(1) - np.diag(confusion)
+    assert best["val_accuracy"] == pytest.approx(accuracy, abs=1e-6)
+    assert best["val_mean_iou"] == pytest.approx(
+        np.mean(np.diag(confusion)[present] / union[present]), abs=1e-6
+    )
+
+
+@pytest.mark.slow
+def test_killed_at_ten_moments_it_ends_with_the_same_weights(whole: Path, tmp_path: Path) -> None:
+    """kill -9 anywhere, also while it writes: at most the epoch at work is lost."""
+    moments = random.Random(4)
+    kills = 0
+    done = 0
+    command = [sys.executable, str(Path(tiny_training.__file__)), str(tmp_path)]
+    state = tmp_path / "state" / "state.json"
+    while kills < 10:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        # From the moment that an epoch more is done, so that each attempt gets somewhere.
+        while process.poll() is None and epochs_done(state) <= done:
+            time.sleep(0.02)
+        time.sleep(moments.uniform(0, 0.3))
+        if process.poll() is not None:
+            break
+        process.kill()
+        process.wait()
+        kills += 1
+        assert epochs_done(state) >= done
+        done = min(epochs_done(state), 4)
+    assert kills >= 3
+    run_alone(tmp_path).check_returncode()
+    same_but_for_time(history(tmp_path), history(whole))
+    for one, other in zip(weights(tmp_path), weights(whole), strict=True):
+        assert (one == other).all()
+
+
+def epochs_done(state: Path) -> int:
+    return json.loads(state.read_text())["epochs"] if state.exists() else 0
+
+
+def test_finished_training_trains_no_more(whole: Path) -> None:
+    before = (whole / "history.json").read_text()
+    begin = time.monotonic()
+    tiny_training.train(whole)
+    assert (whole / "history.json").read_text() == before
+    assert time.monotonic() - begin < 20
+
+
+def test_stops_without_improvement(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "pipeline"):
+        tiny_training.train(
+            tmp_path, ["train.epochs=40", "train.patience=2", "train.learning_rate=0.0000001"]
+        )
+    rows = history(tmp_path)
+    best = next(row["epoch"] for row in rows if row["best"])
+    assert len(rows) == best + 2 < 40
+    assert f"No better epoch since epoch {best:.0f}" in caplog.text
+
+
+def test_time_budget_counts_all_attempts(tmp_path: Path) -> None:
+    tiny_training.train(tmp_path, ["train.epochs=100000", "train.max_minutes=0.05"])
+    spent = json.loads((tmp_path / "state" / "state.json").read_text())
+    assert spent["seconds"] <= 3.5
+    tiny_training.train(tmp_path, ["train.epochs=100000", "train.max_minutes=0.05"])
+    assert len(history(tmp_path)) == spent["epochs"]
+
+
+def test_loss_that_is_no_number_keeps_the_last_good_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    seed_layers = engine._seed_layers
+
+    def spoil(model: keras.Model, seed: int, epoch: int) -> None:
+        seed_layers(model, seed, epoch)
+        if epoch == 3:
+            model.set_weights([np.full_like(w, np.nan) for w in model.get_weights()])
+
+    monkeypatch.setattr(engine, "_seed_layers", spoil)
+    with caplog.at_level(logging.INFO, "pipeline"):
+        tiny_training.train(tmp_path)
+    assert len(history(tmp_path)) == 3
+    assert "The loss of epoch 4 is not a number; training stops, keeping epoch" in caplog.text
+    assert all(np.isfinite(w).all() for w in weights(tmp_path))
+
+
+def test_loss_that_never_was_a_number_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoil(model: keras.Model, seed: int, epoch: int) -> None:
+        model.set_weights([np.full_like(w, np.nan) for w in model.get_weights()])
+
+    monkeypatch.setattr(engine, "_seed_layers", spoil)
+    with pytest.raises(engine.TrainingError, match=r"smaller train\.learning_rate"):
+        tiny_training.train(tmp_path)

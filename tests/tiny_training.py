@@ -1,0 +1,97 @@
+"""A training that takes seconds: ``python tiny_training.py FOLDER [SETTING=VALUE ...]``.
+
+Works in FOLDER/state, so that it can be killed and started again; at its end writes FOLDER/done.npz
+with all weights and FOLDER/history.json.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from pipeline import engine, features, optimisation, settings, trainer
+from pipeline.inputs import Photos
+
+SIZE = 16
+SETTINGS = (
+    "train.epochs=6",
+    "train.batch_size=4",
+    "train.optimizer=adamw",
+    "train.learning_rate=0.01",
+    "train.schedule=cosine",
+    "train.ema=0.9",
+    "train.augmentation=0.5",
+    "train.best_epoch_by=val_mean_iou",
+)
+
+
+def write_examples(path: Path, count: int, seed: int) -> None:
+    """Photos whose bright part is pet, the rest background."""
+    random = np.random.default_rng(seed)
+    options = tf.io.TFRecordOptions(compression_type="GZIP")
+    with tf.io.TFRecordWriter(str(path), options) as writer:
+        for _ in range(count):
+            photo = random.integers(0, 100, [SIZE, SIZE, 3], np.uint8)
+            ids = np.ones([SIZE, SIZE], np.uint8)
+            top, left = random.integers(0, SIZE // 2, 2)
+            ids[top : top + 8, left : left + 8] = 0
+            photo[ids == 0] += 120
+            feature = {
+                name: tf.train.Feature(
+                    bytes_list=tf.train.BytesList(value=[tf.io.serialize_tensor(value).numpy()])
+                )
+                for name, value in (
+                    (features.IMAGE_PIXELS, photo),
+                    (features.MASK_PIXELS, ids),
+                )
+            }
+            example = tf.train.Example(features=tf.train.Features(feature=feature))
+            writer.write(example.SerializeToString())
+
+
+def tiny_model() -> keras.Model:
+    """Has every kind of state that must be saved: normalisation, dropout, weights."""
+    photo = keras.Input([SIZE, SIZE, 3])
+    x = keras.layers.Conv2D(6, 3, padding="same")(photo)
+    x = keras.layers.BatchNormalization()(x)
+    x = keras.layers.Dropout(0.2)(keras.layers.ReLU()(x))
+    x = keras.layers.Conv2D(3, 3, padding="same", activation="softmax")(x)
+    return keras.Model(photo, x)
+
+
+def train(folder: Path, overrides: Sequence[str] = ()) -> engine.Training:
+    """Trains in a folder, or goes on there; returns the finished training."""
+    chosen = settings.load(overrides=[*SETTINGS, *overrides]).train
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, count, seed in (("train", 18, 1), ("eval", 6, 2)):
+        if not (folder / name).exists():
+            write_examples(folder / f"{name}.part", count, seed)
+            (folder / f"{name}.part").rename(folder / name)
+    (folder / "state").mkdir(exist_ok=True)
+    keras.utils.set_random_seed(chosen.seed)
+    batch_size = int(chosen.batch_size)
+    photos = Photos([str(folder / "train")], SIZE, batch_size)
+    model = tiny_model()
+    trainer.compile_model(model, chosen, photos)
+    training = engine.Training(model, chosen, str(folder / "state"))
+    schedule = optimisation.WarmupCosine(
+        chosen.learning_rate, chosen.epochs, photos.steps, chosen.warmup
+    )
+    history = training.run(photos, Photos([str(folder / "eval")], SIZE, batch_size), [schedule])
+    np.savez(folder / "done.npz", *model.get_weights())
+    (folder / "history.json").write_text(json.dumps(history))
+    return training
+
+
+if __name__ == "__main__":
+    train(Path(sys.argv[1]), sys.argv[2:])
