@@ -334,7 +334,7 @@ class Server:
         self._delete(schedule)
 
     def _check_idle(self, schedule: Schedule) -> None:
-        # A schedule owns the workflows of its runs; Kubernetes deletes them with it, even running ones.
+        # A schedule owns the workflows of its runs: with it, Kubernetes deletes even running ones.
         for run in self.last_runs(schedule.experiment_id, _PAGE):
             if run.recurring_run_id == schedule.schedule_id and run.state not in ENDED:
                 raise UserError(
