@@ -15,6 +15,8 @@ setup(
     py_modules=["local_runner"],
     # Whatever lies in a package beside the modules: schemas, templates.
     package_data={"": ["*"]},
+    # The filled-in copy of its template holds a password.
+    exclude_package_data={"": ["metadata.env"]},
     install_requires=[
         f"tfx==1.21.0; {CURRENT}",
         f"tensorflow==2.21.0; {CURRENT}",
@@ -34,6 +36,16 @@ setup(
         "pyyaml",
         "rich",
     ],
-    extras_require={"dev": ["hypothesis", "mypy", "packaging", "pytest", "ruff", "types-PyYAML"]},
+    extras_require={
+        "dev": [
+            "hypothesis",
+            "kubernetes-validate",
+            "mypy",
+            "packaging",
+            "pytest",
+            "ruff",
+            "types-PyYAML",
+        ]
+    },
     entry_points={"console_scripts": ["segmentation-pipeline=local_runner:main"]},
 )

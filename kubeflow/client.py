@@ -31,6 +31,8 @@ _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 # From here on, a schedule without a version is safe.
 _FOLLOWS_NEWEST = (2, 17)
 _PAGE = 100
+# States that a run does not leave.
+ENDED = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -277,7 +279,12 @@ class Server:
           pipeline_id: the pipeline to run.
           wanted: what to make; its id counts for nothing, and no version means always the newest.
           old: schedules to remove.
+
+        Raises:
+          UserError: also while a run of an old one goes on.
         """
+        for each in old:
+            self._check_idle(each)
         with self._asking(f"making the schedule {wanted.name!r}"):
             schedule_id = self._client.create_recurring_run(
                 wanted.experiment_id,
@@ -293,7 +300,7 @@ class Server:
                 service_account=wanted.service_account,
             ).recurring_run_id
         for each in old:
-            self.delete(each)
+            self._delete(each)
         if wanted.enabled:
             self.switch(dataclasses.replace(wanted, schedule_id=schedule_id), on=True)
         return schedule_id
@@ -318,7 +325,25 @@ class Server:
                 self._client.disable_recurring_run(schedule.schedule_id)
 
     def delete(self, schedule: Schedule) -> None:
-        """Deletes a schedule; its runs stay."""
+        """Deletes a schedule; what is known of its runs stays.
+
+        Raises:
+          UserError: also while a run of it goes on.
+        """
+        self._check_idle(schedule)
+        self._delete(schedule)
+
+    def _check_idle(self, schedule: Schedule) -> None:
+        # A schedule owns the workflows of its runs: with it, Kubernetes deletes even running ones.
+        for run in self.last_runs(schedule.experiment_id, _PAGE):
+            if run.recurring_run_id == schedule.schedule_id and run.state not in ENDED:
+                raise UserError(
+                    f"A run of the schedule {schedule.name!r} goes on, and would end with it: "
+                    f"{run.display_name}; wait for its end (python -m kubeflow status), and call "
+                    f"again."
+                )
+
+    def _delete(self, schedule: Schedule) -> None:
         with self._asking(f"deleting the schedule {schedule.name!r}"):
             self._client.delete_recurring_run(schedule.schedule_id)
 

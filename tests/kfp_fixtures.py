@@ -1,12 +1,14 @@
 """Fixtures of the tests that call kubeflow commands against the stand-in for a server."""
 
+import http.server
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kfp import compiler, dsl
-from kfp_stand_in import HttpServer, StandIn
+from kfp_stand_in import StandIn
 
 from kubeflow.__main__ import main
 
@@ -31,6 +33,41 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Two compiled pipelines of one name and different content."""
     folder = tmp_path_factory.mktemp("packages")
     return compile_package(folder / "one.yaml"), compile_package(folder / "two.yaml", epochs=5)
+
+
+class HttpServer(http.server.ThreadingHTTPServer):
+    """Serves a StandIn on loopback, at a free port."""
+
+    daemon_threads = True
+
+    def __init__(self, stand_in: StandIn) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.stand_in = stand_in
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Says nothing: clients that lose patience close the connection."""
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    server: HttpServer
+
+    def _serve(self) -> None:
+        content = self.rfile.read(int(self.headers.get("content-length") or 0))
+        status, body = self.server.stand_in.answer(self.command, self.path, self.headers, content)
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_GET = do_POST = do_DELETE = _serve
+
+    def log_message(self, *args: Any) -> None:
+        """Says nothing."""
 
 
 class Kubeflow:

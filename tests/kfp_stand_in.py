@@ -7,10 +7,10 @@ a value of the wrong type, is refused and kept in ``faults``. The answers are ch
 
 from __future__ import annotations
 
+import copy
 import datetime
 import email
 import email.policy
-import http.server
 import json
 import re
 import threading
@@ -351,43 +351,21 @@ class StandIn:
         self._count()
         return {}
 
+    def trigger(self, schedule: dict[str, Any]) -> dict[str, Any]:
+        """Starts a run of a schedule, as the clock would."""
+        known = {"experiment_id", "pipeline_version_reference", "runtime_config"}
+        body = {key: copy.deepcopy(schedule[key]) for key in known}
+        body["display_name"] = f"{schedule['display_name']} {len(self.runs)}"
+        run: dict[str, Any] = self._create_run({}, body)
+        run["recurring_run_id"] = schedule["recurring_run_id"]
+        return run
+
     def _delete_recurring_run(self, query: Any, body: Any, recurring_run_id: str) -> Any:
         self._known(self.recurring_runs, recurring_run_id)
+        for run in self.runs.values():
+            # Kubernetes deletes the workflow of a run with the schedule that owns it.
+            if run.get("recurring_run_id") == recurring_run_id and run["state"] == "RUNNING":
+                self.faults.append(f"the run {run['display_name']} was ended")
         del self.recurring_runs[recurring_run_id]
         self._count()
         return {}
-
-
-class HttpServer(http.server.ThreadingHTTPServer):
-    """Serves a StandIn on loopback, at a free port."""
-
-    daemon_threads = True
-
-    def __init__(self, stand_in: StandIn) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.stand_in = stand_in
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Says nothing: clients that lose patience close the connection."""
-
-
-class _Handler(http.server.BaseHTTPRequestHandler):
-    server: HttpServer
-
-    def _serve(self) -> None:
-        content = self.rfile.read(int(self.headers.get("content-length") or 0))
-        status, body = self.server.stand_in.answer(self.command, self.path, self.headers, content)
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    do_GET = do_POST = do_DELETE = _serve
-
-    def log_message(self, *args: Any) -> None:
-        """Says nothing."""

@@ -106,6 +106,29 @@ def test_pause_resume_list_and_delete(uploaded: Kubeflow) -> None:
     assert "has no schedule 'nightly'; it has: full" in said
 
 
+def test_a_run_that_goes_on_is_not_ended_with_its_schedule(
+    uploaded: Kubeflow, packages: tuple[Path, Path]
+) -> None:
+    """The workflows of a schedule's runs belong to it, and Kubernetes would delete them with it."""
+    uploaded.server.tag = "2.16.1"
+    again = ["schedule", "--cron", "0 3 * * *", "--param", "data_root=/d"]
+    uploaded(*again)
+    before = uploaded.schedule
+    run = uploaded.server.trigger(before)
+    run["state"] = "RUNNING"
+    for command in (["schedule", "--delete"], again):
+        said = uploaded.refusal(*command)
+        assert "A run of the schedule 'nightly' goes on, and would end with it: nightly 0" in said
+    assert uploaded.submit(package=packages[1]) == 2
+    assert "could not be moved to its newest version" in uploaded.err
+    assert uploaded.schedule is before
+    assert before["status"] == "ENABLED"
+    run["state"] = "SUCCEEDED"
+    assert uploaded.submit("--no-run", package=packages[1]) == 0
+    assert uploaded("schedule", "--delete") == 0
+    assert not uploaded.server.recurring_runs
+
+
 def test_all_pages_of_schedules_are_read_and_those_of_other_pipelines_left_out(
     uploaded: Kubeflow,
 ) -> None:
