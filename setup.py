@@ -29,6 +29,7 @@ setup(
         "pydantic>=2",
         "pyyaml",
         "rich",
+        "tensorboard",
     ],
     extras_require={"dev": ["hypothesis", "mypy", "packaging", "pytest", "ruff", "types-PyYAML"]},
     entry_points={"console_scripts": ["segmentation-pipeline=local_runner:main"]},
