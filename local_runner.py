@@ -64,6 +64,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the pipeline once and returns the exit code."""
+    verbose = "--verbose" in (sys.argv if argv is None else argv)
     try:
         arguments = _parse(argv)
         files = [arguments.config] if arguments.config else []
@@ -74,14 +75,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         with _lock(output_root):
             return _run(arguments, chosen, output_root)
     except UserError as error:
-        console.complain(str(error))
-        return USER_ERROR
+        sentence, code = str(error), USER_ERROR
     except KeyboardInterrupt:
-        console.complain("Interrupted; start the same command again to go on from here.")
-        return INTERRUPTED
+        sentence, code = "Interrupted; start the same command again to go on.", INTERRUPTED
+    except Exception as error:
+        sentence, code = f"The run failed: {errors.first_line(error)}.", COMPONENT_FAILED
+    if verbose:
+        traceback.print_exc()
+    console.complain(sentence)
+    return code
 
 
 def _make_folder(path: Path) -> Path:
+    if set("*?[]") & set(str(path.absolute())):
+        raise UserError(
+            f"The output folder {path} has one of the characters * ? [ ] in its path, which Beam "
+            "takes for a pattern; give another --output-root."
+        )
     try:
         path.mkdir(parents=True, exist_ok=True)
         (path / "logs").mkdir(exist_ok=True)
@@ -112,8 +122,9 @@ def _run(arguments: argparse.Namespace, chosen: settings.Settings, output_root: 
     begin = datetime.datetime.now().astimezone()
     log_file = output_root / "logs" / f"{begin:%Y%m%d-%H%M%S}.log"
     with console.quiet(log_file) as terminal:
-        terminal.print(f"Data: {data_root}  Log: {log_file}")
+        console.say(terminal, f"Data: {data_root}  Log: {log_file}")
         run = LocalRun(chosen, data_root.resolve(), output_root, begin, terminal)
+        run.check_output_root(built_in=arguments.data_root is None)
         code = run.execute()
         run.publish()
     if run.traceback and arguments.verbose:
@@ -122,6 +133,17 @@ def _run(arguments: argparse.Namespace, chosen: settings.Settings, output_root: 
         hint = "" if arguments.verbose else f" (details: --verbose, or {log_file})"
         console.complain(run.error + ("" if code == USER_ERROR else hint))
     return code
+
+
+def _check_beam(runner: str) -> None:
+    from apache_beam.runners.runner import create_runner
+
+    try:
+        create_runner(runner)
+    except (ImportError, ValueError, AttributeError):
+        raise UserError(
+            f"Setting 'beam.runner' is {runner!r}, which Beam does not know; DirectRunner is one."
+        ) from None
 
 
 class LocalRun:
@@ -148,6 +170,7 @@ class LocalRun:
         self._data_root = data_root
         self._begin = begin
         self._terminal = terminal
+        _check_beam(chosen.beam.runner)
         self._serving_dir = output_root / "serving" / chosen.model.name
         self._metadata = metadata.sqlite_metadata_connection_config(
             str(output_root / "metadata.sqlite")
@@ -168,11 +191,39 @@ class LocalRun:
     def _run_id(self) -> str:
         return self._begin.isoformat()
 
+    def check_output_root(self, built_in: bool) -> None:
+        """Raises UserError if the output folder was moved, or serves a model of real data.
+
+        Args:
+          built_in: this run is on the built-in data.
+        """
+        import ml_metadata
+
+        from components import pusher
+        from pipeline import serving
+
+        artifacts = self._output_root / "artifacts"
+        for artifact in ml_metadata.MetadataStore(self._metadata).get_artifacts():
+            if not Path(artifact.uri).is_relative_to(artifacts):
+                raise UserError(
+                    f"The output folder was moved: metadata.sqlite in {self._output_root} speaks "
+                    f"of {artifact.uri}; move it back, or start anew with another --output-root."
+                )
+        folder = str(self._serving_dir)
+        released = serving.versions(folder)
+        origin = released and serving.record(folder, released[-1]).get(pusher.DATA_ROOT)
+        if built_in and origin and origin != str(self._data_root):
+            raise UserError(
+                f"{self._serving_dir} serves a model that was trained on {origin}; give the run on "
+                "built-in data another --output-root."
+            )
+
     def execute(self) -> int:
         """Runs component after component; returns the exit code."""
         from components import pusher
-        from pipeline import nodes
+        from pipeline import nodes, publication
 
+        publication.announce(self._settings, self._output_root)
         pusher.forget_missing(self._metadata)
         ir = nodes.compile_pipeline(self._pipeline)
         for node_id in nodes.node_ids(ir):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ml_metadata as mlmd
 from tfx import types
 from tfx.dsl.components.common import resolver
+from tfx.dsl.io import fileio
+from tfx.utils import io_utils, path_utils
 
 from components import pusher
 
@@ -33,6 +35,15 @@ class ChampionStrategy(resolver.ResolverStrategy):
             if not release.get_int_custom_property(pusher.PUSHED) or model_id in candidates:
                 continue
             if model_id in models:
+                _restore(models[model_id], release)
                 champion = {"model": [models[model_id]], "pushed_model": [release]}
                 break
         return {**input_dict, **champion}
+
+
+def _restore(model: types.Artifact, release: types.Artifact) -> None:
+    """Brings back a champion's SavedModel that somebody cleaned away, from its released version."""
+    path = path_utils.serving_model_path(model.uri)
+    released = release.get_string_custom_property(pusher.DESTINATION)
+    if not fileio.exists(path) and fileio.exists(released):
+        io_utils.copy_dir(released, path)

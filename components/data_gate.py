@@ -26,6 +26,7 @@ def DataGate(
     statistics: InputArtifact[ExampleStatistics],
     anomalies: InputArtifact[ExampleAnomalies],
     max_quarantined: Parameter[float],
+    code: Parameter[str],
 ) -> None:
     """Raises DataError, one sentence, if data may not be trained on.
 
@@ -33,12 +34,13 @@ def DataGate(
       examples: ExampleGen's output, with its quarantine.
       statistics: StatisticsGen's output.
       anomalies: ExampleValidator's output.
-      max_quarantined: share of faulty items that is tolerated; one item always is.
+      max_quarantined: share of faulty items that is tolerated; above 0, one item always is.
+      code: fingerprint of this module; a new one makes the component run again.
     """
     counts = count_examples(statistics)
     quarantined = example_gen.read_quarantine(examples.uri)
     total = sum(counts.values()) + len(quarantined)
-    if len(quarantined) > max(1, max_quarantined * total):
+    if len(quarantined) > (max(1, max_quarantined * total) if max_quarantined else 0):
         worst = "; ".join(f"{row['id']}: {row['reason']}" for row in quarantined[:3])
         more = ", ..." if len(quarantined) > 3 else ""
         raise DataError(

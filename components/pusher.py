@@ -6,7 +6,7 @@ unchanged model again; `pipeline.serving.release` does neither.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import ml_metadata as mlmd
 from ml_metadata.proto import metadata_store_pb2 as mlmd_pb2
@@ -15,14 +15,20 @@ from tfx.components.pusher import component, executor
 from tfx.dsl.components.base import executor_spec
 from tfx.dsl.io import fileio
 from tfx.proto import pusher_pb2
-from tfx.types import artifact_utils, standard_component_specs
-from tfx.utils import proto_utils
+from tfx.types import (
+    artifact_utils,
+    component_spec,
+    standard_artifacts,
+    standard_component_specs,
+)
+from tfx.utils import json_utils, proto_utils
 
 from pipeline import serving
 
 # Custom properties of the PushedModel artifact; all but the last are TFX's.
 PUSHED, VERSION, DESTINATION = "pushed", "pushed_version", "pushed_destination"
 MODEL_ID = "model_id"
+DATA_ROOT = "data_root"  # in the release record
 
 
 class Executor(executor.Executor):
@@ -47,7 +53,13 @@ class Executor(executor.Executor):
         )
         folder = destination.filesystem.base_directory
         model = artifact_utils.get_single_instance(input_dict[standard_component_specs.MODEL_KEY])
-        version = serving.release(self.GetModelPath(input_dict), folder, model_uri=model.uri)
+        config = json_utils.loads(exec_properties[standard_component_specs.CUSTOM_CONFIG_KEY])
+        version = serving.release(
+            self.GetModelPath(input_dict),
+            folder,
+            model_uri=model.uri,
+            data_root=config[DATA_ROOT],
+        )
         self._MarkPushed(pushed, f"{folder.rstrip('/')}/{version}", str(version))
         pushed.set_int_custom_property(MODEL_ID, model.id)
 
@@ -70,7 +82,51 @@ def forget_missing(connection: mlmd_pb2.ConnectionConfig) -> None:
     store.put_artifacts(gone)
 
 
-class ReleasePusher(component.Pusher):
-    """TFX's Pusher with the executor above; same inputs, output and push destination."""
+class _Spec(standard_component_specs.PusherSpec):
+    INPUTS: ClassVar[dict[str, Any]] = {
+        **standard_component_specs.PusherSpec.INPUTS,
+        "replaces": component_spec.ChannelParameter(
+            type=standard_artifacts.PushedModel, optional=True
+        ),
+    }
 
+
+class ReleasePusher(component.Pusher):
+    """TFX's Pusher with the executor above and one more input, the release that is replaced.
+
+    The input makes going back and forth between two models a new release each time: without it the
+    cache would answer that a model which has been replaced since was released already.
+    """
+
+    SPEC_CLASS = _Spec
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
+
+    def __init__(
+        self,
+        model: types.BaseChannel,
+        model_blessing: types.BaseChannel,
+        replaces: types.BaseChannel,
+        serving_dir: str,
+        data_root: str,
+    ):
+        """Creates the component.
+
+        Args:
+          model: the candidate.
+          model_blessing: Evaluator's verdict on it.
+          replaces: the PushedModel of the champion, if there is one.
+          serving_dir: the serving folder of the model.
+          data_root: where the model's data came from, for the release record.
+        """
+        super(component.Pusher, self).__init__(
+            spec=_Spec(
+                model=model,
+                model_blessing=model_blessing,
+                replaces=replaces,
+                push_destination=pusher_pb2.PushDestination(
+                    filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=serving_dir)
+                ),
+                custom_config=json_utils.dumps({DATA_ROOT: data_root}),
+                pushed_model=types.Channel(type=standard_artifacts.PushedModel),
+            )
+        )

@@ -25,7 +25,10 @@ def quiet(log_file: Path) -> Iterator[Console]:
     sys.stdout.flush()
     sys.stderr.flush()
     terminal, errors = os.dup(1), os.dup(2)
-    with log_file.open("ab", buffering=0) as log, os.fdopen(terminal, "w", encoding="utf-8") as out:
+    with (
+        log_file.open("ab", buffering=0) as log,
+        os.fdopen(terminal, "w", encoding="utf-8", errors="backslashreplace") as out,
+    ):
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
         console = Console(file=out, highlight=False, soft_wrap=True)
@@ -53,6 +56,11 @@ class _ConsoleHandler(logging.Handler):
         self._console.print(f"    {escape(record.getMessage())}", style="dim")
 
 
+def say(console: Console, sentence: str) -> None:
+    """Prints a plain sentence; what it names may hold anything, also what looks like markup."""
+    console.print(sentence, markup=False)
+
+
 def started(console: Console, component: str) -> None:
     """Says that a component begins."""
     console.print(f"[cyan]>[/] {component}")
@@ -75,15 +83,17 @@ def verdict(console: Console, outcome: Mapping[str, Any], files: Mapping[str, Pa
         for row in quarantined[:10]:
             console.print(f"    {escape(row['id'])}: {escape(row['reason'])}")
         if len(quarantined) > 10:
-            console.print(f"    ... and {len(quarantined) - 10} more, in {files['outcome']}")
+            console.print(
+                f"    ... and {len(quarantined) - 10} more, in {escape(str(files['outcome']))}"
+            )
     console.print(f"\nstatus: [bold]{outcome['status']}[/]")
     if outcome["status"] == "pushed":
-        console.print(f"Released version {outcome['pushed_version']} in {files['serving']}.")
+        say(console, f"Released version {outcome['pushed_version']} in {files['serving']}.")
     elif outcome["status"] == "not_blessed":
         failed = [row for row in outcome["gate"] if not row["held"]]
         names = ", ".join(f"{row['metric']} ({row['slice']})" for row in failed)
         console.print(f"Not released: {len(failed)} threshold(s) failed: {names}.")
-    console.print(f"Report: {files['report']}")
+    say(console, f"Report: {files['report']}")
 
 
 def _gate_table(gate: list[dict[str, Any]]) -> Table:

@@ -29,8 +29,7 @@ TRIMAPS = ANNOTATIONS / "trimaps"
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 MASK_SUFFIX = ".png"
 
-# Every file that says something about the data set, for ExampleGen's fingerprint.
-PATTERNS = {"images": f"{IMAGES}/*", "trimaps": f"{TRIMAPS}/*", "lists": f"{ANNOTATIONS}/*.txt"}
+UNKNOWN_BREED = "unknown"  # of a file without an underscore in its name
 
 TRIMAP_VALUES = range(features.TRIMAP_OFFSET, features.TRIMAP_OFFSET + features.NUM_CLASSES)
 
@@ -88,6 +87,10 @@ def scan(root: Path, eval_share: float, test_share: float) -> Scan:
 
     result = Scan()
     for id_ in sorted(set(images) | set(masks) | (listed or set())):
+        if not _is_utf8(id_):
+            shown = id_.encode(errors="backslashreplace").decode()
+            result.quarantined.append({"id": shown, "reason": "the file's name is not UTF-8"})
+            continue
         if listed is not None and id_ not in listed:
             result.unlisted.append(id_)
             continue
@@ -101,12 +104,24 @@ def scan(root: Path, eval_share: float, test_share: float) -> Scan:
                 id=id_,
                 image=str(root / IMAGES / image),
                 mask=str(root / TRIMAPS / mask),
-                breed=id_.rpartition("_")[0] or id_,
+                breed=id_.rpartition("_")[0] or UNKNOWN_BREED,
                 species=species.get(id_) or _species_by_name(id_),
                 split=_split(id_, test, eval_share, test_share),
             )
         )
     return result
+
+
+def fingerprint(root: Path) -> str:
+    """Hex digest of names, sizes and times of all files of a data folder; nothing is opened."""
+    digest = hashlib.sha256()
+    for folder in (IMAGES, TRIMAPS, ANNOTATIONS):
+        for entry in sorted(os.scandir(root / folder), key=lambda e: e.name):
+            if entry.is_file():
+                stat = entry.stat()
+                name = os.fsencode(folder / entry.name)
+                digest.update(name + f"\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
 
 
 def check_layout(root: Path) -> None:
@@ -121,6 +136,14 @@ def check_layout(root: Path) -> None:
             )
     if not any(Path(n).suffix.lower() in IMAGE_SUFFIXES for n in os.listdir(root / IMAGES)):
         raise DataError(f"The folder {root / IMAGES} holds no photo ({', '.join(IMAGE_SUFFIXES)}).")
+
+
+def _is_utf8(id_: str) -> bool:
+    try:
+        id_.encode()
+    except UnicodeEncodeError:  # the file system's bytes, escaped by Python
+        return False
+    return True
 
 
 def _pair(id_: str, images: list[str], mask: str | None) -> tuple[str, str]:

@@ -71,16 +71,24 @@ class SegmentationModule(tf.Module):
             classes across; NaN where the model's output is not finite, so that no gate can take it
             for a prediction.
         """
-        transformed = self.transform(self._parse(examples))
+        # One photo at a time: Beam hands over a thousand, whose activations no memory holds.
+        return {"confusion": tf.map_fn(self._count, examples, fn_output_signature=tf.float32)}
+
+    def _count(self, example: tf.Tensor) -> tf.Tensor:
+        transformed = self.transform(self._parse(example[None]))
         predicted = self._segment(transformed)
         true = self._unpack(preprocessing.unpack_mask, transformed[features.MASK_PIXELS])
-        cells = features.NUM_CLASSES**2
         pairs = tf.cast(true, tf.int32) * features.NUM_CLASSES + tf.cast(
             predicted["mask"], tf.int32
         )
-        counts = tf.reduce_sum(tf.one_hot(pairs, cells), axis=[1, 2])
-        finite = tf.reduce_all(tf.math.is_finite(predicted["probabilities"]), axis=[1, 2, 3])
-        return {"confusion": tf.where(finite[:, None], counts, float("nan"))}
+        counts = tf.math.bincount(
+            tf.reshape(pairs, [-1]),
+            minlength=features.NUM_CLASSES**2,
+            maxlength=features.NUM_CLASSES**2,
+            dtype=tf.float32,
+        )
+        finite = tf.reduce_all(tf.math.is_finite(predicted["probabilities"]))
+        return tf.where(finite, counts, float("nan"))
 
     @tf.function
     def segment_examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:

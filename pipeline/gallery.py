@@ -49,13 +49,17 @@ def build(model_path: str, examples_uri: str, count: int = 12) -> list[GalleryIt
 
 def _pick(split_uri: str, count: int) -> list[bytes]:
     files = sorted(fileio.glob(os.path.join(split_uri, "*")))
-    by_id = {}
-    for record in tf.data.TFRecordDataset(files, compression_type="GZIP").as_numpy_iterator():
-        example = tf.train.Example.FromString(record)
-        by_id[example.features.feature[features.ID].bytes_list.value[0]] = record
-    ids = sorted(by_id)
+    records = tf.data.TFRecordDataset(files, compression_type="GZIP")
+    ids = sorted(_id(record) for record in records.as_numpy_iterator())
     count = min(count, len(ids))
-    return [by_id[ids[i * len(ids) // count]] for i in range(count)]
+    wanted = {ids[i * len(ids) // count] for i in range(count)}
+    # Read twice, to hold a dozen photos and not all of them.
+    return sorted((r for r in records.as_numpy_iterator() if _id(r) in wanted), key=_id)
+
+
+def _id(record: bytes) -> bytes:
+    example = tf.train.Example.FromString(record)
+    return example.features.feature[features.ID].bytes_list.value[0]
 
 
 def _int(example: tf.train.Example, name: str) -> int:

@@ -159,6 +159,22 @@ def collect(
     return {**result, **facts, "settings": settings.flat()}
 
 
+def unfinished(settings: Settings) -> dict[str, Any]:
+    """What latest_run.json says while a run goes on, and after it was killed."""
+    return {
+        "status": FAILED,
+        "error": "The run has not ended: it still goes on, or it was killed.",
+        "pushed_version": None,
+        "champion": None,
+        "metrics": {},
+        "gate": [],
+        "data": {"splits": {}, "quarantined": [], "unlisted": []},
+        "components": [],
+        "versions": versions(),
+        "settings": settings.flat(),
+    }
+
+
 def versions() -> dict[str, str]:
     """Versions of what the run stands on."""
     stack = "compatible" if tfx.__version__.startswith("1.16.") else "current"

@@ -9,25 +9,30 @@ from importlib import resources
 
 from ml_metadata.proto import metadata_store_pb2
 from tfx import components as tfx_components
-from tfx.components.schema_gen.import_schema_gen.component import ImportSchemaGen
 from tfx.dsl.components.common.resolver import Resolver
 from tfx.orchestration.pipeline import Pipeline
-from tfx.proto import pusher_pb2, trainer_pb2, transform_pb2
+from tfx.proto import trainer_pb2, transform_pb2
 from tfx.types import Channel, standard_artifacts
 
 from components.champion import ChampionStrategy
 from components.data_gate import DataGate
 from components.example_gen import PetExampleGen
 from components.pusher import ReleasePusher
+from components.schema_gen import CuratedSchemaGen
 from components.trainer import ResumableTrainer
-from pipeline import code, evaluation, features
+from pipeline import code, evaluation, features, models
 from pipeline.settings import Settings
 
 NAME = "segmentation"
 SCHEMA_DIR = str(resources.files("schemas"))
 
 # The sources that decide what a component makes; an edit of one of them makes it run again.
-_INGEST_CODE = ("components.example_gen", "pipeline.dataset")
+_INGEST_CODE = (
+    "components.example_gen",
+    "pipeline.dataset",
+    "pipeline.preprocessing",
+    "pipeline.features",
+)
 _TRANSFORM_CODE = ("pipeline.preprocessing", "pipeline.features")
 _TRAIN_CODE = (
     "pipeline.trainer",
@@ -35,7 +40,6 @@ _TRAIN_CODE = (
     "pipeline.inputs",
     "pipeline.augmentation",
     "pipeline.optimisation",
-    "pipeline.models",
     "pipeline.export",
 )
 
@@ -65,7 +69,7 @@ def create_pipeline(
         test_share=settings.data.test_share,
         code=code.fingerprint(*_INGEST_CODE),
     ).with_id("ExampleGen")
-    schema_gen = ImportSchemaGen(schema_file=f"{SCHEMA_DIR}/pets.pbtxt")
+    schema_gen = CuratedSchemaGen(f"{SCHEMA_DIR}/pets.pbtxt").with_id("ImportSchemaGen")
     statistics_gen = tfx_components.StatisticsGen(
         examples=example_gen.outputs["examples"], schema=schema_gen.outputs["schema"]
     )
@@ -77,6 +81,7 @@ def create_pipeline(
         statistics=statistics_gen.outputs["statistics"],
         anomalies=example_validator.outputs["anomalies"],
         max_quarantined=settings.data.max_quarantined,
+        code=code.fingerprint("components.data_gate"),
     )
     transform = tfx_components.Transform(
         examples=example_gen.outputs["examples"],
@@ -103,7 +108,7 @@ def create_pipeline(
             "model": settings.model.name,
             "image_size": settings.transform.image_size,
             "train": settings.train.model_dump(mode="json"),
-            "code": code.fingerprint(*_TRAIN_CODE),
+            "code": code.fingerprint(*_TRAIN_CODE, *models.sources(settings.model.name)),
         },
     ).with_id("Trainer")
     champion = Resolver(
@@ -123,9 +128,9 @@ def create_pipeline(
     pusher = ReleasePusher(
         model=trainer.outputs["model"],
         model_blessing=evaluator.outputs["blessing"],
-        push_destination=pusher_pb2.PushDestination(
-            filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=serving_dir)
-        ),
+        replaces=champion.outputs["pushed_model"],
+        serving_dir=serving_dir,
+        data_root=data_root,
     ).with_id("Pusher")
     return Pipeline(
         pipeline_name=NAME,

@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline import gallery, images, outcome, report
+from pipeline import gallery, images, outcome, report, serving
 from pipeline.settings import Settings
+
+OUTCOME = "latest_run.json"
 
 
 def publish(
@@ -51,17 +53,27 @@ def publish(
         seconds=round(spent.total_seconds(), 1),
         model_name=settings.model.name,
         serving_dir=str(serving_dir),
+        in_service=max(serving.versions(str(serving_dir)), default=None),
         data_root=data_root,
     )
     examples = artifacts.get("ExampleGen", "examples")
     model = outcome.model_path(artifacts)
     photos = gallery.build(model, examples.uri) if model and examples else []
     files = {
-        "outcome": output_root / "latest_run.json",
+        "outcome": output_root / OUTCOME,
         "report": output_root / "report.html",
         "serving": serving_dir,
     }
     report.write(files["report"], result, outcome.history(artifacts), photos)
-    text = json.dumps(result, indent=2, allow_nan=False) + "\n"
-    images.write_atomically(files["outcome"], text.encode())
+    _write(files["outcome"], result)
     return result, files
+
+
+def announce(settings: Settings, output_root: Path) -> None:
+    """Replaces the outcome of the run before, which no longer is the last one."""
+    _write(output_root / OUTCOME, outcome.unfinished(settings))
+
+
+def _write(path: Path, result: dict[str, Any]) -> None:
+    text = json.dumps(result, indent=2, allow_nan=False) + "\n"
+    images.write_atomically(path, text.encode())

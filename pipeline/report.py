@@ -120,7 +120,10 @@ def write(
 def _verdict(outcome: Mapping[str, Any]) -> dict[str, Any]:
     status = outcome.get("status")
     champion = (outcome.get("champion") or {}).get("version")
-    stays = f"Version {champion} stays in service." if champion else "No version is in service yet."
+    in_service = outcome.get("in_service")
+    stays = (
+        f"Version {in_service} stays in service." if in_service else "No version is in service yet."
+    )
     if status == "pushed":
         version = outcome.get("pushed_version")
         states = {c.get("state") for c in outcome.get("components") or []}
@@ -147,7 +150,7 @@ def _verdict(outcome: Mapping[str, Any]) -> dict[str, Any]:
         if failed
         else "the run did not finish."
     )
-    note = stays if champion else "Nothing was released."
+    note = stays if in_service else "Nothing was released."
     return {"kind": "bad", "title": f"Failed: {error}", "reasons": [], "note": note}
 
 

@@ -15,9 +15,23 @@ from pipeline.config import Section
 BUILTIN_CONFIG = Path(str(resources.files("pipeline") / "configs" / "builtin.yaml"))
 
 
-class Data(Section):
+class _Values(Section):
+    """None of these settings is a switch: ``yes`` and ``true`` are mistakes, not the number 1."""
+
+    @pydantic.field_validator("*", mode="before")
+    @classmethod
+    def _no_switch(cls, value: Any) -> Any:
+        if isinstance(value, bool):
+            raise ValueError("it takes a value, not true or false")
+        return value
+
+
+class Data(_Values):
     max_quarantined: float = pydantic.Field(
-        0.01, ge=0, le=1, description="share of faulty items that is tolerated; one item always is"
+        0.01,
+        ge=0,
+        le=1,
+        description="share of faulty items that is tolerated; above 0, one item always is",
     )
     eval_share: float = pydantic.Field(
         0.1, gt=0, lt=0.5, description="share of the training ids that picks the best epoch"
@@ -27,19 +41,19 @@ class Data(Section):
     )
 
 
-class Transform(Section):
+class Transform(_Values):
     image_size: int = pydantic.Field(
         200, ge=8, le=2048, description="side of the square that photos are resized to, pixels"
     )
 
 
-class Model(Section):
+class Model(_Values):
     name: str = pydantic.Field(
         "encoder_decoder", description="architecture in pipeline/models/; names the serving folder"
     )
 
 
-class Train(Section):
+class Train(_Values):
     epochs: int = pydantic.Field(50, ge=1, description="most epochs to train")
     batch_size: int | Literal["auto"] = pydantic.Field(
         "auto", description="photos a step; auto: 64 on a GPU with 16 GB or more, else 16"
@@ -78,9 +92,11 @@ class Train(Section):
         None, ge=1, description="stop after this many epochs without a better one"
     )
     max_minutes: float | None = pydantic.Field(
-        None, gt=0, description="stop in time to end within this many minutes of training"
+        None, gt=0, description="train no longer than this, but at least one epoch"
     )
-    seed: int = pydantic.Field(1, ge=0, description="of weights, shuffling and augmentation")
+    seed: int = pydantic.Field(
+        1, ge=0, lt=2**32, description="of weights, shuffling and augmentation"
+    )
 
     @pydantic.field_validator("batch_size")
     @classmethod
@@ -99,7 +115,7 @@ class Train(Section):
         return self
 
 
-class Gate(Section):
+class Gate(_Values):
     pixel_accuracy: float = pydantic.Field(0.80, ge=0, le=1, description="least pixel accuracy")
     mean_iou: float = pydantic.Field(0.60, ge=0, le=1, description="least mean IoU")
     class_iou: float = pydantic.Field(0.35, ge=0, le=1, description="least IoU of every class")
@@ -112,12 +128,26 @@ class Gate(Section):
         description="where the bounds must hold: overall, and each species or breed",
     )
 
+    @pydantic.field_validator("slices")
+    @classmethod
+    def _once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(value)) < len(value):
+            raise ValueError("must not name a slice twice")
+        return value
 
-class Beam(Section):
+
+class Beam(_Values):
     runner: str = pydantic.Field("DirectRunner", min_length=1, description="Beam runner")
     args: tuple[str, ...] = pydantic.Field(
         (), description="further Beam options, --name=value each"
     )
+
+    @pydantic.field_validator("args")
+    @classmethod
+    def _are_options(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if any(not argument.startswith("--") for argument in value):
+            raise ValueError("every option must begin with --")
+        return value
 
 
 class Settings(Section):

@@ -112,6 +112,7 @@ def auto_batch_size() -> int:
     try:
         query = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
         output = subprocess.run(query, capture_output=True, text=True, check=True).stdout
-    except (OSError, subprocess.CalledProcessError):
+        smallest = min(map(int, output.split()))
+    except (OSError, subprocess.CalledProcessError, ValueError):  # "[N/A]": memory is shared
         return 16
-    return 64 if min(map(int, output.split())) >= _LARGE_GPU_MB else 16
+    return 64 if smallest >= _LARGE_GPU_MB else 16

@@ -30,23 +30,24 @@ SMALL = (
 
 @dataclass(frozen=True)
 class Run:
-    """One call of the local runner."""
+    """One call of the local runner, with the outcome that it left."""
 
     code: int
     data_root: Path
     output_root: Path
-
-    @property
-    def outcome(self) -> dict[str, Any]:
-        return json.loads((self.output_root / "latest_run.json").read_text())
+    outcome: dict[str, Any]
 
     def states(self) -> dict[str, str]:
         return {c["id"]: c["state"] for c in self.outcome["components"]}
 
     def versions(self) -> list[int]:
-        return sorted(
-            int(path.name) for path in (self.output_root / "serving" / "encoder_decoder").iterdir()
-        )
+        """What the serving folder holds now."""
+        folder = self.output_root / "serving" / "encoder_decoder"
+        return sorted(int(path.name) for path in folder.iterdir()) if folder.exists() else []
+
+    def released(self) -> Path:
+        version = str(self.outcome["pushed_version"])
+        return self.output_root / "serving" / "encoder_decoder" / version
 
     def again(self, *overrides: str) -> Run:
         return run_locally(self.data_root, self.output_root, *overrides)
@@ -59,7 +60,13 @@ def run_locally(data_root: Path, output_root: Path, *overrides: str) -> Run:
     arguments = ["--data-root", str(data_root), "--output-root", str(output_root)]
     for override in (*SMALL, *overrides):
         arguments += ["--set", override]
-    return Run(local_runner.main(arguments), data_root, output_root)
+    return run_main(local_runner.main(arguments), data_root, output_root)
+
+
+def run_main(code: int, data_root: Path, output_root: Path) -> Run:
+    path = output_root / "latest_run.json"
+    outcome = json.loads(path.read_text()) if path.exists() else {}
+    return Run(code, data_root, output_root, outcome)
 
 
 @pytest.fixture(scope="session")
@@ -74,5 +81,19 @@ def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def small_run(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A run that released a model; tests may run again in its output folder."""
+    """A run that released a model; no test runs again in its output folder."""
     return run_locally(small_data, tmp_path_factory.mktemp("run") / "output")
+
+
+@pytest.fixture(scope="session")
+def _playground(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return run_locally(small_data, tmp_path_factory.mktemp("playground") / "output")
+
+
+@pytest.fixture
+def playground(_playground: Run) -> Run:
+    """The same small run once more, for tests that run again there, each with its own seed.
+
+    Whatever they left, this run has just been repeated: its model is the one in service.
+    """
+    return _playground.again()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from conftest import Run, run_locally
 
 import local_runner
+from pipeline import dataset
 
 
 @pytest.fixture
@@ -115,16 +117,47 @@ def test_items_on_no_list_are_left_out_and_named(data: Path, tmp_path: Path) -> 
     assert sum(run.outcome["data"]["splits"].values()) == 40
 
 
-def test_changed_data_is_noticed(data: Path, tmp_path: Path) -> None:
-    run = run_locally(data, tmp_path / "output")
-    first = run.outcome["metrics"]["overall"]
+def test_every_change_of_the_files_is_noticed(data: Path) -> None:
+    """Also those that leave count, sizes and seconds alone."""
+    seen = [dataset.fingerprint(data)]
+    first, second = photos(data)[:2]
+    one, other = mask_of(first), mask_of(second)
+
+    def swap() -> None:
+        one.rename(data / "aside")
+        other.rename(one)
+        (data / "aside").rename(other)
+
+    for change in (
+        lambda: one.rename(one.with_name("Other_1.png")),
+        lambda: one.with_name("Other_1.png").rename(one.with_name("Other_2.png")),
+        lambda: one.with_name("Other_2.png").rename(one),
+        swap,
+        lambda: os.utime(first, ns=(0, first.stat().st_mtime_ns + 1000)),
+        lambda: (data / "annotations" / "test.txt").unlink(),
+    ):
+        change()
+        seen.append(dataset.fingerprint(data))
+    # Named back, the folder is what it was.
+    assert seen[3] == seen[0]
+    assert len(set(seen)) == len(seen) - 1
+
+
+def test_mask_that_is_named_right_mends_the_item(data: Path, tmp_path: Path) -> None:
     victim = photos(data)[0]
-    mask = np.array(PIL.Image.open(mask_of(victim)))
-    PIL.Image.fromarray(np.full_like(mask, 2)).save(mask_of(victim))
-    again = run.again()
-    assert again.states()["ExampleGen"] == "executed"
-    assert again.outcome["champion"] == {"version": run.versions()[0]}
-    assert first["examples"] == again.outcome["metrics"]["overall"]["examples"]
+    mask_of(victim).rename(mask_of(victim).with_name("wrong.png"))
+    run = run_locally(data, tmp_path / "output", "data.max_quarantined=0.1")
+    assert victim.stem in {row["id"] for row in run.outcome["data"]["quarantined"]}
+    mask_of(victim).with_name("wrong.png").rename(mask_of(victim))
+    mended = run.again("data.max_quarantined=0.1")
+    assert mended.states()["ExampleGen"] == "executed"
+    assert mended.outcome["data"]["quarantined"] == []
+    assert mended.outcome["champion"] == {"version": run.outcome["pushed_version"]}
+
+
+def test_no_faulty_item_is_tolerated_where_none_may_be(data: Path, tmp_path: Path) -> None:
+    photos(data)[0].write_bytes(b"")
+    assert run_locally(data, tmp_path / "output", "data.max_quarantined=0").code == 2
 
 
 @pytest.mark.parametrize(
@@ -155,6 +188,7 @@ def test_folder_that_is_no_data_set_is_one_sentence(
         (["--set", "train.epoch=1"], "did you mean 'train.epochs'?"),
         (["--config", "none.yaml"], "Cannot read the settings file none.yaml"),
         (["--output-root", "/dev/null/output"], "Cannot make the output folder /dev/null/output"),
+        (["--output-root", "out[1]"], "has one of the characters * ? [ ] in its path"),
     ],
 )
 def test_bad_arguments_are_one_sentence(
@@ -176,8 +210,16 @@ def test_help_lists_arguments_and_settings(capfd: pytest.CaptureFixture[str]) ->
         assert word in output
 
 
-def test_outcome_of_a_refused_run_is_valid_json_without_nan(small_run: Run) -> None:
-    run = small_run.again("gate.mean_iou=1")
+def test_unknown_beam_runner_is_one_sentence(
+    playground: Run, capfd: pytest.CaptureFixture[str]
+) -> None:
+    capfd.readouterr()
+    assert playground.again("beam.runner=Foo").code == 2
+    assert "'beam.runner' is 'Foo', which Beam does not know" in capfd.readouterr().err
+
+
+def test_outcome_of_a_refused_run_is_valid_json_without_nan(playground: Run) -> None:
+    run = playground.again("gate.mean_iou=1")
     text = (run.output_root / "latest_run.json").read_text()
     assert json.loads(text, parse_constant=lambda name: pytest.fail(name))["status"] == (
         "not_blessed"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import tensorflow as tf
-from conftest import Run
+from conftest import run_main
 
 import local_runner
 
@@ -14,8 +14,8 @@ import local_runner
 @pytest.mark.slow
 def test_built_in_run_is_released_and_the_same_again_changes_nothing(tmp_path: Path) -> None:
     arguments = ["--output-root", str(tmp_path)]
-    assert local_runner.main(arguments) == 0
-    run = Run(0, tmp_path / "builtin-data", tmp_path)
+    run = run_main(local_runner.main(arguments), tmp_path / "builtin-data", tmp_path)
+    assert run.code == 0
     first = run.outcome
     assert first["status"] == "pushed"
     assert sum(first["data"]["splits"].values()) == 160
@@ -24,12 +24,10 @@ def test_built_in_run_is_released_and_the_same_again_changes_nothing(tmp_path: P
     assert min(row["bound"] for row in first["gate"]) > 0.3
 
     photo = next((run.data_root / "images").iterdir()).read_bytes()
-    serve = tf.saved_model.load(
-        str(tmp_path / "serving" / "encoder_decoder" / str(first["pushed_version"]))
-    ).signatures["serving_default"]
+    serve = tf.saved_model.load(str(run.released())).signatures["serving_default"]
     assert serve(image_bytes=tf.constant([photo]))["mask"].shape == (1, 200, 200)
 
-    assert local_runner.main(arguments) == 0
-    assert set(run.states().values()) == {"cached"}
-    assert run.versions() == [first["pushed_version"]]
-    assert run.outcome["metrics"] == first["metrics"]
+    again = run_main(local_runner.main(arguments), run.data_root, tmp_path)
+    assert set(again.states().values()) == {"cached"}
+    assert again.versions() == [first["pushed_version"]]
+    assert again.outcome["metrics"] == first["metrics"]

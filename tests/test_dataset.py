@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,20 @@ def test_halves_of_pairs_are_set_aside_with_a_reason(tmp_path: Path) -> None:
         "a_2": "several photos have this id: a_2.jpg, a_2.png",
         "b_1": "the mask has no photo in images/",
     }
+
+
+def test_names_that_are_not_utf_8_are_set_aside(tmp_path: Path) -> None:
+    root = make_folder(tmp_path, ["ok_1.jpg"], ["ok_1.png"])
+    Path(os.fsdecode(os.fsencode(root) + b"/images/Caf\xe9_1.jpg")).touch()
+    result = scan(root)
+    assert [item.id for item in result.items] == ["ok_1"]
+    (row,) = result.quarantined
+    assert row == {"id": "Caf\\udce9_1", "reason": "the file's name is not UTF-8"}
+
+
+def test_name_without_an_underscore_has_no_breed(tmp_path: Path) -> None:
+    root = make_folder(tmp_path, ["IMG1.jpg", "IMG2.jpg"], ["IMG1.png", "IMG2.png"])
+    assert {item.breed for item in scan(root).items} == {"unknown"}
 
 
 def test_official_lists_decide_species_and_test_split(tmp_path: Path) -> None:

@@ -120,7 +120,8 @@ def test_finished_training_trains_no_more(whole: Path) -> None:
 def test_stops_without_improvement(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "pipeline"):
         tiny_training.train(
-            tmp_path, ["train.epochs=40", "train.patience=2", "train.learning_rate=0.0000001"]
+            tmp_path,
+            ["train.epochs=40", "train.patience=2", "train.learning_rate=3", "train.ema=null"],
         )
     rows = history(tmp_path)
     best = next(row["epoch"] for row in rows if row["best"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -68,10 +69,10 @@ def failed_bounds(run: Run) -> set[str]:
     return {row["metric"] for row in run.outcome["gate"] if not row["held"]}
 
 
-def test_background_only_is_refused(small_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_background_only_is_refused(playground: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     export_as(monkeypatch, lambda _: background_only())
-    before = small_run.versions()
-    run = small_run.again("train.seed=1001", *DEFAULT_GATE)
+    before = playground.versions()
+    run = playground.again("train.seed=1001", *DEFAULT_GATE)
     assert run.code == 0
     assert run.outcome["status"] == "not_blessed"
     assert run.outcome["pushed_version"] is None
@@ -101,26 +102,34 @@ def test_background_only_is_refused_on_data_that_flatters_it(
     assert failed_bounds(run) == {"mean_iou", "iou_pet", "iou_border"}
 
 
-def test_shuffled_outputs_are_refused(small_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A model whose classes changed places, as by a wrong label map."""
+def test_shuffled_outputs_are_refused(playground: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model whose classes changed places, as by a wrong label map, at bounds it would hold."""
+    overall = playground.outcome["metrics"]["overall"]
+    gate = (
+        f"gate.pixel_accuracy={0.9 * overall['pixel_accuracy']}",
+        f"gate.mean_iou={0.9 * overall['mean_iou']}",
+    )
+    sound = playground.again(*gate)
+    assert sound.outcome["status"] == "pushed"
 
     def shuffled(model: keras.Model) -> keras.Model:
         order = keras.ops.take(model.output, keras.ops.array([2, 0, 1]), axis=-1)
         return keras.Model(model.input, order)
 
+    # The same training under another name of the cache key: only the export differs.
     exported = export_as(monkeypatch, shuffled)
-    run = small_run.again("train.seed=1002", *DEFAULT_GATE)
+    run = playground.again("train.patience=1000", *gate)
     assert len(exported) == 1
     assert run.outcome["status"] == "not_blessed"
     assert "mean_iou" in failed_bounds(run)
 
 
 def test_nan_weights_are_refused_even_by_a_gate_without_bounds(
-    small_run: Run, monkeypatch: pytest.MonkeyPatch
+    playground: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     export_as(monkeypatch, lambda _: nan_weights())
     zero = ("gate.pixel_accuracy=0", "gate.mean_iou=0", "gate.class_iou=0")
-    run = small_run.again("train.seed=1003", *zero)
+    run = playground.again("train.seed=1003", *zero)
     assert run.code == 0
     assert run.outcome["status"] == "not_blessed"
     assert run.outcome["metrics"]["overall"]["mean_iou"] is None
@@ -128,10 +137,10 @@ def test_nan_weights_are_refused_even_by_a_gate_without_bounds(
 
 
 def test_bounds_hold_on_each_species_when_asked(
-    small_run: Run, monkeypatch: pytest.MonkeyPatch
+    playground: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     export_as(monkeypatch, lambda _: background_only())
-    run = small_run.again("train.seed=1004", "gate.slices=[overall, species]", *DEFAULT_GATE)
+    run = playground.again("train.seed=1004", "gate.slices=[overall, species]", *DEFAULT_GATE)
     slices = {row["slice"] for row in run.outcome["gate"] if row["kind"] == "at_least"}
     assert slices == {"overall", "species=cat", "species=dog"}
     assert ("iou_pet", "species=dog", False) in {
@@ -140,32 +149,47 @@ def test_bounds_hold_on_each_species_when_asked(
 
 
 def test_candidate_is_compared_with_the_champion(
-    small_run: Run, monkeypatch: pytest.MonkeyPatch
+    playground: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Border-only is worse than whatever was trained; the gate lets the drop pass or not."""
-    in_service = small_run.again().outcome["pushed_version"]
-    before = small_run.versions()
+    in_service = playground.outcome["pushed_version"]
+    before = playground.versions()
+    worse = ("train.seed=1005", "gate.max_drop=1")
     export_as(monkeypatch, lambda _: constant((0.0, 0.0, 1.0)))
-    worse = small_run.again("train.seed=1005", "gate.max_drop=0").outcome
-    (change,) = [row for row in worse["gate"] if row["kind"] == "change"]
-    assert worse["champion"] == {"version": in_service}
+    refused = playground.again("train.seed=1005", "gate.max_drop=0").outcome
+    (change,) = [row for row in refused["gate"] if row["kind"] == "change"]
+    assert refused["champion"] == {"version": in_service}
     assert change["value"] == pytest.approx(change["candidate"] - change["champion"], abs=1e-9)
     assert change["value"] < 0
     assert not change["held"]
-    assert worse["status"] == "not_blessed"
-    assert small_run.versions() == before
+    assert refused["status"] == "not_blessed"
+    assert refused["in_service"] == in_service
+    assert playground.versions() == before
 
-    allowed = small_run.again("train.seed=1005", "gate.max_drop=1").outcome
+    allowed = playground.again(*worse).outcome
     assert allowed["status"] == "pushed"
-    assert small_run.versions() == [*before, allowed["pushed_version"]]
+    assert playground.versions() == [*before, allowed["pushed_version"]]
 
-    again = small_run.again("train.seed=1005", "gate.max_drop=1")
-    assert set(again.states().values()) == {"cached"}
-    assert again.versions() == [*before, allowed["pushed_version"]]
+    repeated = playground.again(*worse)
+    assert set(repeated.states().values()) == {"cached"}
+    assert repeated.versions() == [*before, allowed["pushed_version"]]
 
     # The former model comes back as a candidate, from the cache: it meets the one in service now.
-    back = small_run.again()
+    back = playground.again()
     assert back.outcome["champion"] == {"version": allowed["pushed_version"]}
     assert back.states()["Trainer"] == "cached"
-    assert back.outcome["status"] == "pushed"
-    assert back.versions() == [*before, allowed["pushed_version"], back.outcome["pushed_version"]]
+    assert back.outcome["pushed_version"] == back.versions()[-1] > allowed["pushed_version"]
+
+    # And so does the other: what was judged before is in the cache, but it is a new release.
+    forth = playground.again(*worse)
+    assert forth.states()["Evaluator"] == "cached"
+    assert forth.outcome["pushed_version"] == forth.versions()[-1] > back.outcome["pushed_version"]
+
+
+def test_champion_whose_artifacts_were_cleaned_away_is_still_compared(playground: Run) -> None:
+    shutil.rmtree(playground.output_root / "artifacts" / "Trainer" / "model")
+    run = playground.again("train.seed=1006")
+    assert run.code == 0
+    assert run.outcome["champion"] == {"version": playground.outcome["pushed_version"]}
+    (change,) = [row for row in run.outcome["gate"] if row["kind"] == "change"]
+    assert change["champion"] == playground.outcome["metrics"]["overall"]["mean_iou"]

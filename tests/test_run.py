@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -15,7 +14,7 @@ import numpy as np
 import PIL.Image
 import pytest
 import tensorflow as tf
-from conftest import REAL_SAMPLE, ROOT, SMALL, Run, run_locally
+from conftest import REAL_SAMPLE, ROOT, SMALL, Run, run_locally, run_main
 
 from pipeline import features, models, predict
 
@@ -32,10 +31,6 @@ COMPONENTS = [
 ]
 
 
-def released(run: Run) -> Path:
-    return run.output_root / "serving" / "encoder_decoder" / str(run.outcome["pushed_version"])
-
-
 def test_ids(data_root: Path) -> list[str]:
     lines = (data_root / "annotations" / "test.txt").read_text().splitlines()
     return [line.split()[0] for line in lines if line.strip()]
@@ -46,7 +41,7 @@ test_ids.__test__ = False  # type: ignore[attr-defined]
 
 def confusion_of(run: Run, ids: list[str]) -> np.ndarray:
     """Counts pixels from the served masks and the masks on disk, in NumPy."""
-    serve = tf.saved_model.load(str(released(run))).signatures["serving_default"]
+    serve = tf.saved_model.load(str(run.released())).signatures["serving_default"]
     total = np.zeros((3, 3))
     for id_ in ids:
         photo = next((run.data_root / "images").glob(f"{id_}.*")).read_bytes()
@@ -109,7 +104,7 @@ def test_metrics_of_a_slice_count_only_its_photos(small_run: Run) -> None:
 
 def test_evaluation_and_serving_segment_alike(small_run: Run) -> None:
     """The path from raw examples and the one from photo files give the same pixels."""
-    signatures = tf.saved_model.load(str(released(small_run))).signatures
+    signatures = tf.saved_model.load(str(small_run.released())).signatures
     examples = next((small_run.output_root / "artifacts" / "ExampleGen" / "examples").iterdir())
     files = [str(path) for path in (examples / "Split-test").iterdir()]
     count = 0
@@ -131,7 +126,7 @@ def test_served_model_needs_plain_tensorflow_only(small_run: Run, tmp_path: Path
     photo = next((small_run.data_root / "images").iterdir())
     script = f"""
 import sys, tensorflow as tf
-serve = tf.saved_model.load({str(released(small_run))!r}).signatures["serving_default"]
+serve = tf.saved_model.load({str(small_run.released())!r}).signatures["serving_default"]
 (name, spec), = serve.structured_input_signature[1].items()
 print(name, spec.dtype.name, spec.shape)
 photos = tf.constant([open({str(photo)!r}, "rb").read()] * 2)
@@ -151,30 +146,64 @@ print([m for m in sys.modules if m.partition(".")[0] in ("pipeline", "components
     ], done.stderr
 
 
-def test_same_run_again_is_answered_from_the_cache(small_run: Run) -> None:
-    before = small_run.versions()
-    first = small_run.outcome
-    again = small_run.again()
+def test_same_run_again_is_answered_from_the_cache(playground: Run) -> None:
+    before = playground.versions()
+    again = playground.again()
     assert again.code == 0
     assert set(again.states().values()) == {"cached"}
     assert again.outcome["status"] == "pushed"
-    assert again.outcome["pushed_version"] == first["pushed_version"]
+    assert again.outcome["pushed_version"] == playground.outcome["pushed_version"]
     assert again.versions() == before
-    assert again.outcome["metrics"] == first["metrics"]
+    assert again.outcome["metrics"] == playground.outcome["metrics"]
 
 
-def test_release_that_was_deleted_is_released_anew(small_run: Run) -> None:
-    shutil.rmtree(small_run.output_root / "serving")
-    again = small_run.again()
+def test_release_that_was_deleted_is_released_anew(playground: Run) -> None:
+    shutil.rmtree(playground.output_root / "serving")
+    again = playground.again()
     assert again.outcome["status"] == "pushed"
     assert again.states()["Trainer"] == "cached"
     assert again.versions() == [again.outcome["pushed_version"]]
-    assert released(again).is_dir()
+    assert again.released().is_dir()
+
+
+def test_edited_schema_counts_as_a_change(
+    playground: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipeline import pipeline
+
+    text = (Path(pipeline.SCHEMA_DIR) / "pets.pbtxt").read_text()
+    (tmp_path / "pets.pbtxt").write_text(text.replace("max: 10000", "max: 20"))
+    monkeypatch.setattr(pipeline, "SCHEMA_DIR", str(tmp_path))
+    refused = playground.again()
+    assert refused.code == 2
+    assert "does not fit the schema: height" in refused.outcome["error"]
+
+
+def test_output_folder_that_was_moved_is_refused(
+    small_data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run_locally(small_data, tmp_path / "before")
+    (tmp_path / "before").rename(tmp_path / "after")
+    capfd.readouterr()
+    assert run_locally(small_data, tmp_path / "after").code == 2
+    assert "The output folder was moved" in capfd.readouterr().err
+    (tmp_path / "after").rename(tmp_path / "before")
+    back = run_locally(small_data, tmp_path / "before")
+    assert set(back.states().values()) == {"cached"}
+
+
+def test_built_in_model_does_not_replace_one_of_real_data(
+    small_run: Run, capfd: pytest.CaptureFixture[str]
+) -> None:
+    import local_runner
+
+    assert local_runner.main(["--output-root", str(small_run.output_root)]) == 2
+    assert f"trained on {small_run.data_root}; give the run on" in capfd.readouterr().err
 
 
 def test_predict_writes_masks_of_the_photos_own_size(small_run: Run, tmp_path: Path) -> None:
     photos = sorted((small_run.data_root / "images").iterdir())[:3]
-    model = str(released(small_run).parent)
+    model = str(small_run.released().parent)
     arguments = ["--model", model, "--output-dir", str(tmp_path), *map(str, photos)]
     assert predict.main(arguments) == 0
     for photo in photos:
@@ -232,14 +261,14 @@ def test_killed_run_goes_on_where_it_stood(small_data: Path, tmp_path: Path) -> 
 
 
 def test_second_run_on_one_output_folder_is_refused(
-    small_run: Run, capfd: pytest.CaptureFixture[str]
+    playground: Run, capfd: pytest.CaptureFixture[str]
 ) -> None:
     holder = subprocess.Popen(
         [
             sys.executable,
             "-c",
             "import filelock, sys, time\n"
-            f"lock = filelock.FileLock({str(small_run.output_root / '.lock')!r}).acquire()\n"
+            f"lock = filelock.FileLock({str(playground.output_root / '.lock')!r}).acquire()\n"
             "print('held', flush=True)\n"
             "time.sleep(60)",
         ],
@@ -249,16 +278,16 @@ def test_second_run_on_one_output_folder_is_refused(
     assert holder.stdout
     assert holder.stdout.readline() == "held\n"
     try:
-        assert small_run.again().code == 2
+        assert playground.again().code == 2
     finally:
         holder.kill()
         holder.wait()
     assert "Another run is using" in capfd.readouterr().err
 
 
-def test_time_budget_ends_training_in_time(small_run: Run) -> None:
+def test_time_budget_ends_training_in_time(playground: Run) -> None:
     begin = time.monotonic()
-    run = small_run.again("train.epochs=100000", "train.max_minutes=0.1")
+    run = playground.again("train.epochs=100000", "train.max_minutes=0.1")
     assert run.code == 0
     seconds = next(c["seconds"] for c in run.outcome["components"] if c["id"] == "Trainer")
     assert seconds < 60
@@ -273,12 +302,23 @@ def test_real_sample_is_accounted_for_and_two_epochs_are_refused(tmp_path: Path)
 
     arguments = ["--data-root", str(REAL_SAMPLE), "--output-root", str(tmp_path)]
     arguments += ["--set", "train.epochs=2", "--set", "transform.image_size=64"]
-    assert local_runner.main(arguments) == 0
-    outcome = json.loads((tmp_path / "latest_run.json").read_text())
-    assert outcome["status"] == "not_blessed"
-    data = outcome["data"]
+    refused = run_main(local_runner.main(arguments), REAL_SAMPLE, tmp_path)
+    assert refused.code == 0
+    assert refused.outcome["status"] == "not_blessed"
+    data = refused.outcome["data"]
     assert sum(data["splits"].values()) + len(data["quarantined"]) == 400
     assert data["splits"]["test"] == 198
-    failed = {(row["metric"], row["slice"]) for row in outcome["gate"] if not row["held"]}
+    failed = {(row["metric"], row["slice"]) for row in refused.outcome["gate"] if not row["held"]}
     assert ("mean_iou", "overall") in failed
-    assert not (tmp_path / "serving").exists()
+    assert refused.versions() == []
+
+    # With a lax gate the same model is released, and equality holds on real photos too.
+    for name in ("pixel_accuracy", "mean_iou", "class_iou"):
+        arguments += ["--set", f"gate.{name}=0"]
+    lax = run_main(local_runner.main(arguments), REAL_SAMPLE, tmp_path)
+    assert lax.states()["Trainer"] == "cached"
+    test_metrics_equal_a_count_of_served_masks(lax)
+    test_evaluation_and_serving_segment_alike(lax)
+    serve = tf.saved_model.load(str(lax.released())).signatures["serving_default"]
+    rgba = (REAL_SAMPLE / "images" / "Abyssinian_5.jpg").read_bytes()
+    assert serve(image_bytes=tf.constant([rgba]))["mask"].shape == (1, 64, 64)

@@ -28,6 +28,12 @@ def names() -> tuple[str, ...]:
     )
 
 
+def sources(name: str) -> tuple[str, ...]:
+    """The modules that decide what model `name` is: its own, the registry and what models share."""
+    shared = [m.name for m in pkgutil.iter_modules(__path__) if m.name.startswith("_")]
+    return (__name__, *(f"{__name__}.{module}" for module in [*sorted(shared), name]))
+
+
 def check_image_size(name: str, image_size: int) -> None:
     """Raises ValueError, one sentence, if model `name` cannot take this side (pixels)."""
     multiple = _module(name).SIZE_MULTIPLE
