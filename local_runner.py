@@ -161,7 +161,7 @@ class LocalRun:
         from tfx.dsl.components.base.base_component import BaseComponent
         from tfx.orchestration import metadata
 
-        from pipeline.pipeline import create_pipeline
+        from pipeline.pipeline import beam_arguments, create_pipeline
 
         self.error: str | None = None
         self.traceback: str | None = None
@@ -181,7 +181,7 @@ class LocalRun:
             serving_dir=str(self._serving_dir),
             settings=chosen,
             metadata_connection_config=self._metadata,
-            beam_pipeline_args=[f"--runner={chosen.beam.runner}", *chosen.beam.args],
+            beam_pipeline_args=beam_arguments(chosen.beam),
         )
         # The others are look-ups in the metadata, which do no work that could be cached.
         self._working = [c.id for c in self._pipeline.components if isinstance(c, BaseComponent)]

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib import resources
+from pathlib import Path
 
 from ml_metadata.proto import metadata_store_pb2
 from tfx import components as tfx_components
@@ -21,7 +22,7 @@ from components.pusher import ReleasePusher
 from components.schema_gen import CuratedSchemaGen
 from components.trainer import ResumableTrainer
 from pipeline import code, evaluation, features, models
-from pipeline.settings import Settings
+from pipeline.settings import Beam, Settings
 
 NAME = "segmentation"
 SCHEMA_DIR = str(resources.files("schemas"))
@@ -42,6 +43,17 @@ _TRAIN_CODE = (
     "pipeline.optimisation",
     "pipeline.export",
 )
+
+
+def beam_arguments(beam: Beam) -> list[str]:
+    """Beam's command line for the settings of that section.
+
+    Where the checkout is at hand its setup.py is named, which remote workers install; it also keeps
+    TFX from building a package of itself for each component, which takes seconds.
+    """
+    setup_file = Path(__file__).parent.parent / "setup.py"
+    package = [f"--setup_file={setup_file}"] if setup_file.exists() else []
+    return [f"--runner={beam.runner}", *package, *beam.args]
 
 
 def create_pipeline(
