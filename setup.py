@@ -35,6 +35,7 @@ setup(
         "pydantic>=2",
         "pyyaml",
         "rich",
+        "tensorboard",
     ],
     extras_require={
         "dev": [

@@ -9,6 +9,7 @@ from typing import Any
 
 import tensorflow_model_analysis as tfma
 from google.protobuf import wrappers_pb2
+from tensorflow_model_analysis.proto import config_pb2
 
 from pipeline import code, features, metrics
 from pipeline.settings import Gate
@@ -19,7 +20,7 @@ EXAMPLE_COUNT = "example_count"
 SLICE_FEATURES = {"species": features.SPECIES_KEY, "breed": features.BREED}
 
 
-def eval_config(gate: Gate) -> tfma.EvalConfig:
+def eval_config(gate: Gate) -> config_pb2.EvalConfig:
     """Evaluator's configuration.
 
     Absolute bounds stand on pixel accuracy, mean IoU and the IoU of each class, on every slice that
@@ -28,23 +29,23 @@ def eval_config(gate: Gate) -> tfma.EvalConfig:
     where = [_slicing_spec(name) for name in gate.slices]
     mean_iou = _metric("MeanIoU", {"name": "mean_iou"}, gate.mean_iou, where)
     mean_iou.threshold.CopyFrom(
-        tfma.MetricThreshold(
-            change_threshold=tfma.GenericChangeThreshold(
-                direction=tfma.MetricDirection.HIGHER_IS_BETTER,
+        config_pb2.MetricThreshold(
+            change_threshold=config_pb2.GenericChangeThreshold(
+                direction=config_pb2.MetricDirection.HIGHER_IS_BETTER,
                 absolute=wrappers_pb2.DoubleValue(value=-gate.max_drop),
             )
         )
     )
-    return tfma.EvalConfig(
+    return config_pb2.EvalConfig(
         model_specs=[
-            tfma.ModelSpec(name=CANDIDATE, signature_name="evaluate"),
-            tfma.ModelSpec(name=CHAMPION, signature_name="evaluate", is_baseline=True),
+            config_pb2.ModelSpec(name=CANDIDATE, signature_name="evaluate"),
+            config_pb2.ModelSpec(name=CHAMPION, signature_name="evaluate", is_baseline=True),
         ],
         slicing_specs=[_slicing_spec(OVERALL), *map(_slicing_spec, SLICE_FEATURES)],
         metrics_specs=[
-            tfma.MetricsSpec(
+            config_pb2.MetricsSpec(
                 metrics=[
-                    tfma.MetricConfig(class_name="ExampleCount"),
+                    config_pb2.MetricConfig(class_name="ExampleCount"),
                     _metric(
                         "PixelAccuracy", {"name": "pixel_accuracy"}, gate.pixel_accuracy, where
                     ),
@@ -151,25 +152,25 @@ def _slice_order(name: str) -> tuple[int, str]:
     return [OVERALL, *SLICE_FEATURES].index(name.partition("=")[0]), name
 
 
-def _slicing_spec(name: str) -> tfma.SlicingSpec:
+def _slicing_spec(name: str) -> config_pb2.SlicingSpec:
     if name == OVERALL:
-        return tfma.SlicingSpec()
-    return tfma.SlicingSpec(feature_keys=[SLICE_FEATURES[name]])
+        return config_pb2.SlicingSpec()
+    return config_pb2.SlicingSpec(feature_keys=[SLICE_FEATURES[name]])
 
 
 def _metric(
-    class_name: str, config: dict[str, Any], bound: float, where: list[tfma.SlicingSpec]
-) -> tfma.MetricConfig:
-    return tfma.MetricConfig(
+    class_name: str, config: dict[str, Any], bound: float, where: list[config_pb2.SlicingSpec]
+) -> config_pb2.MetricConfig:
+    return config_pb2.MetricConfig(
         class_name=class_name,
         module=metrics.__name__,
         # The fingerprint makes Evaluator run again when a metric's code has changed.
         config=json.dumps({**config, "code": code.fingerprint(metrics.__name__)}),
         per_slice_thresholds=[
-            tfma.PerSliceMetricThreshold(
+            config_pb2.PerSliceMetricThreshold(
                 slicing_specs=where,
-                threshold=tfma.MetricThreshold(
-                    value_threshold=tfma.GenericValueThreshold(
+                threshold=config_pb2.MetricThreshold(
+                    value_threshold=config_pb2.GenericValueThreshold(
                         lower_bound=wrappers_pb2.DoubleValue(value=bound)
                     )
                 ),
