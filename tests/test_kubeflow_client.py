@@ -84,6 +84,29 @@ def test_submit_uploads_runs_and_waits(kubeflow: Kubeflow) -> None:
     assert lines[-1].startswith("Run succeeded")
 
 
+@pytest.mark.slow
+def test_submit_compiles_by_itself(kubeflow: Kubeflow) -> None:
+    arguments = ["--set", "train.epochs=7", "--no-wait", "--param", "train_epochs=2"]
+    assert kubeflow("submit", *arguments) == 0
+    (version,) = kubeflow.server.versions.values()
+    spec = version["pipeline_spec"]["pipeline_spec"]
+    assert version["display_name"] == "segmentation"
+    epochs = spec["root"]["inputDefinitions"]["parameters"]["train_epochs"]
+    assert epochs["defaultValue"] == 7
+    assert "platforms" in version["pipeline_spec"]["platform_spec"]
+    (run,) = kubeflow.server.runs.values()
+    assert run["runtime_config"]["parameters"] == {"train_epochs": 2}
+    assert kubeflow("submit", *arguments) == 0
+    assert "unchanged version" in kubeflow.out
+
+
+def test_settings_and_a_package_do_not_go_together(kubeflow: Kubeflow) -> None:
+    said = kubeflow.refusal("submit", "--package", str(kubeflow.package), "--set", "train.epochs=7")
+    assert "--package is compiled already" in said
+    assert "did you mean" in kubeflow.refusal("submit", "--set", "train.epoch=7")
+    assert kubeflow.server.requests == []
+
+
 def test_submit_of_the_same_content_makes_no_new_version(uploaded: Kubeflow) -> None:
     assert uploaded.submit("--no-run") == 0
     assert "unchanged version" in uploaded.out
