@@ -80,7 +80,8 @@ def test_submit_uploads_runs_and_waits(kubeflow: Kubeflow) -> None:
         [">", "Trainer", "running"],
         ["+", "Trainer", "succeeded"],
     ]
-    assert "90 s" in lines[3]  # of the task; the line has no time while it goes on
+    assert lines[2] == "> ExampleGen         running"  # no time while it goes on
+    assert "90 s" in lines[3]
     assert lines[-1].startswith("Run succeeded")
 
 
@@ -376,7 +377,7 @@ def test_a_request_that_may_have_had_its_effect_is_not_sent_again(uploaded: Kube
         (500, b"\xff\xfe", "failed when looking for the pipeline"),
         (401, b"", "does not know you (401: Unauthorized)"),
         (403, b"RBAC: access denied", "You have no rights on"),
-        (404, b'{"error": "namespace not found", "code": 5}', "(404: namespace not found)"),
+        (404, b'{"error": "namespace not found", "code": 5}', "does not find what it needs"),
         (409, b"{}", "refused looking for the pipeline"),
         (200, b"<html>Log in</html>", "whether a login page stands before it"),
     ],
