@@ -139,6 +139,7 @@ def test_experiments_are_made_once(kubeflow: Kubeflow) -> None:
         assert kubeflow.submit("--experiment", "full", "--no-wait") == 0
     assert [each["display_name"] for each in kubeflow.server.experiments.values()] == ["full"]
     assert len(kubeflow.server.runs) == 2
+    assert set(kubeflow.server.looks.values()) == {0}  # nobody waits
 
 
 def test_a_failed_component_is_exit_code_1_and_named(kubeflow: Kubeflow) -> None:
@@ -253,6 +254,9 @@ def test_status_without_runs_and_schedules(uploaded: Kubeflow) -> None:
     assert "No schedules." in uploaded.out
     assert "No runs." in uploaded.out
     assert not uploaded.server.experiments  # looking makes nothing
+    uploaded.submit("--no-wait", "--experiment", "full")
+    assert uploaded("status") == 0
+    assert "No runs." in uploaded.out  # in this experiment
 
 
 def test_status_shows_the_last_runs_first(kubeflow: Kubeflow) -> None:
