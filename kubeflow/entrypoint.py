@@ -113,7 +113,7 @@ def _run(arguments: argparse.Namespace) -> tuple[int, str]:
     from kubeflow import metadata, tasks
 
     connection = metadata.connection(arguments.metadata, output_root)
-    metadata.check_reachable(connection)
+    metadata.open_store(connection)
     run = tasks.Run(arguments.run_id, chosen, data_root, output_root, connection)
     if arguments.task == "report":
         return DONE, tasks.report(run, arguments.html, arguments.metrics, arguments.executor_input)

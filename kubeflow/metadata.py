@@ -11,6 +11,7 @@ from ml_metadata.proto import metadata_store_pb2
 from tfx.orchestration import metadata
 
 from kubeflow.pods import ENVIRONMENT
+from pipeline import errors
 from pipeline.errors import UserError
 
 _CONNECT_SECONDS = 20
@@ -49,18 +50,31 @@ def connection(
     )
 
 
-def check_reachable(config: metadata_store_pb2.ConnectionConfig) -> None:
-    """Checks that something listens at a MySQL server's address; ml-metadata would not say so.
+def open_store(config: metadata_store_pb2.ConnectionConfig) -> None:
+    """Checks that the store can be used, and makes its tables where there are none yet.
+
+    Two tasks that make them at the same time get into each other's way; TFX's class tries again.
 
     Raises:
-      ConnectionError: one sentence, if not.
+      ConnectionError: one sentence, if nothing listens there or the login is refused. ml-metadata
+        itself says neither.
     """
-    if not config.HasField("mysql"):
-        return
     host, port = config.mysql.host, config.mysql.port
     try:
-        socket.create_connection((host, port), timeout=_CONNECT_SECONDS).close()
+        if config.HasField("mysql"):
+            socket.create_connection((host, port), timeout=_CONNECT_SECONDS).close()
     except OSError as error:
         raise ConnectionError(
             f"the metadata server {host}:{port} cannot be reached ({error.strerror or error})"
+        ) from None
+    try:
+        with metadata.Metadata(config):
+            pass
+    except RuntimeError as error:
+        if not config.HasField("mysql"):
+            raise
+        raise ConnectionError(
+            f"the metadata server {host}:{port} does not let user {config.mysql.user!r} use the "
+            f"database {config.mysql.database!r}; check the Secret that metadata.secret names "
+            f"({errors.first_line(error)})"
         ) from None
