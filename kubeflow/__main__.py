@@ -21,6 +21,7 @@ PROGRAM = "python -m kubeflow"
 
 # Name: module, and what it does in one line.
 COMMANDS: dict[str, tuple[str, str]] = {
+    "compile": ("kubeflow.compile", "Writes the file that Kubeflow Pipelines takes."),
     "submit": ("kubeflow.submit", "Uploads the pipeline if it is new, runs it, waits for the end."),
     "schedule": ("kubeflow.schedule", "Makes, pauses, resumes, deletes and lists schedules."),
     "status": ("kubeflow.status", "Shows the newest version, schedules and the last runs."),

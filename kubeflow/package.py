@@ -148,4 +148,4 @@ def _value(name: str, text: str, kind: str) -> Any:
         not isinstance(value, wanted) or (isinstance(value, bool) and kind != "BOOLEAN")
     ):
         raise UserError(f"--param {name} is {text!r}; it must be {_TYPE_NAMES[kind]}.")
-    return float(value) if kind == "NUMBER_DOUBLE" else value
+    return value

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
+import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from kubeflow import arguments as shared
-from kubeflow import client, package, waiting
+from kubeflow import client, package, settings, waiting
 from pipeline.errors import UserError
 
 _EXIT_CODES = """\
@@ -28,8 +32,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--package",
         type=Path,
         metavar="FILE",
-        required=True,
-        help="compiled pipeline",
+        help="compiled pipeline; without it, compiles as python -m kubeflow compile does",
+    )
+    parser.add_argument(
+        "--config",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="YAML file of settings to compile with; may be given again",
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="overrides",
+        help="one setting to compile with; may be given again",
     )
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--no-run", action="store_true", help="only upload")
@@ -51,10 +70,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command; returns one of the exit codes of ``--help``."""
-    compiled = package.read(arguments.package)
-    parameters = package.read_parameters(arguments.param, compiled.spec)
-    server = client.Server(shared.connection(arguments))
-    version = _upload(server, compiled)
+    with _compiled(arguments) as compiled:
+        parameters = package.read_parameters(arguments.param, compiled.spec)
+        server = client.Server(shared.connection(arguments))
+        version = _upload(server, compiled)
     if arguments.no_run:
         return 0
     name = arguments.run_name or f"{compiled.spec.name} {datetime.datetime.now():%Y-%m-%d %H:%M:%S}"
@@ -66,6 +85,27 @@ def run(arguments: argparse.Namespace) -> int:
     return waiting.wait(
         server, run_id, compiled.spec.tasks, _say, timeout=arguments.timeout, pause=arguments.poll
     )
+
+
+@contextlib.contextmanager
+def _compiled(arguments: argparse.Namespace) -> Iterator[package.Package]:
+    """The package that is named, or one made of the settings, for as long as it is needed."""
+    if arguments.package:
+        if arguments.config or arguments.overrides:
+            raise UserError(
+                "--package is compiled already; leave --config and --set out, or leave it out."
+            )
+        yield package.read(arguments.package)
+        return
+    chosen = settings.load(arguments.config, arguments.overrides)
+    # TFX takes seconds to load: not before the settings are known to be good.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from kubeflow import compiler
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "pipeline.yaml"
+        path.write_text(compiler.compile_pipeline(chosen), encoding="utf-8")
+        yield package.read(path)
 
 
 def _upload(server: client.Server, compiled: package.Package) -> client.Version:

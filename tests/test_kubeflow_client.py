@@ -80,8 +80,32 @@ def test_submit_uploads_runs_and_waits(kubeflow: Kubeflow) -> None:
         [">", "Trainer", "running"],
         ["+", "Trainer", "succeeded"],
     ]
-    assert "90 s" in lines[3]  # of the task; the line has no time while it goes on
+    assert lines[2] == "> ExampleGen         running"  # no time while it goes on
+    assert "90 s" in lines[3]
     assert lines[-1].startswith("Run succeeded")
+
+
+@pytest.mark.slow
+def test_submit_compiles_by_itself(kubeflow: Kubeflow) -> None:
+    arguments = ["--set", "train.epochs=7", "--no-wait", "--param", "train_epochs=2"]
+    assert kubeflow("submit", *arguments) == 0
+    (version,) = kubeflow.server.versions.values()
+    spec = version["pipeline_spec"]["pipeline_spec"]
+    assert version["display_name"] == "segmentation"
+    epochs = spec["root"]["inputDefinitions"]["parameters"]["train_epochs"]
+    assert epochs["defaultValue"] == 7
+    assert "platforms" in version["pipeline_spec"]["platform_spec"]
+    (run,) = kubeflow.server.runs.values()
+    assert run["runtime_config"]["parameters"] == {"train_epochs": 2}
+    assert kubeflow("submit", *arguments) == 0
+    assert "unchanged version" in kubeflow.out
+
+
+def test_settings_and_a_package_do_not_go_together(kubeflow: Kubeflow) -> None:
+    said = kubeflow.refusal("submit", "--package", str(kubeflow.package), "--set", "train.epochs=7")
+    assert "--package is compiled already" in said
+    assert "did you mean" in kubeflow.refusal("submit", "--set", "train.epoch=7")
+    assert kubeflow.server.requests == []
 
 
 def test_submit_of_the_same_content_makes_no_new_version(uploaded: Kubeflow) -> None:
@@ -115,6 +139,7 @@ def test_experiments_are_made_once(kubeflow: Kubeflow) -> None:
         assert kubeflow.submit("--experiment", "full", "--no-wait") == 0
     assert [each["display_name"] for each in kubeflow.server.experiments.values()] == ["full"]
     assert len(kubeflow.server.runs) == 2
+    assert set(kubeflow.server.looks.values()) == {0}  # nobody waits
 
 
 def test_a_failed_component_is_exit_code_1_and_named(kubeflow: Kubeflow) -> None:
@@ -229,6 +254,9 @@ def test_status_without_runs_and_schedules(uploaded: Kubeflow) -> None:
     assert "No schedules." in uploaded.out
     assert "No runs." in uploaded.out
     assert not uploaded.server.experiments  # looking makes nothing
+    uploaded.submit("--no-wait", "--experiment", "full")
+    assert uploaded("status") == 0
+    assert "No runs." in uploaded.out  # in this experiment
 
 
 def test_status_shows_the_last_runs_first(kubeflow: Kubeflow) -> None:
@@ -353,7 +381,7 @@ def test_a_request_that_may_have_had_its_effect_is_not_sent_again(uploaded: Kube
         (500, b"\xff\xfe", "failed when looking for the pipeline"),
         (401, b"", "does not know you (401: Unauthorized)"),
         (403, b"RBAC: access denied", "You have no rights on"),
-        (404, b'{"error": "namespace not found", "code": 5}', "(404: namespace not found)"),
+        (404, b'{"error": "namespace not found", "code": 5}', "does not find what it needs"),
         (409, b"{}", "refused looking for the pipeline"),
         (200, b"<html>Log in</html>", "whether a login page stands before it"),
     ],

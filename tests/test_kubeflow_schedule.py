@@ -124,7 +124,7 @@ def test_a_run_that_goes_on_is_not_ended_with_its_schedule(
     assert uploaded.schedule is before
     assert before["status"] == "ENABLED"
     run["state"] = "SUCCEEDED"
-    assert uploaded.submit("--no-run", package=packages[1]) == 0
+    assert uploaded.submit("--no-wait", package=packages[1]) == 0  # a run that is no schedule's
     assert uploaded("schedule", "--delete") == 0
     assert not uploaded.server.recurring_runs
 

@@ -1,0 +1,58 @@
+"""The command ``compile``: writes the file that Kubeflow Pipelines takes."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from kubeflow import settings
+from pipeline import images
+from pipeline.errors import UserError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments."""
+    parser.add_argument(
+        "--output", type=Path, required=True, metavar="FILE", help="YAML file to write"
+    )
+    parser.add_argument(
+        "--config",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="YAML file of settings, of the run, of the cluster side or both; later ones win",
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="overrides",
+        help="one setting, stronger than the files; may be given several times",
+    )
+    parser.epilog = (
+        f"An example of the cluster side: {os.path.relpath(settings.EXAMPLE_CONFIG)}\n\n"
+        f"settings (--set KEY=VALUE), with their defaults:\n{settings.describe()}"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Compiles and writes the file at one stroke; returns the exit code.
+
+    Raises:
+      UserError: for settings that are not allowed, or a file that cannot be written.
+    """
+    chosen = settings.load(arguments.config, arguments.overrides)
+    # TFX and kfp take seconds to load: not before the settings are known to be good.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from kubeflow import compiler
+
+    text = compiler.compile_pipeline(chosen)
+    try:
+        images.write_atomically(arguments.output, text.encode())
+    except OSError as error:
+        raise UserError(f"Cannot write {arguments.output}: {error.strerror}.") from None
+    print(f"Compiled: {arguments.output}")
+    return 0

@@ -1,0 +1,92 @@
+"""The run form: the parameters of the compiled pipeline, and how tasks receive them.
+
+A parameter that is a setting of the run has its dotted key with underscores as name, and reaches
+every task as ``--set KEY=VALUE``. What the form does not offer by name goes into `settings`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from kubeflow.settings import KubeflowSettings
+from pipeline import config
+from pipeline.errors import UserError
+from pipeline.settings import Settings
+
+DATA_ROOT, SETTINGS, IMAGE, GPU_IMAGE = "data_root", "settings", "image", "gpu_image"
+_OFFERED = (
+    "train.epochs",
+    "gate.pixel_accuracy",
+    "gate.mean_iou",
+    "gate.class_iou",
+    "gate.max_drop",
+)
+_SEPARATOR = ";"
+
+
+@dataclasses.dataclass(frozen=True)
+class Parameter:
+    """One field of the run form."""
+
+    name: str
+    type: type
+    default: Any
+    help: str
+    key: str | None = None  # the setting of the run that it gives
+
+
+def parameters(settings: KubeflowSettings) -> list[Parameter]:
+    """The fields of the run form, with the settings as their defaults."""
+    values = settings.flat()
+    infos = dict(config.fields(Settings))
+    offered = [
+        Parameter(
+            key.replace(".", "_"),
+            type(values[key]),
+            values[key],
+            f"{key}: {infos[key].description}.",
+            key,
+        )
+        for key in _OFFERED
+    ]
+    text = [
+        (
+            DATA_ROOT,
+            settings.storage.data_root,
+            "Data folder on the volume, with images/ and annotations/; empty: built-in data.",
+        ),
+        (
+            SETTINGS,
+            "",
+            f"Any other settings of the run, KEY=VALUE each, separated by '{_SEPARATOR}'.",
+        ),
+        (IMAGE, settings.image.cpu, "Container image of the tasks without a GPU, with its tag."),
+        (GPU_IMAGE, settings.image.gpu, "Container image of the tasks on GPUs, with its tag."),
+    ]
+    fields = {name: Parameter(name, str, default, help) for name, default, help in text}
+    return [fields[DATA_ROOT], *offered, fields[SETTINGS], fields[IMAGE], fields[GPU_IMAGE]]
+
+
+def pinned(settings: KubeflowSettings) -> dict[str, Any]:
+    """The settings of the run that the form does not offer by name, by dotted key.
+
+    They are written into every task, so that a newer image with other defaults changes nothing.
+    """
+    return {key: value for key, value in settings.flat().items() if key not in _OFFERED}
+
+
+def overrides(text: str) -> list[str]:
+    """What `settings` in the form holds, one ``KEY=VALUE`` each.
+
+    Raises:
+      UserError: if a part is not KEY=VALUE.
+    """
+    parts = [part.strip() for part in text.split(_SEPARATOR) if part.strip()]
+    for part in parts:
+        if "=" not in part:
+            raise UserError(
+                f"The run's parameter 'settings' holds {part!r}; it takes KEY=VALUE, separated by "
+                f"'{_SEPARATOR}'."
+            )
+    return parts
