@@ -19,7 +19,7 @@ from tfx.proto.orchestration import pipeline_pb2
 from components import pusher
 from pipeline import errors, nodes, outcome, publication
 from pipeline.errors import UserError
-from pipeline.pipeline import create_pipeline
+from pipeline.pipeline import beam_arguments, create_pipeline
 from pipeline.settings import Settings
 
 HTML, METRICS = "html", "metrics"  # what the report task hands to the run page
@@ -41,14 +41,13 @@ class Run:
 
     @functools.cached_property
     def pipeline(self) -> Pipeline:
-        beam = self.settings.beam
         return create_pipeline(
             data_root=str(self.data_root),
             pipeline_root=str(self.output_root / "artifacts"),
             serving_dir=str(self.serving_dir),
             settings=self.settings,
             metadata_connection_config=self.connection,
-            beam_pipeline_args=[f"--runner={beam.runner}", *beam.args],
+            beam_pipeline_args=beam_arguments(self.settings.beam),
         )
 
     @functools.cached_property
