@@ -2,8 +2,9 @@
 
     python -m benchmarks.augmentation
 
-Batches of 16 photos of 200x200, full strength, per second of processor time (which other jobs on the
-machine disturb less). Measured on 2026-11-24, compatible stack (TensorFlow 2.16.2), AMD EPYC (Zen 5):
+Batches of 16 photos of 200x200, full strength, per second of processor time (which other jobs on
+the machine disturb less). Measured on 2026-11-24, compatible stack (TensorFlow 2.16.2), one core of
+an AMD EPYC (Zen 5):
 
     flip, scale, rotation         673 images/s
     colour                       5593 images/s
