@@ -5,9 +5,48 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import tensorflow as tf
 from keras import layers
 
 from pipeline.features import NUM_CLASSES
+
+
+@keras.saving.register_keras_serializable("pipeline")
+class FusedBatchNormalization(layers.BatchNormalization):
+    """Batch normalisation over the last of four axes by TensorFlow's fused kernel.
+
+    Keras 3 computes it in separate steps, each through the whole tensor: on a CPU the default model
+    trains 1.3 times as fast with the kernel (benchmarks/models.py). On several devices Keras' own
+    way is taken, which normalises over the whole batch, not over each device's part.
+    """
+
+    def __init__(self, **options: Any):
+        super().__init__(**{"synchronized": True, **options})
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        """From float [batch, height, width, channels] to the same."""
+        training = bool(training and self.trainable)
+        context = tf.distribute.get_replica_context()
+        if training and (context is None or context.num_replicas_in_sync > 1):
+            return super().call(inputs, training=training, mask=mask)
+        empty = tf.zeros([0])
+        result, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+            x=inputs,
+            scale=_float32(self.gamma),
+            offset=_float32(self.beta),
+            mean=empty if training else _float32(self.moving_mean),
+            variance=empty if training else _float32(self.moving_variance),
+            epsilon=self.epsilon,
+            is_training=training,
+        )
+        if training:
+            for running, new in ((self.moving_mean, mean), (self.moving_variance, variance)):
+                running.assign(running * self.momentum + new * (1 - self.momentum))
+        return result
+
+
+def _float32(variable: keras.Variable) -> tf.Tensor:
+    return tf.cast(tf.convert_to_tensor(variable), tf.float32)
 
 
 def norm(x: Any, relu: bool = True) -> Any:
@@ -16,7 +55,7 @@ def norm(x: Any, relu: bool = True) -> Any:
     The running means follow faster than Keras' default lets them, because an epoch on a small set
     has few steps.
     """
-    x = layers.BatchNormalization(momentum=0.95)(x)
+    x = FusedBatchNormalization(momentum=0.95)(x)
     return layers.Activation("relu")(x) if relu else x
 
 
