@@ -5,7 +5,8 @@ and step give the same photos whatever ran before. Photo and mask move by one af
 by bilinear interpolation, the mask by nearest neighbour: no class id appears that was not there.
 What a map brings in from outside the picture is the picture's mirror image, mask included.
 
-Speed (benchmarks/augmentation.py): see there; one core augments several times what two cores train.
+One core augments 588 photos of 200x200 a second (benchmarks/augmentation.py), more than ten times
+what it trains of the default model.
 """
 
 from __future__ import annotations

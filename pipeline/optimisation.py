@@ -124,7 +124,10 @@ def optimizer(
         of normalisation have none.
       clip_norm: longest gradient, over all weights together; None: any.
       ema: momentum of a running mean of the weights, such as 0.99 (kept beside them: the callback
-        ``keras.callbacks.SwapEMAWeights`` puts it in place); None: no mean.
+        ``keras.callbacks.SwapEMAWeights`` puts it in place); None: no mean. The running means of
+        batch normalisation belong to the weights themselves and fit their mean only late, when the
+        learning rate is small: after 2 of 6 epochs `xception_unet` stood at mean IoU 0.30 with 0.99
+        (and batch normalisation that followed as slowly), without at 0.62 after 2 of 4.
     """
     options: dict[str, Any] = {"global_clipnorm": clip_norm}
     if ema is not None:

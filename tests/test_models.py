@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from pipeline import models
+from pipeline import models, optimisation
+from pipeline.models._cost import multiply_adds
 
+NAMES = models.names()
 REFERENCE = "encoder_decoder"
 # Layer by layer, from the first convolution to the softmax.
 PARAMETERS = [
@@ -38,14 +43,58 @@ def test_reference_starts_with_its_first_convolution(reference):
     assert strides == [(s, s) for s in (2, 1, 2, 1, 2, 1, 1, 2, 1, 2, 1, 2, 1)]
 
 
-@pytest.mark.parametrize("size", [8, 64, 104])
-def test_output_is_a_probability_for_every_pixel_and_class(size):
+@pytest.mark.parametrize("size", [32, 104])
+@pytest.mark.parametrize("name", NAMES)
+def test_output_is_a_probability_for_every_pixel_and_class(name, size):
+    """Sides that halve without a rest, and one that does not: 104, 52, 26, 13, 7."""
     photos = np.random.default_rng(0).random((2, size, size, 3), np.float32)
-    probabilities = models.build(REFERENCE, size).predict_on_batch(photos)
+    probabilities = models.build(name, size).predict_on_batch(photos)
     assert probabilities.shape == (2, size, size, 3)
     assert probabilities.dtype == np.float32
     assert probabilities.min() >= 0
     np.testing.assert_allclose(probabilities.sum(axis=-1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_docstring_tells_what_the_model_costs(name):
+    model = models.build(name, 200)
+    words = " ".join((importlib.import_module(f"pipeline.models.{name}").__doc__ or "").split())
+    assert f"{model.count_params():,} parameters" in words
+    assert f"{multiply_adds(model) / 1e6:,.0f} million multiply-adds" in words
+
+
+def test_multiply_adds_are_counted_by_hand():
+    photo = keras.Input((12, 12, 3))
+    x = keras.layers.Conv2D(8, 3, strides=2, padding="same")(photo)  # 6 * 6 * 27 * 8
+    x = keras.layers.SeparableConv2D(16, 3, padding="same")(x)  # 6 * 6 * 8 * (9 + 16)
+    x = keras.layers.DepthwiseConv2D(3, padding="same")(x)  # 6 * 6 * 9 * 16
+    x = keras.layers.Conv2DTranspose(2, 3, strides=2, padding="same")(x)  # 6 * 6 * 9 * 16 * 2
+    assert multiply_adds(keras.Model(photo, x)) == 36 * (216 + 200 + 144 + 288)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_half_precision_still_answers_in_float32(name):
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = models.build(name, 32)
+    finally:
+        keras.config.set_dtype_policy(policy)
+    assert model.predict_on_batch(np.ones((1, 32, 32, 3), np.float32)).dtype == np.float32
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_weight_learns(name):
+    model = models.build(name, 32)
+    rng = np.random.default_rng(0)
+    photos = rng.random((2, 32, 32, 3), np.float32)
+    masks = rng.integers(0, 3, (2, 32, 32)).astype(np.uint8)
+    with tf.GradientTape() as tape:
+        loss = optimisation.loss("cross_entropy")(masks, model(photos, training=True))
+    variables = [weight.value for weight in model.trainable_weights]
+    for weight, gradient in zip(variables, tape.gradient(loss, variables), strict=True):
+        assert gradient is not None, weight.name
+        assert np.isfinite(gradient).all(), weight.name
 
 
 @pytest.mark.parametrize(
@@ -57,6 +106,12 @@ def test_refused_sizes_name_the_nearest_good_ones(size, advice):
         models.check_image_size(REFERENCE, size)
     with pytest.raises(ValueError, match="multiple of 8"):
         models.build(REFERENCE, size)
+
+
+def test_the_least_size_is_the_advice_where_the_multiple_would_be_too_small():
+    with pytest.raises(ValueError, match=r"image size 24: .* 32[.]$"):
+        models.check_image_size("mobilenet_unet", 24)
+    models.check_image_size("mobilenet_unet", 32)
 
 
 def test_unknown_model_names_the_known_ones():
@@ -72,7 +127,7 @@ def test_a_new_file_is_a_new_model(tmp_path, monkeypatch):
     )
     monkeypatch.setattr(models, "__path__", [*models.__path__, str(tmp_path)])
     monkeypatch.delitem(sys.modules, "pipeline.models.tiny", raising=False)
-    assert models.names() == ("encoder_decoder", "tiny")
+    assert models.names() == tuple(sorted([*NAMES, "tiny"]))
     assert models.build("tiny", 9) == "tiny 9"
     with pytest.raises(ValueError, match="multiple of 3"):
         models.build("tiny", 10)
@@ -80,8 +135,8 @@ def test_a_new_file_is_a_new_model(tmp_path, monkeypatch):
 
 def test_checking_settings_loads_no_tensorflow():
     code = (
-        "import sys; from pipeline import models; models.names();"
-        f"models.check_image_size({REFERENCE!r}, 200);"
+        "import sys; from pipeline import models;"
+        "[models.check_image_size(name, 200) for name in models.names()];"
         "sys.exit(any(m in sys.modules for m in ('tensorflow', 'keras')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -6,6 +6,14 @@ To add an architecture, add one file to this folder that has
 * ``build(image_size: int) -> keras.Model``: takes float32 [batch, size, size, 3] in [0, 1], returns
   float32 [batch, size, size, NUM_CLASSES], each pixel's class probabilities.
 
+It may have
+
+* ``LEAST_SIZE``: the least image side, in pixels, where that is more than ``SIZE_MULTIPLE``;
+* ``PRETRAINED = True``: then ``build`` takes ``encoder_weights`` as well, and the model has a layer
+  ``encoder``, itself a model, which `freeze_encoder` freezes.
+
+Files whose names begin with an underscore hold what several models share.
+
 Import Keras inside `build`: settings are checked through this package, and that should not cost the
 seconds which TensorFlow takes to load.
 """
@@ -36,33 +44,65 @@ def sources(name: str) -> tuple[str, ...]:
 
 def check_image_size(name: str, image_size: int) -> None:
     """Raises ValueError, one sentence, if model `name` cannot take this side (pixels)."""
-    multiple = _module(name).SIZE_MULTIPLE
-    if image_size >= multiple and image_size % multiple == 0:
+    module = _module(name)
+    multiple = module.SIZE_MULTIPLE
+    least = getattr(module, "LEAST_SIZE", multiple)
+    if image_size >= least and image_size % multiple == 0:
         return
     below = image_size // multiple * multiple
-    around = [str(size) for size in (below, below + multiple) if size > 0] or [str(multiple)]
+    around = [str(size) for size in (below, below + multiple) if size >= least] or [str(least)]
     raise ValueError(
         f"Model {name!r} cannot take image size {image_size}: "
         f"it must be a positive multiple of {multiple}, for example {' or '.join(around)}."
     )
 
 
-def build(name: str, image_size: int) -> keras.Model:
-    """Builds model `name` with fresh weights.
+def build(name: str, image_size: int, encoder_weights: str | None = None) -> keras.Model:
+    """Builds model `name`.
 
     Args:
         name: One of `names()`.
         image_size: Side of the square input and output, in pixels.
+        encoder_weights: For models with a pretrained encoder: ``imagenet`` or a file. None: all
+            weights are fresh.
 
     Returns:
         A Keras model from float32 [batch, size, size, 3] in [0, 1] to class probabilities, float32
         [batch, size, size, NUM_CLASSES].
 
     Raises:
-        ValueError: The name is unknown, or the model cannot take the size.
+        ValueError: The name is unknown, the model cannot take the size, or it has no encoder to
+            which the weights belong, or they cannot be loaded.
     """
     check_image_size(name, image_size)
-    return _module(name).build(image_size)
+    module = _module(name)
+    if encoder_weights is None:
+        return module.build(image_size)
+    if not getattr(module, "PRETRAINED", False):
+        raise ValueError(
+            f"Model {name!r} has no pretrained encoder, so it takes no weights of one."
+        )
+    return module.build(image_size, encoder_weights)
+
+
+def freeze_encoder(model: keras.Model, frozen: bool) -> None:
+    """Keeps a pretrained encoder as it is, or fine-tunes it; compile the model afterwards.
+
+    Batch normalisation in the encoder keeps its running means, scales and offsets either way:
+    small batches would spoil them.
+
+    Raises:
+        ValueError: The model has no layer ``encoder``.
+    """
+    import keras
+
+    encoders = [layer for layer in model.layers if layer.name == "encoder"]
+    if not encoders:
+        raise ValueError(f"Model {model.name!r} has no pretrained encoder that could be frozen.")
+    encoders[0].trainable = not frozen
+    for layer in encoders[0].layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.trainable = False  # which makes it compute as in inference
 
 
 def _module(name: str) -> ModuleType:

@@ -1,0 +1,254 @@
+"""Accuracy by training minute: the reference and the default model, one after the other.
+
+    python -m benchmarks.accuracy --minutes 30
+
+Trains each for the same minutes on the train split of ``../shared/data/oxford-iiit-pet-128``
+(photos brought from 128 to 200 pixels), the split by the hash of the id as in the pipeline
+(`pipeline.dataset.scan`, no test share). After each epoch the model is judged on the whole eval
+split; that does not count as training time. The eval split also picks the best epoch, so its figure
+flatters a little; the last epoch's does not. With ``--test-share 0.1`` a third split, which nothing
+is picked by, is judged too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import datetime
+import json
+import os
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from pipeline import (
+    augmentation,
+    dataset,
+    features,
+    metrics,
+    models,
+    optimisation,
+    preprocessing,
+)
+
+DATA = Path(__file__).parents[2] / "shared" / "data" / "oxford-iiit-pet-128"
+SCORES = ("accuracy", "mean_iou", *features.CLASS_NAMES)
+CLOCKS: dict[str, Callable[[], float]] = {
+    "wall": time.monotonic,
+    # On a machine with other work: the processor time used, spread over all cores.
+    "cpu": lambda: time.process_time() / (os.cpu_count() or 1),
+}
+
+Split = tuple[np.ndarray, np.ndarray]  # photos uint8 [n, s, s, 3], class ids uint8 [n, s, s]
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How to train one model; the fields mean what the functions say that take them."""
+
+    model: str
+    optimizer: optimisation.OptimizerName = "rmsprop"
+    learning_rate: float = 1e-3
+    schedule: bool = False
+    warmup: float = 0.05
+    weight_decay: float = 0.0
+    clip_norm: float | None = None
+    ema: float | None = None
+    loss: optimisation.LossName = "cross_entropy"
+    class_balance: float = 0.0
+    label_smoothing: float = 0.0
+    augmentation: float = 0.0
+    batch_size: int = 16
+
+
+REFERENCE = Recipe("encoder_decoder")
+DEFAULT = Recipe(
+    "xception_unet",
+    optimizer="adamw",
+    learning_rate=2e-3,
+    schedule=True,
+    weight_decay=0.01,
+    clip_norm=1.0,
+    loss="dice_cross_entropy",
+    augmentation=0.5,
+    batch_size=8,
+)
+
+
+def load(items: list[dataset.Item], size: int) -> Split:
+    """Decodes and resizes as the pipeline's Transform does."""
+    photos = np.empty((len(items), size, size, 3), np.uint8)
+    masks = np.empty((len(items), size, size), np.uint8)
+    for index, item in enumerate(items):
+        photo = preprocessing.decode_image(tf.io.read_file(item.image))
+        photos[index] = preprocessing.resize_image(photo, size).numpy()
+        masks[index] = preprocessing.decode_mask(tf.io.read_file(item.mask), size).numpy()
+    return photos, masks
+
+
+def load_splits(root: Path, size: int, eval_share: float, test_share: float) -> dict[str, Split]:
+    """The splits that have items, by name."""
+    items = dataset.scan(root, eval_share, test_share).items
+    by_split = {split: [i for i in items if i.split == split] for split in features.SPLITS}
+    return {split: load(chosen, size) for split, chosen in by_split.items() if chosen}
+
+
+def training_batches(data: Split, recipe: Recipe, seed: int) -> tf.data.Dataset:
+    """Endless batches (photos float32 in [0, 1], class ids uint8), shuffled anew each epoch."""
+    photos, masks = data
+    tensors = tf.constant(photos), tf.constant(masks)
+    batches = (
+        tf.data.Dataset.range(len(photos))
+        .shuffle(len(photos), seed=seed)
+        .batch(recipe.batch_size, drop_remainder=True)
+        .repeat()
+        .map(lambda index: tuple(tf.gather(tensor, index) for tensor in tensors))
+    )
+    return (
+        augmentation.augment(batches, recipe.augmentation, seed)
+        .map(lambda photo, mask: (preprocessing.rescale(photo), mask))
+        .prefetch(2)
+    )
+
+
+def score(model: keras.Model, data: Split, batch_size: int = 16) -> dict[str, float]:
+    """Judges a model by one confusion matrix over all pixels of a split."""
+    confusion = np.zeros((features.NUM_CLASSES,) * 2, np.int64)
+    for start in range(0, len(data[0]), batch_size):
+        photos, masks = (array[start : start + batch_size] for array in data)
+        found = np.asarray(model(photos.astype(np.float32) / 255, training=False)).argmax(-1)
+        pairs = masks.astype(np.int64) * features.NUM_CLASSES + found
+        confusion += np.bincount(pairs.ravel(), minlength=confusion.size).reshape(confusion.shape)
+    iou = metrics.class_iou(confusion)
+    figures = [metrics.pixel_accuracy(confusion), metrics.mean_iou(confusion), *iou.tolist()]
+    return dict(zip(SCORES, figures, strict=True))
+
+
+class Judge(keras.callbacks.Callback):
+    """Owns the clock: judges after each epoch off the clock, and ends training when time is up."""
+
+    def __init__(self, splits: dict[str, Split], minutes: float, clock: Callable[[], float]):
+        super().__init__()
+        self._splits = {name: data for name, data in splits.items() if name != features.TRAIN}
+        self._budget, self._clock = minutes * 60, clock
+        self._used, self._since = 0.0, clock()
+        self.rows: list[dict[str, Any]] = []
+
+    def seconds(self) -> float:
+        """Seconds of training so far."""
+        return self._used + self._clock() - self._since
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        self._since = self._clock()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        if self.seconds() >= self._budget:
+            self.model.stop_training = True  # ends the epoch here, too
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._used = self.seconds()
+        row: dict[str, Any] = {"epoch": epoch + 1, "minute": self._used / 60, **(logs or {})}
+        for name, data in self._splits.items():
+            row[name] = score(self.model, data)
+        self.rows.append(row)
+        print(_line(row), flush=True)
+        self._since = self._clock()
+
+
+def train(
+    recipe: Recipe,
+    splits: dict[str, Split],
+    minutes: float,
+    seed: int = 1,
+    clock: str = "wall",
+    epochs: int = 10_000,
+) -> list[dict[str, Any]]:
+    """Trains one model for `minutes` or `epochs`, whichever is sooner; returns a row an epoch."""
+    keras.utils.set_random_seed(seed)
+    data = splits[features.TRAIN]
+    model = models.build(recipe.model, data[0].shape[1])
+    weights = None
+    if recipe.class_balance:
+        pixels = np.bincount(data[1].ravel(), minlength=features.NUM_CLASSES)
+        weights = optimisation.class_weights(pixels.tolist(), recipe.class_balance)
+    model.compile(
+        optimisation.optimizer(
+            recipe.optimizer,
+            recipe.learning_rate,
+            recipe.weight_decay,
+            recipe.clip_norm,
+            recipe.ema,
+        ),
+        optimisation.loss(recipe.loss, weights, recipe.label_smoothing),
+    )
+    steps = len(data[0]) // recipe.batch_size
+    judge = Judge(splits, minutes, CLOCKS[clock])
+    callbacks: list[keras.callbacks.Callback] = []
+    if recipe.schedule:
+        callbacks.append(
+            optimisation.WarmupCosine(
+                recipe.learning_rate, epochs, steps, recipe.warmup, minutes, judge.seconds
+            )
+        )
+    if recipe.ema is not None:
+        callbacks.append(keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
+    model.fit(
+        training_batches(data, recipe, seed),
+        steps_per_epoch=steps,
+        epochs=epochs,
+        verbose=0,
+        callbacks=[*callbacks, judge],
+    )
+    return judge.rows
+
+
+def _line(row: dict[str, Any]) -> str:
+    judged = "  ".join(
+        f"{name} " + " ".join(f"{row[name][key]:.4f}" for key in SCORES)
+        for name in features.SPLITS
+        if name in row
+    )
+    return f"{row['epoch']:5d}  {row['minute']:6.2f}  {row['loss']:.4f}  {judged}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--minutes", type=float, default=30, help="of training, for each model")
+    parser.add_argument("--data-root", type=Path, default=DATA)
+    parser.add_argument("--image-size", type=int, default=200)
+    parser.add_argument("--eval-share", type=float, default=0.1)
+    parser.add_argument("--test-share", type=float, default=0.0)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", choices=("reference", "default"))
+    parser.add_argument("--clock", choices=CLOCKS, default="wall")
+    parser.add_argument("--output", type=Path, help="JSON file for the curves")
+    args = parser.parse_args()
+
+    splits = load_splits(args.data_root, args.image_size, args.eval_share, args.test_share)
+    print(
+        f"{datetime.date.today()}, {os.cpu_count()} cores ({platform.machine()}), load "
+        f"{os.getloadavg()[0]:.1f}, tensorflow {tf.__version__}, keras {keras.__version__}; "
+        f"{ {name: len(photos) for name, (photos, _) in splits.items()} } photos, "
+        f"{args.image_size} pixels, {args.minutes:g} minutes by the {args.clock} clock"
+    )
+    curves = {}
+    for name, recipe in (("reference", REFERENCE), ("default", DEFAULT)):
+        if args.only in (None, name):
+            print(f"{name}: {recipe}\nepoch  minute  loss    split {' '.join(SCORES)}", flush=True)
+            curves[name] = train(recipe, splits, args.minutes, args.seed, args.clock)
+            best = max(curves[name], key=lambda row: row[features.EVAL]["mean_iou"])
+            print(f"best epoch by eval mean IoU:\n{_line(best)}", flush=True)
+    if args.output:
+        args.output.write_text(json.dumps(curves, indent=1))
+
+
+if __name__ == "__main__":
+    main()

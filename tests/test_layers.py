@@ -1,0 +1,92 @@
+"""The fused batch normalisation against Keras' own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from pipeline.models import _layers
+
+PHOTOS = np.random.default_rng(0).normal(3, 2, (4, 5, 6, 7)).astype(np.float32)
+COUNT = 4 * 5 * 6
+
+
+@pytest.fixture
+def pair():
+    """Ours and Keras', with the same scales and offsets."""
+    layers = (
+        _layers.FusedBatchNormalization(momentum=0.9),
+        keras.layers.BatchNormalization(momentum=0.9),
+    )
+    weights = np.random.default_rng(1).random((4, 7)).astype(np.float32)
+    for layer in layers:
+        layer.build(PHOTOS.shape)
+        layer.set_weights(list(weights))
+    return layers
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_it_computes_what_keras_computes(pair, training):
+    results, gradients = [], []
+    for layer in pair:
+        photos = tf.constant(PHOTOS)
+        with tf.GradientTape() as tape:
+            tape.watch(photos)
+            result = layer(photos, training=training)
+            total = tf.reduce_sum(result**3)
+        results.append(result)
+        gradients.append(tape.gradient(total, [photos, layer.gamma.value, layer.beta.value]))
+    np.testing.assert_allclose(results[0], results[1], rtol=1e-4, atol=1e-4)
+    for ours, theirs in zip(*gradients, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-2)
+
+
+def test_running_means_follow_with_the_unbiased_variance(pair):
+    ours, theirs = pair
+    for layer in pair:
+        layer(PHOTOS, training=True)
+    np.testing.assert_allclose(ours.moving_mean.numpy(), theirs.moving_mean.numpy(), rtol=1e-5)
+    difference = ours.moving_variance.numpy() - theirs.moving_variance.numpy()
+    biased = PHOTOS.var(axis=(0, 1, 2))
+    np.testing.assert_allclose(difference, 0.1 * biased / (COUNT - 1), rtol=1e-2)
+
+
+def test_a_layer_that_does_not_train_keeps_its_running_means(pair):
+    ours, _ = pair
+    ours.trainable = False
+    before = [np.array(weight) for weight in ours.get_weights()]
+    trained, inferred = ours(PHOTOS, training=True), ours(PHOTOS, training=False)
+    np.testing.assert_array_equal(trained, inferred)
+    for old, new in zip(before, ours.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_two_devices_normalise_over_the_whole_batch():
+    """Each of two virtual devices gets half of the batch; in a process of its own, to make them."""
+    code = """
+import numpy as np, tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+from pipeline.models import _layers
+photos = np.random.default_rng(0).normal(3, 2, (4, 5, 6, 7)).astype(np.float32)
+alone = _layers.FusedBatchNormalization()
+expected = alone(photos, training=True).numpy()
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+with strategy.scope():
+    layer = _layers.FusedBatchNormalization()
+    layer.build(photos.shape)
+parts = strategy.experimental_distribute_values_from_function(
+    lambda context: tf.constant(np.split(photos, 2)[context.replica_id_in_sync_group])
+)
+result = strategy.run(tf.function(lambda x: layer(x, training=True)), (parts,))
+found = np.concatenate([part.numpy() for part in strategy.experimental_local_results(result)])
+np.testing.assert_allclose(found, expected, atol=1e-5)
+np.testing.assert_allclose(layer.moving_mean.numpy(), alone.moving_mean.numpy(), atol=1e-6)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
