@@ -39,6 +39,8 @@ def config(settings: KubeflowSettings, name: str) -> dict[str, Any]:
 
 def _common(settings: KubeflowSettings, component: Component) -> dict[str, Any]:
     result: dict[str, Any] = {
+        # By it the network policy of kubeflow/manifests knows the pods.
+        "podMetadata": {"labels": {"app.kubernetes.io/name": "segmentation-pipeline"}},
         "activeDeadlineSeconds": str(component.max_minutes * 60),
         "pvcMount": [
             {
