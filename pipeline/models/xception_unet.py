@@ -6,7 +6,14 @@ So half the size, where borders are decided, has few and narrow layers, and the 
 works at an eighth and a sixteenth, where it sees the whole pet. Logits are interpolated from half
 to full size, which by itself would allow a border IoU of 0.96.
 
-At 200x200: 589,603 parameters, 239 million multiply-adds (benchmarks/models.py).
+At 200x200: 589,603 parameters, 239 million multiply-adds. In a second of one core's time 174 images
+of inference and 50 of training, where the reference has 23 and 6 (benchmarks/models.py, AMD EPYC
+(Zen 5), compatible stack, 2026-11-24).
+
+Six epochs with the recipe of benchmarks/accuracy.py, seed 1, 8.4 minutes of processor time (11 by
+the clock on two busy cores, load 5 to 8): pixel accuracy 0.870, mean IoU 0.684; IoU of the pet
+0.757, of the background 0.863, of the border 0.431. Last epoch, on the eval split (10 % by hash) of
+../shared/data/oxford-iiit-pet-128, by which batch size and optimiser had been chosen.
 
 Sources: Chollet, "Xception", CVPR 2017; Ronneberger, Fischer, Brox, "U-Net", MICCAI 2015.
 """
