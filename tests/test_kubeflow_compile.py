@@ -94,7 +94,7 @@ def test_every_node_is_a_task_after_those_it_depends_on(example: Compiled) -> No
     assert upstream["Transform"] == {"ExampleGen", "ImportSchemaGen", "DataGate"}
     assert upstream["Champion"] == {"Trainer"}
     assert upstream["Evaluator"] == {"ExampleGen", "ImportSchemaGen", "Trainer", "Champion"}
-    assert upstream["Pusher"] == {"Trainer", "Evaluator"}
+    assert upstream["Pusher"] == {"Trainer", "Evaluator", "Champion"}
     assert len(upstream) == 10
 
 
@@ -238,6 +238,7 @@ def test_the_pod_parts_are_what_kfp_kubernetes_itself_writes() -> None:
     def made_by_kfp(name: str) -> dict[str, Any]:
         theirs = task()
         secret = chosen.metadata.secret
+        kubernetes.add_pod_label(theirs, "app.kubernetes.io/name", "segmentation-pipeline")
         kubernetes.set_timeout(theirs, chosen.component(name).max_minutes * 60)
         kubernetes.mount_pvc(theirs, chosen.storage.claim, chosen.storage.mount_path)
         kubernetes.empty_dir_mount(theirs, "scratch", "/tmp")

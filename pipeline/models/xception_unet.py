@@ -1,4 +1,4 @@
-"""The default model: a U-Net of residual blocks with separable convolutions.
+"""A U-Net of residual blocks with separable convolutions.
 
 Made for processors without a GPU. Dense 3x3 convolutions are all arithmetic, of which the reference
 has 19 times as much; here what costs is going through large tensors, batch normalisation above all.
