@@ -162,24 +162,23 @@ def test_a_stopped_task_leaves_what_the_next_attempt_goes_on_from(tmp_path: Path
     many = "train.epochs=500"
     training = cluster.start(["run", "Trainer"], "run-1", many)
     runs = cluster.output_root / "artifacts/Trainer/model_run"
-    wait_for(lambda: list(runs.glob("*/history.csv")), training)
+    wait_for(lambda: epochs_done(working) >= 1, training)
     (left,) = working.iterdir()
-    (left / "checkpoint").write_text("what the engine keeps")
     training.send_signal(signal.SIGTERM)
     code, last = ended(training)
     assert code == 143
     assert last == "Trainer: told to stop; another attempt goes on from here."
-    assert list(runs.glob("*/history.csv"))
+    done = epochs_done(working)
 
-    # Killed outright: the node finds the same execution and the same folder.
+    # Killed outright: the node finds the same execution, and the training goes on in its folder.
     training = cluster.start(["run", "Trainer"], "run-1", many)
-    begin = time.time()
-    wait_for(lambda: any(p.stat().st_mtime > begin for p in runs.glob("*/history.csv")), training)
+    wait_for(lambda: epochs_done(working) > done, training)
     training.kill()
-    ended(training)
+    training.wait()
+    assert training.stdout
+    assert f"Going on after epoch {done} of an earlier attempt." in training.stdout.read()
     assert len(list(runs.iterdir())) == 1
     assert [each.name for each in working.iterdir()] == [left.name]
-    assert (left / "checkpoint").exists()
     assert cluster.artifacts("run-1").state("Trainer") == "failed"
     code, last, _ = cluster.report("run-1", tmp_path / "kfp")
     assert "Trainer was cut off; its log says why." in last
@@ -188,6 +187,12 @@ def test_a_stopped_task_leaves_what_the_next_attempt_goes_on_from(tmp_path: Path
     code, last = cluster.run("Trainer", "run-1", "train.epochs=1")
     assert (code, last[:17]) == (0, "Trainer: executed")
     assert [each.name for each in working.iterdir()] == [left.name]
+
+
+def epochs_done(working: Path) -> int:
+    """What the training engine has in its folder, if there is one."""
+    states = list(working.glob("*/state.json"))
+    return json.loads(states[0].read_text())["epochs"] if states else 0
 
 
 def wait_for(condition: Any, process: subprocess.Popen[str], seconds: float = 300) -> None:
