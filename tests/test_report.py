@@ -84,6 +84,7 @@ def outcome(**changes: Any) -> dict[str, Any]:
         "status": "pushed",
         "pushed_version": 1795535068,
         "champion": {"version": 1795535000},
+        "in_service": 1795535000,
         "metrics": {
             "overall": whole,
             "species=cat": {**whole, "mean_iou": 0.733, "example_count": 17},
