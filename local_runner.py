@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import filelock
 
 from pipeline import builtin_data, console, dataset, errors, settings
-from pipeline.arguments import Parser
+from pipeline.arguments import Parser, add_settings
 from pipeline.errors import UserError
 
 if TYPE_CHECKING:
@@ -49,15 +49,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         default=Path("output"),
         help="where models, report and everything else go (default: output)",
     )
-    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file of settings")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        dest="overrides",
-        help="one setting, stronger than the file; may be given several times",
-    )
+    add_settings(parser)
     parser.add_argument("--verbose", action="store_true", help="show tracebacks of errors")
     return parser.parse_args(argv)
 
@@ -67,9 +59,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     verbose = "--verbose" in (sys.argv if argv is None else argv)
     try:
         arguments = _parse(argv)
-        files = [arguments.config] if arguments.config else []
+        files = arguments.config
         if arguments.data_root is None:
-            files.insert(0, settings.BUILTIN_CONFIG)
+            files = [settings.BUILTIN_CONFIG, *files]
         chosen = settings.load(files, arguments.overrides)
         output_root = _make_folder(arguments.output_root)
         with _lock(output_root):
@@ -147,7 +139,7 @@ def _check_beam(runner: str) -> None:
 
 
 class LocalRun:
-    """One run of the pipeline through TFX's LocalDagRunner."""
+    """One run of the pipeline, node by node in this process."""
 
     def __init__(
         self,

@@ -6,9 +6,10 @@ import ml_metadata as mlmd
 from tfx import types
 from tfx.dsl.components.common import resolver
 from tfx.dsl.io import fileio
-from tfx.utils import io_utils, path_utils
+from tfx.utils import path_utils
 
 from components import pusher
+from pipeline import serving
 
 
 class ChampionStrategy(resolver.ResolverStrategy):
@@ -46,4 +47,4 @@ def _restore(model: types.Artifact, release: types.Artifact) -> None:
     path = path_utils.serving_model_path(model.uri)
     released = release.get_string_custom_property(pusher.DESTINATION)
     if not fileio.exists(path) and fileio.exists(released):
-        io_utils.copy_dir(released, path)
+        serving.recover(released, path)

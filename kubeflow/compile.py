@@ -8,6 +8,7 @@ from pathlib import Path
 
 from kubeflow import settings
 from pipeline import images
+from pipeline.arguments import add_settings
 from pipeline.errors import UserError
 
 
@@ -16,22 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", type=Path, required=True, metavar="FILE", help="YAML file to write"
     )
-    parser.add_argument(
-        "--config",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="YAML file of settings, of the run, of the cluster side or both; later ones win",
-    )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        dest="overrides",
-        help="one setting, stronger than the files; may be given several times",
-    )
+    add_settings(parser)
     parser.epilog = (
         f"An example of the cluster side: {os.path.relpath(settings.EXAMPLE_CONFIG)}\n\n"
         f"settings (--set KEY=VALUE), with their defaults:\n{settings.describe()}"

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from kubeflow import arguments as shared
 from kubeflow import client, package, settings, waiting
+from pipeline.arguments import add_settings
 from pipeline.errors import UserError
 
 _EXIT_CODES = """\
@@ -34,22 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="compiled pipeline; without it, compiles as python -m kubeflow compile does",
     )
-    parser.add_argument(
-        "--config",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="YAML file of settings to compile with; may be given again",
-    )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        dest="overrides",
-        help="one setting to compile with; may be given again",
-    )
+    add_settings(parser)
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--no-run", action="store_true", help="only upload")
     how.add_argument("--no-wait", action="store_true", help="do not wait for the end of the run")

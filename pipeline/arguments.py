@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import NoReturn
 
 from pipeline.errors import UserError
@@ -13,3 +14,23 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message[:1].upper()}{message[1:]}; --help lists all arguments.")
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--config`` (a list of paths) and ``--set`` (``overrides``, a list of strings)."""
+    parser.add_argument(
+        "--config",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="YAML file of settings; may be given several times, later ones win",
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="overrides",
+        help="one setting, stronger than the files; may be given several times",
+    )

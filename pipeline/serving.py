@@ -70,6 +70,16 @@ def release(model_path: str, folder: str, **facts: Any) -> int:
     return version
 
 
+def recover(version_path: str, model_path: str) -> None:
+    """Makes the SavedModel that a version was released from anew, at one stroke."""
+    part = f"{model_path.rstrip('/')}.part"
+    with contextlib.suppress(fileio.NotFoundError):
+        fileio.rmtree(part)  # what a killed run left behind
+    io_utils.copy_dir(version_path, part)
+    fileio.remove(os.path.join(part, _RECORD))
+    fileio.rename(part, model_path)
+
+
 def _digest(model_path: str) -> str:
     total = hashlib.sha256()
     for path in sorted(_files(model_path)):

@@ -72,3 +72,15 @@ def test_no_folder_no_versions(tmp_path: Path) -> None:
     assert serving.versions(str(tmp_path / "none")) == []
     (tmp_path / "12").mkdir()
     assert serving.record(str(tmp_path), 12) == {}
+
+
+def test_recovered_model_is_the_one_that_was_released(tmp_path: Path) -> None:
+    folder = tmp_path / "serving" / "m"
+    version = serving.release(make_model(tmp_path / "a"), str(folder))
+    (tmp_path / "back.part").mkdir()  # what a killed attempt left
+    (tmp_path / "back.part" / "half").touch()
+    serving.recover(str(folder / str(version)), str(tmp_path / "back"))
+    assert not (tmp_path / "back.part").exists()
+    assert not (tmp_path / "back" / "half").exists()
+    # The same model, file by file: it is not released again.
+    assert serving.release(str(tmp_path / "back"), str(folder)) == version
