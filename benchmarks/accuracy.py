@@ -13,17 +13,15 @@ is picked by, is judged too.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import datetime
 import json
+import math
 import os
 import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np
@@ -37,6 +35,8 @@ from pipeline import (
     models,
     optimisation,
     preprocessing,
+    settings,
+    trainer,
 )
 
 DATA = Path(__file__).parents[2] / "shared" / "data" / "oxford-iiit-pet-128"
@@ -47,40 +47,12 @@ CLOCKS: dict[str, Callable[[], float]] = {
     "cpu": lambda: time.process_time() / (os.cpu_count() or 1),
 }
 
+MOST_EPOCHS = 10_000  # where the minutes decide
+
 Split = tuple[np.ndarray, np.ndarray]  # photos uint8 [n, s, s, 3], class ids uint8 [n, s, s]
 
 
-@dataclasses.dataclass(frozen=True)
-class Recipe:
-    """How to train one model; the fields mean what the functions say that take them."""
-
-    model: str
-    optimizer: optimisation.OptimizerName = "rmsprop"
-    learning_rate: float = 1e-3
-    schedule: bool = False
-    warmup: float = 0.05
-    weight_decay: float = 0.0
-    clip_norm: float | None = None
-    ema: float | None = None
-    loss: optimisation.LossName = "cross_entropy"
-    class_balance: float = 0.0
-    label_smoothing: float = 0.0
-    augmentation: float = 0.0
-    batch_size: int = 16
-
-
-REFERENCE = Recipe("encoder_decoder")
-DEFAULT = Recipe(
-    "xception_unet",
-    optimizer="adamw",
-    learning_rate=2e-3,
-    schedule=True,
-    weight_decay=0.01,
-    clip_norm=1.0,
-    loss="dice_cross_entropy",
-    augmentation=0.5,
-    batch_size=8,
-)
+CONFIGS = {"reference": [settings.CONFIGS / "reference.yaml"], "default": []}
 
 
 def load(items: list[dataset.Item], size: int) -> Split:
@@ -101,19 +73,19 @@ def load_splits(root: Path, size: int, eval_share: float, test_share: float) -> 
     return {split: load(chosen, size) for split, chosen in by_split.items() if chosen}
 
 
-def training_batches(data: Split, recipe: Recipe, seed: int) -> tf.data.Dataset:
+def training_batches(data: Split, batch_size: int, chosen: settings.Train) -> tf.data.Dataset:
     """Endless batches (photos float32 in [0, 1], class ids uint8), shuffled anew each epoch."""
     photos, masks = data
     tensors = tf.constant(photos), tf.constant(masks)
     batches = (
         tf.data.Dataset.range(len(photos))
-        .shuffle(len(photos), seed=seed)
-        .batch(recipe.batch_size, drop_remainder=True)
+        .shuffle(len(photos), seed=chosen.seed)
+        .batch(batch_size, drop_remainder=True)
         .repeat()
         .map(lambda index: tuple(tf.gather(tensor, index) for tensor in tensors))
     )
     return (
-        augmentation.augment(batches, recipe.augmentation, seed)
+        augmentation.augment(batches, chosen.augmentation, chosen.seed)
         .map(lambda photo, mask: (preprocessing.rescale(photo), mask))
         .prefetch(2)
     )
@@ -164,50 +136,49 @@ class Judge(keras.callbacks.Callback):
 
 
 def train(
-    recipe: Recipe,
+    chosen: settings.Settings,
     splits: dict[str, Split],
-    minutes: float,
-    seed: int = 1,
+    minutes: float | None = None,
     clock: str = "wall",
-    epochs: int = 10_000,
 ) -> list[dict[str, Any]]:
-    """Trains one model for `minutes` or `epochs`, whichever is sooner; returns a row an epoch."""
-    keras.utils.set_random_seed(seed)
+    """Trains one model as the settings say, or `minutes` whatever the epochs; a row an epoch."""
+    training = chosen.train
+    keras.utils.set_random_seed(training.seed)
     data = splits[features.TRAIN]
-    model = models.build(recipe.model, data[0].shape[1])
-    weights = None
-    if recipe.class_balance:
-        pixels = np.bincount(data[1].ravel(), minlength=features.NUM_CLASSES)
-        weights = optimisation.class_weights(pixels.tolist(), recipe.class_balance)
-    model.compile(
-        optimisation.optimizer(
-            recipe.optimizer,
-            recipe.learning_rate,
-            recipe.weight_decay,
-            recipe.clip_norm,
-            recipe.ema,
-        ),
-        optimisation.loss(recipe.loss, weights, recipe.label_smoothing),
-    )
-    steps = len(data[0]) // recipe.batch_size
-    judge = Judge(splits, minutes, CLOCKS[clock])
+    model = models.build(chosen.model.name, data[0].shape[1])
+    trainer.compile_model(model, training, lambda: class_pixels(data))
+    size = training.batch_size
+    batch_size = size if size != "auto" else trainer.auto_batch_size()
+    steps = len(data[0]) // batch_size
+    epochs = training.epochs if minutes is None else MOST_EPOCHS
+    judge = Judge(splits, math.inf if minutes is None else minutes, CLOCKS[clock])
     callbacks: list[keras.callbacks.Callback] = []
-    if recipe.schedule:
+    if training.schedule == "cosine":
         callbacks.append(
             optimisation.WarmupCosine(
-                recipe.learning_rate, epochs, steps, recipe.warmup, minutes, judge.seconds
+                training.learning_rate,
+                epochs,
+                steps,
+                training.warmup,
+                minutes,
+                judge.seconds,
             )
         )
-    if recipe.ema is not None:
+    if training.ema is not None:
         callbacks.append(keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
     model.fit(
-        training_batches(data, recipe, seed),
+        training_batches(data, batch_size, training),
         steps_per_epoch=steps,
         epochs=epochs,
         verbose=0,
         callbacks=[*callbacks, judge],
     )
     return judge.rows
+
+
+def class_pixels(data: Split) -> list[int]:
+    """Pixels of each class in a split."""
+    return np.bincount(data[1].ravel(), minlength=features.NUM_CLASSES).tolist()
 
 
 def _line(row: dict[str, Any]) -> str:
@@ -226,8 +197,8 @@ def main() -> None:
     parser.add_argument("--image-size", type=int, default=200)
     parser.add_argument("--eval-share", type=float, default=0.1)
     parser.add_argument("--test-share", type=float, default=0.0)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--only", choices=("reference", "default"))
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
+    parser.add_argument("--only", choices=CONFIGS)
     parser.add_argument("--clock", choices=CLOCKS, default="wall")
     parser.add_argument("--output", type=Path, help="JSON file for the curves")
     args = parser.parse_args()
@@ -240,10 +211,12 @@ def main() -> None:
         f"{args.image_size} pixels, {args.minutes:g} minutes by the {args.clock} clock"
     )
     curves = {}
-    for name, recipe in (("reference", REFERENCE), ("default", DEFAULT)):
+    for name, files in CONFIGS.items():
         if args.only in (None, name):
-            print(f"{name}: {recipe}\nepoch  minute  loss    split {' '.join(SCORES)}", flush=True)
-            curves[name] = train(recipe, splits, args.minutes, args.seed, args.clock)
+            chosen = settings.load(files, args.overrides)
+            print(f"{name}: {chosen.model.name}, {chosen.train}")
+            print(f"epoch  minute  loss    split {' '.join(SCORES)}", flush=True)
+            curves[name] = train(chosen, splits, args.minutes, args.clock)
             best = max(curves[name], key=lambda row: row[features.EVAL]["mean_iou"])
             print(f"best epoch by eval mean IoU:\n{_line(best)}", flush=True)
     if args.output:

@@ -21,8 +21,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
 from pipeline import models
 from pipeline.models import _cost
 

@@ -12,7 +12,8 @@ import pydantic
 from pipeline import config, models
 from pipeline.config import Section
 
-BUILTIN_CONFIG = Path(str(resources.files("pipeline") / "configs" / "builtin.yaml"))
+CONFIGS = Path(str(resources.files("pipeline") / "configs"))
+BUILTIN_CONFIG = CONFIGS / "builtin.yaml"
 
 
 class _Values(Section):
@@ -49,7 +50,7 @@ class Transform(_Values):
 
 class Model(_Values):
     name: str = pydantic.Field(
-        "encoder_decoder", description="architecture in pipeline/models/; names the serving folder"
+        "xception_unet", description="architecture in pipeline/models/; names the serving folder"
     )
 
 
@@ -59,7 +60,7 @@ class Train(_Values):
         "auto", description="photos a step; auto: 64 on a GPU with 16 GB or more, else 16"
     )
     loss: Literal["cross_entropy", "dice_cross_entropy"] = pydantic.Field(
-        "cross_entropy", description="cross_entropy, or dice_cross_entropy: their sum"
+        "dice_cross_entropy", description="cross_entropy, or dice_cross_entropy: their sum"
     )
     label_smoothing: float = pydantic.Field(
         0, ge=0, lt=1, description="share of the target that is spread over all classes"
@@ -67,26 +68,24 @@ class Train(_Values):
     class_balance: float = pydantic.Field(
         0, ge=0, le=1, description="0 weighs all pixels alike, 1 all classes"
     )
-    optimizer: Literal["adamw", "rmsprop"] = pydantic.Field(
-        "rmsprop", description="adamw or rmsprop"
-    )
-    learning_rate: float = pydantic.Field(0.001, gt=0, description="highest step size")
+    optimizer: Literal["adamw", "rmsprop"] = pydantic.Field("adamw", description="adamw or rmsprop")
+    learning_rate: float = pydantic.Field(0.002, gt=0, description="highest step size")
     schedule: Literal["constant", "cosine"] = pydantic.Field(
-        "constant", description="course of the step size; cosine: warm-up, then down to 0"
+        "cosine", description="course of the step size; cosine: warm-up, then down to 0"
     )
     warmup: float = pydantic.Field(
         0.05, ge=0, lt=1, description="share of training in which a cosine's step size rises"
     )
-    weight_decay: float = pydantic.Field(0, ge=0, description="of adamw")
-    clip_norm: float | None = pydantic.Field(None, gt=0, description="longest gradient")
+    weight_decay: float = pydantic.Field(0.01, ge=0, description="of adamw")
+    clip_norm: float | None = pydantic.Field(1, gt=0, description="longest gradient")
     ema: float | None = pydantic.Field(
         None, gt=0, lt=1, description="momentum of a running mean of the weights, which is kept"
     )
     augmentation: float = pydantic.Field(
-        0, ge=0, le=1, description="strength of flips, crops, turns and colour; 0: none"
+        0.5, ge=0, le=1, description="strength of flips, crops, turns and colour; 0: none"
     )
     best_epoch_by: Literal["val_loss", "val_accuracy", "val_mean_iou"] = pydantic.Field(
-        "val_loss", description="which epoch is kept: lowest val_loss, or highest of the others"
+        "val_mean_iou", description="which epoch is kept: lowest val_loss, or highest of the others"
     )
     patience: int | None = pydantic.Field(
         None, ge=1, description="stop after this many epochs without a better one"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import subprocess
+from collections.abc import Callable, Sequence
 
 import keras
 import tensorflow as tf
@@ -42,7 +43,7 @@ def run_fn(fn_args: FnArgs) -> None:
     train = Photos(fn_args.train_files, size, batch_size)
     evaluation = Photos(fn_args.eval_files, size, batch_size)
     model = models.build(config["model"], size)
-    compile_model(model, settings, train)
+    compile_model(model, settings, train.class_pixels)
     training = engine.Training(model, settings, config["working_dir"])
     callbacks = []
     if settings.schedule == "cosine":
@@ -66,11 +67,17 @@ def run_fn(fn_args: FnArgs) -> None:
     )
 
 
-def compile_model(model: keras.Model, settings: Train, train: Photos) -> None:
-    """Gives a model its optimiser, loss and metrics (`accuracy` and `mean_iou`, both streaming)."""
+def compile_model(
+    model: keras.Model, settings: Train, class_pixels: Callable[[], Sequence[int]]
+) -> None:
+    """Gives a model its optimiser, loss and metrics (`accuracy` and `mean_iou`, both streaming).
+
+    Args:
+      class_pixels: counts the training pixels of each class; called where the loss weighs classes.
+    """
     weights = None
     if settings.class_balance:
-        weights = optimisation.class_weights(train.class_pixels(), settings.class_balance)
+        weights = optimisation.class_weights(class_pixels(), settings.class_balance)
     model.compile(
         optimizer=optimisation.optimizer(
             settings.optimizer,

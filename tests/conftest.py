@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from pipeline import settings
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 warnings.filterwarnings("ignore", category=FutureWarning)
 
@@ -42,12 +44,16 @@ class Run:
 
     def versions(self) -> list[int]:
         """What the serving folder holds now."""
-        folder = self.output_root / "serving" / "encoder_decoder"
+        folder = self.serving_dir
         return sorted(int(path.name) for path in folder.iterdir()) if folder.exists() else []
 
+    @property
+    def serving_dir(self) -> Path:
+        """Where the default model's releases go."""
+        return self.output_root / "serving" / settings.Model().name
+
     def released(self) -> Path:
-        version = str(self.outcome["pushed_version"])
-        return self.output_root / "serving" / "encoder_decoder" / version
+        return self.serving_dir / str(self.outcome["pushed_version"])
 
     def again(self, *overrides: str) -> Run:
         return run_locally(self.data_root, self.output_root, *overrides)

@@ -119,7 +119,9 @@ def test_a_run_of_separate_processes_ends_as_the_local_one(
         c["id"]: c["state"] for c in local["components"]
     }
     assert set(ours) == set(local)
-    assert (cluster.output_root / "serving/encoder_decoder" / str(ours["pushed_version"])).is_dir()
+    assert (
+        cluster.output_root / "serving" / ours["model_name"] / str(ours["pushed_version"])
+    ).is_dir()
 
     html = (tmp_path / "kfp" / "a" / "html").read_bytes()
     assert html == (cluster.output_root / "report.html").read_bytes()

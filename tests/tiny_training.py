@@ -82,7 +82,7 @@ def train(folder: Path, overrides: Sequence[str] = ()) -> engine.Training:
     batch_size = int(chosen.batch_size)
     photos = Photos([str(folder / "train")], SIZE, batch_size)
     model = tiny_model()
-    trainer.compile_model(model, chosen, photos)
+    trainer.compile_model(model, chosen, photos.class_pixels)
     training = engine.Training(model, chosen, str(folder / "state"))
     schedule = optimisation.WarmupCosine(
         chosen.learning_rate, chosen.epochs, photos.steps, chosen.warmup
