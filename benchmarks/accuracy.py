@@ -30,6 +30,7 @@ import tensorflow as tf
 from pipeline import (
     augmentation,
     dataset,
+    devices,
     features,
     metrics,
     models,
@@ -77,15 +78,15 @@ def training_batches(data: Split, batch_size: int, chosen: settings.Train) -> tf
     """Endless batches (photos float32 in [0, 1], class ids uint8), shuffled anew each epoch."""
     photos, masks = data
     tensors = tf.constant(photos), tf.constant(masks)
-    batches = (
+    data_set = (
         tf.data.Dataset.range(len(photos))
         .shuffle(len(photos), seed=chosen.seed)
-        .batch(batch_size, drop_remainder=True)
+        .take(len(photos) // batch_size * batch_size)
         .repeat()
-        .map(lambda index: tuple(tf.gather(tensor, index) for tensor in tensors))
+        .map(lambda index: tuple(tensor[index] for tensor in tensors))
     )
     return (
-        augmentation.augment(batches, chosen.augmentation, chosen.seed)
+        augmentation.augmented_batches(data_set, batch_size, chosen.augmentation, chosen.seed)
         .map(lambda photo, mask: (preprocessing.rescale(photo), mask))
         .prefetch(2)
     )
@@ -148,7 +149,7 @@ def train(
     model = models.build(chosen.model.name, data[0].shape[1])
     trainer.compile_model(model, training, lambda: class_pixels(data))
     size = training.batch_size
-    batch_size = size if size != "auto" else trainer.auto_batch_size()
+    batch_size = size if size != "auto" else devices.auto_batch_size()
     steps = len(data[0]) // batch_size
     epochs = training.epochs if minutes is None else MOST_EPOCHS
     judge = Judge(splits, math.inf if minutes is None else minutes, CLOCKS[clock])

@@ -28,21 +28,22 @@ _HUE = math.radians(18)
 _YIQ = ((0.299, 0.587, 0.114), (0.596, -0.274, -0.322), (0.211, -0.523, 0.312))
 
 
-def augment(
-    data: tf.data.Dataset, strength: float, seed: int, first_step: int = 0
+def augmented_batches(
+    data: tf.data.Dataset, batch_size: int, strength: float, seed: int, first_photo: int = 0
 ) -> tf.data.Dataset:
-    """Augments the batches of a data set, differently at each step.
+    """Batches the photos of a data set and augments them, each batch differently.
 
     Args:
-      data: batches of (photos uint8 [batch, size, size, 3], class ids uint8 [batch, size, size]).
-      strength: 0 leaves the batches as they are, 1 is the widest range; at any strength above 0
+      data: of (photo uint8 [size, size, 3], class ids uint8 [size, size]).
+      batch_size: photos a batch; the last batch may have fewer.
+      strength: 0 leaves the photos as they are, 1 is the widest range; at any strength above 0
         half of the photos are flipped.
       seed: of the random numbers, not negative.
-      first_step: number of the first batch, counted from the beginning of training. A training that
-        resumes, or that builds its data anew each epoch, says here where it stands.
+      first_photo: number of the first photo, counted from the beginning of training. A training
+        that resumes, or that builds its data anew each epoch, says here where it stands.
 
     Returns:
-      Batches of the same shapes and types.
+      Batches (photos uint8 [batch, size, size, 3], class ids uint8 [batch, size, size]).
 
     Raises:
       ValueError: the strength is negative, above 1 or not a number.
@@ -52,13 +53,18 @@ def augment(
             f"The strength of augmentation is {strength}; it must lie between 0 and 1."
         )
     if strength == 0:
-        return data
+        return data.batch(batch_size)
 
-    def at_step(step: tf.Tensor, batch: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+    def at(position: tf.Tensor, batch: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         photos, ids = batch
-        return augment_batch(photos, ids, tf.stack([tf.cast(seed, tf.int64), step]), strength)
+        return augment_batch(
+            photos, ids, tf.stack([tf.cast(seed, tf.int64), position[0]]), strength
+        )
 
-    return data.enumerate(first_step).map(at_step, num_parallel_calls=tf.data.AUTOTUNE)
+    # Photos are numbered, not batches: tf.distribute, which takes the batches apart, must find the
+    # call of `batch`, else it makes it again with fewer photos, and other random numbers result.
+    numbered = data.enumerate(first_photo).batch(batch_size)
+    return numbered.map(at, num_parallel_calls=tf.data.AUTOTUNE)
 
 
 def augment_batch(

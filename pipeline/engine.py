@@ -14,13 +14,15 @@ import math
 import os
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import keras
+import numpy as np
 from tfx.dsl.io import fileio
 
+from pipeline import models
 from pipeline.inputs import Photos
 from pipeline.settings import Train
 
@@ -41,21 +43,32 @@ class State:
     seconds: float = 0.0  # of training, all attempts together
     best: float | None = None  # value of the metric that picks the epoch
     best_epoch: int = 0  # counted from 1
+    started_from: int | None = None  # the release whose weights training began with
     history: list[dict[str, float]] = field(default_factory=list)
 
 
 class Training:
     """One training, in a folder that outlives it."""
 
-    def __init__(self, model: keras.Model, settings: Train, folder: str):
+    def __init__(
+        self,
+        model: keras.Model,
+        settings: Train,
+        folder: str,
+        compile_model: Callable[[keras.Model], None],
+    ):
         """Takes up the training that the folder holds, or begins.
 
         Args:
-          model: compiled.
+          model: not compiled yet.
           settings: of the training; the same for every attempt.
           folder: for the state; it exists.
+          compile_model: gives the model its optimiser, loss and metrics; called again when the
+            layers that learn change.
         """
         self._model, self._settings, self._folder = model, settings, folder
+        self._compile = compile_model
+        self._frozen: bool | None = None  # whether the encoder is, as compiled
         self._scratch = tempfile.TemporaryDirectory()
         self._diverged = False
         self.state = self._load()
@@ -97,6 +110,7 @@ class Training:
         callbacks: Sequence[keras.callbacks.Callback],
     ) -> None:
         begin = time.monotonic()
+        self._prepare(number)
         _seed_layers(self._model, self._settings.seed, number)
         fitted = self._model.fit(
             train.epoch(number, self._settings.seed, self._settings.augmentation),
@@ -106,7 +120,7 @@ class Training:
             callbacks=list(callbacks),
         )
         row = {name: float(values[-1]) for name, values in fitted.history.items()}
-        row["learning_rate"] = float(self._model.optimizer.learning_rate)
+        row["learning_rate"] = float(np.asarray(self._model.optimizer.learning_rate))
         raw = self._model.get_weights()
         if self._settings.ema:
             # Judge, and keep, the running mean of the weights; then go on from the weights.
@@ -115,6 +129,16 @@ class Training:
         row |= {f"val_{name}": float(value) for name, value in judged.items()}
         row["seconds"] = time.monotonic() - begin
         self._note(number + 1, row, raw)
+
+    def _prepare(self, number: int) -> None:
+        """Compiles the model for an epoch, numbered from 0, unless it is as the epoch needs it."""
+        frozen = number < self._settings.freeze_epochs
+        if frozen == self._frozen:
+            return
+        if self._settings.freeze_epochs:
+            models.freeze_encoder(self._model, frozen)
+        self._compile(self._model)
+        self._frozen = frozen
 
     def _note(self, epoch: int, row: dict[str, float], raw: list[Any]) -> None:
         """Keeps what an epoch gave, unless its loss is no number; then restores `raw` weights."""
@@ -183,6 +207,7 @@ class Training:
             return State()
         with fileio.open(path, "r") as file:
             state = State(**json.load(file))
+        self._prepare(state.epochs - 1)
         # Built before it is loaded, else the optimiser's own variables are left out.
         self._model.optimizer.build(self._model.trainable_variables)
         self._model.load_weights(self._local("last", state.epochs))

@@ -9,13 +9,18 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from typing import Any
 
 import keras
 import tensorflow as tf
 import tensorflow_transform as tft
+from tfx.dsl.io import fileio
 
 from pipeline import features, preprocessing
+
+_WEIGHTS = os.path.join("assets.extra", "model.weights.h5")
 
 
 class SegmentationModule(tf.Module):
@@ -128,6 +133,27 @@ class SegmentationModule(tf.Module):
 def save(
     model: keras.Model, transform_output: tft.TFTransformOutput, image_size: int, path: str
 ) -> None:
-    """Writes the SavedModel; the arguments are those of `SegmentationModule`."""
+    """Writes the SavedModel, and in it, for a later training, the weights as Keras saves them.
+
+    The arguments are those of `SegmentationModule`.
+    """
     module = SegmentationModule(model, transform_output, image_size)
     tf.saved_model.save(module, path, signatures=module.signatures())
+    with tempfile.TemporaryDirectory() as folder:
+        local = os.path.join(folder, os.path.basename(_WEIGHTS))
+        model.save_weights(local)
+        fileio.makedirs(os.path.dirname(os.path.join(path, _WEIGHTS)))
+        fileio.copy(local, os.path.join(path, _WEIGHTS))
+
+
+def load_weights(model: keras.Model, path: str) -> None:
+    """Gives a Keras model the weights of a SavedModel that `save` wrote.
+
+    Raises:
+      fileio.NotFoundError: it holds none.
+      ValueError: they are those of another architecture.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        local = os.path.join(folder, os.path.basename(_WEIGHTS))
+        fileio.copy(os.path.join(path, _WEIGHTS), local)
+        model.load_weights(local)

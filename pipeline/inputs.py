@@ -66,9 +66,11 @@ class Photos:
           seed: of the training.
           strength: of augmentation, 0 to 1.
         """
-        batches = self._unpacked(self._serialized(seed + 7919 * number)).batch(self._batch_size)
+        photos = self._unpacked(self._serialized(seed + 7919 * number))
         return self._rescaled(
-            augmentation.augment(batches, strength, seed, first_step=number * self.steps)
+            augmentation.augmented_batches(
+                photos, self._batch_size, strength, seed, first_photo=number * self.count
+            )
         )
 
     def _serialized(self, shuffle_seed: int | None) -> tf.data.Dataset:
@@ -77,7 +79,8 @@ class Photos:
         else:
             data, buffer = tf.data.Dataset.range(self.count), self.count
         if shuffle_seed is not None:
-            data = data.shuffle(buffer, seed=shuffle_seed)
+            # Keras looks at a batch before it begins, and not always as often: the order must stay.
+            data = data.shuffle(buffer, shuffle_seed, reshuffle_each_iteration=False)
         if self._memory is not None:
             memory = self._memory
             data = data.map(lambda index: memory[index])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -141,6 +142,7 @@ def collect(
         "gate": [],
         "data": {"splits": {}, "quarantined": [], "unlisted": []},
         "components": [vars(component) for component in components],
+        "training": training(artifacts),
         "versions": versions(),
     }
     statistics = artifacts.get("StatisticsGen", "statistics")
@@ -170,6 +172,7 @@ def unfinished(settings: Settings) -> dict[str, Any]:
         "gate": [],
         "data": {"splits": {}, "quarantined": [], "unlisted": []},
         "components": [],
+        "training": {},
         "versions": versions(),
         "settings": settings.flat(),
     }
@@ -183,15 +186,23 @@ def versions() -> dict[str, str]:
 
 def history(artifacts: RunArtifacts) -> list[dict[str, float]]:
     """The Trainer's history, one row an epoch; empty if it did not get as far."""
+    lines = _model_run_file(artifacts, trainer.HISTORY).splitlines()
+    return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(lines)]
+
+
+def training(artifacts: RunArtifacts) -> dict[str, Any]:
+    """What the Trainer noted about itself (see `trainer.fit`); empty if it did not get as far."""
+    return json.loads(_model_run_file(artifacts, trainer.FACTS) or "{}")
+
+
+def _model_run_file(artifacts: RunArtifacts, name: str) -> str:
+    """The content of a file that the Trainer left; empty if there is none."""
     run = artifacts.get("Trainer", "model_run")
-    path = run and os.path.join(run.uri, trainer.HISTORY)
+    path = run and os.path.join(run.uri, name)
     if not path or not fileio.exists(path):
-        return []
+        return ""
     with fileio.open(path, "r") as file:
-        return [
-            {key: float(value) for key, value in row.items()}
-            for row in csv.DictReader(file.read().splitlines())
-        ]
+        return file.read()
 
 
 def model_path(artifacts: RunArtifacts) -> str | None:

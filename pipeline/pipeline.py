@@ -38,6 +38,7 @@ _TRANSFORM_CODE = ("pipeline.preprocessing", "pipeline.features")
 _TRAIN_CODE = (
     "pipeline.trainer",
     "pipeline.engine",
+    "pipeline.devices",
     "pipeline.inputs",
     "pipeline.augmentation",
     "pipeline.optimisation",
@@ -117,10 +118,12 @@ def create_pipeline(
         train_args=trainer_pb2.TrainArgs(splits=[features.TRAIN]),
         eval_args=trainer_pb2.EvalArgs(splits=[features.EVAL]),
         custom_config={
-            "model": settings.model.name,
+            "model": settings.model.model_dump(mode="json"),
             "image_size": settings.transform.image_size,
             "train": settings.train.model_dump(mode="json"),
             "code": code.fingerprint(*_TRAIN_CODE, *models.sources(settings.model.name)),
+            # The folder, not the release in it: with the same data there is nothing to train.
+            **({"serving_dir": serving_dir} if settings.train.start_from == "champion" else {}),
         },
     ).with_id("Trainer")
     champion = Resolver(

@@ -52,12 +52,15 @@ class Model(_Values):
     name: str = pydantic.Field(
         "xception_unet", description="architecture in pipeline/models/; names the serving folder"
     )
+    encoder_weights: str | None = pydantic.Field(
+        None, min_length=1, description="of a pretrained encoder: imagenet, or a weights file"
+    )
 
 
 class Train(_Values):
     epochs: int = pydantic.Field(50, ge=1, description="most epochs to train")
     batch_size: int | Literal["auto"] = pydantic.Field(
-        "auto", description="photos a step; auto: 64 on a GPU with 16 GB or more, else 16"
+        "auto", description="photos a step; auto: 64 for each GPU with 16 GB or more, else 16"
     )
     loss: Literal["cross_entropy", "dice_cross_entropy"] = pydantic.Field(
         "dice_cross_entropy", description="cross_entropy, or dice_cross_entropy: their sum"
@@ -89,6 +92,15 @@ class Train(_Values):
     )
     patience: int | None = pydantic.Field(
         None, ge=1, description="stop after this many epochs without a better one"
+    )
+    freeze_epochs: int = pydantic.Field(
+        0, ge=0, description="first epochs, in which a pretrained encoder stays as it is"
+    )
+    start_from: Literal["scratch", "champion"] = pydantic.Field(
+        "scratch", description="scratch, or champion: the weights of the newest release"
+    )
+    precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = pydantic.Field(
+        "auto", description="of the layers; auto: half on GPUs that have it in hardware"
     )
     max_minutes: float | None = pydantic.Field(
         None, gt=0, description="train no longer than this, but at least one epoch"
@@ -160,6 +172,12 @@ class Settings(Section):
     @pydantic.model_validator(mode="after")
     def _model_takes_the_image_size(self) -> Settings:
         models.check_image_size(self.model.name, self.transform.image_size)
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _model_has_an_encoder(self) -> Settings:
+        if self.model.encoder_weights or self.train.freeze_epochs:
+            models.check_pretrained(self.model.name)
         return self
 
     def flat(self) -> dict[str, Any]:

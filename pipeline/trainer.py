@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import json
+import logging
 import os
-import subprocess
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -13,58 +15,129 @@ import tensorflow_transform as tft
 from tfx.components.trainer.fn_args_utils import FnArgs
 from tfx.dsl.io import fileio
 
-from pipeline import engine, export, models, optimisation
+from pipeline import devices, engine, export, models, optimisation, serving
 from pipeline.features import NUM_CLASSES
 from pipeline.inputs import Photos
-from pipeline.settings import Train
+from pipeline.settings import Model, Train
 
-HISTORY = "history.csv"
-_LARGE_GPU_MB = 15_000  # what a "16 GB" card really offers
+HISTORY, FACTS = "history.csv", "training.json"
+
+log = logging.getLogger(__name__)
 
 
 def run_fn(fn_args: FnArgs) -> None:
     """Trains the model and exports the best epoch.
 
     Args:
-      fn_args: ``custom_config`` holds ``model`` (name), ``image_size`` (pixels), ``train`` (the
-        settings of that section) and ``working_dir`` (see `components.trainer`).
-        ``model_run_dir`` receives history.csv and TensorBoard logs, ``serving_model_dir`` the
-        SavedModel.
+      fn_args: ``custom_config`` holds ``model`` (the settings of that section), ``image_size``
+        (pixels), ``train`` (the settings of that section), ``serving_dir`` (only to start from the
+        champion there) and ``working_dir`` (see `components.trainer`). ``model_run_dir`` receives
+        history.csv, training.json and TensorBoard logs, ``serving_model_dir`` the SavedModel.
 
     Raises:
       engine.TrainingError: training gave no usable model.
     """
     config = fn_args.custom_config
-    settings = Train.model_validate(config["train"])
+    chosen, settings = Model.model_validate(config["model"]), Train.model_validate(config["train"])
     size: int = config["image_size"]
-    _grow_gpu_memory()
-    keras.utils.set_random_seed(settings.seed)
-    batch_size = settings.batch_size if settings.batch_size != "auto" else auto_batch_size()
-    train = Photos(fn_args.train_files, size, batch_size)
-    evaluation = Photos(fn_args.eval_files, size, batch_size)
-    model = models.build(config["model"], size)
-    compile_model(model, settings, train.class_pixels)
-    training = engine.Training(model, settings, config["working_dir"])
-    callbacks = []
-    if settings.schedule == "cosine":
-        callbacks.append(
-            optimisation.WarmupCosine(
-                settings.learning_rate,
-                settings.epochs,
-                train.steps,
-                settings.warmup,
-                settings.max_minutes,
-                lambda: training.seconds,
-            )
-        )
-    history = training.run(train, evaluation, callbacks)
-    _write_history(history, fn_args.model_run_dir)
-    export.save(
-        model,
-        tft.TFTransformOutput(fn_args.transform_graph_path),
-        size,
-        fn_args.serving_model_dir,
+    batch_size = settings.batch_size
+    if batch_size == "auto":
+        batch_size = devices.auto_batch_size()
+    trained, history, facts = fit(
+        lambda: models.build(chosen.name, size, chosen.encoder_weights),
+        settings,
+        Photos(fn_args.train_files, size, batch_size),
+        Photos(fn_args.eval_files, size, batch_size),
+        config["working_dir"],
+        config.get("serving_dir"),
     )
+    _write_history(history, fn_args.model_run_dir)
+    with fileio.open(os.path.join(fn_args.model_run_dir, FACTS), "w") as file:
+        json.dump({"batch_size": batch_size, **facts}, file)
+    # In float32 and for one device, whatever it was trained with and on.
+    model = models.build(chosen.name, size)
+    model.set_weights(trained.get_weights())
+    transform_output = tft.TFTransformOutput(fn_args.transform_graph_path)
+    export.save(model, transform_output, size, fn_args.serving_model_dir)
+
+
+def fit(
+    build: Callable[[], keras.Model],
+    settings: Train,
+    train: Photos,
+    evaluation: Photos,
+    working_dir: str,
+    serving_dir: str | None = None,
+) -> tuple[keras.Model, list[dict[str, float]], dict[str, Any]]:
+    """Trains a model on all GPUs of the machine, or goes on where an earlier attempt stood.
+
+    Args:
+      build: makes the model.
+      settings: of the training.
+      train: what it learns from.
+      evaluation: what picks the epoch that is kept.
+      working_dir: for the state, see `engine.Training`.
+      serving_dir: the serving folder whose newest release the training starts from; None: from
+        scratch.
+
+    Returns:
+      The model with the weights of the best epoch; the history (see `engine.Training.run`); and
+      what else is worth knowing, as JSON values.
+    """
+    keras.utils.set_random_seed(settings.seed)
+    strategy = devices.strategy()
+    with strategy.scope(), devices.precision(settings.precision) as precision:
+        model = build()
+        training = engine.Training(
+            model,
+            settings,
+            working_dir,
+            lambda model: compile_model(model, settings, train.class_pixels),
+        )
+        if serving_dir and training.state.epochs == 0:
+            training.state.started_from = _start_from_champion(model, serving_dir)
+        callbacks = []
+        if settings.schedule == "cosine":
+            callbacks.append(
+                optimisation.WarmupCosine(
+                    settings.learning_rate,
+                    settings.epochs,
+                    train.steps,
+                    settings.warmup,
+                    settings.max_minutes,
+                    lambda: training.seconds,
+                )
+            )
+        history = training.run(train, evaluation, callbacks)
+    facts = {
+        "devices": strategy.num_replicas_in_sync,
+        "precision": precision,
+        "started_from": training.state.started_from,
+        "best_epoch": training.state.best_epoch,
+        "seconds": training.state.seconds,
+    }
+    return model, history, facts
+
+
+def _start_from_champion(model: keras.Model, serving_dir: str) -> int | None:
+    """Gives the model the weights of the newest release; returns its version, None without one."""
+    versions = serving.versions(serving_dir)
+    if not versions:
+        log.info("Nothing is released yet: training starts from scratch.")
+        return None
+    fresh = model.get_weights()
+    version = versions[-1]
+    try:
+        export.load_weights(model, os.path.join(serving_dir, str(version)))
+    except (OSError, ValueError, fileio.NotFoundError):
+        model.set_weights(fresh)  # some may have been overwritten
+        log.warning(
+            "The weights of version %d do not fit this model: training starts from scratch.",
+            version,
+        )
+        return None
+    log.info("Training starts from the weights of version %d.", version)
+    return version
 
 
 def compile_model(
@@ -105,21 +178,3 @@ def _write_history(history: list[dict[str, float]], folder: str) -> None:
             for row in history:
                 for name in ("loss", "accuracy", "mean_iou"):
                     tf.summary.scalar(f"epoch_{name}", row[prefix + name], step=int(row["epoch"]))
-
-
-def _grow_gpu_memory() -> None:
-    for gpu in tf.config.list_physical_devices("GPU"):
-        tf.config.experimental.set_memory_growth(gpu, True)
-
-
-def auto_batch_size() -> int:
-    """64 where every GPU has 16 GB or more, else 16."""
-    if not tf.config.list_physical_devices("GPU"):
-        return 16
-    try:
-        query = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
-        output = subprocess.run(query, capture_output=True, text=True, check=True).stdout
-        smallest = min(map(int, output.split()))
-    except (OSError, subprocess.CalledProcessError, ValueError):  # "[N/A]": memory is shared
-        return 16
-    return 64 if smallest >= _LARGE_GPU_MB else 16

@@ -109,10 +109,9 @@ def test_photos_of_a_batch_differ_and_half_are_mirrored():
     assert abs(difference).max() <= 1
 
 
-def numbered(batches: int = 3) -> tf.data.Dataset:
+def data_set(count: int = 12) -> tf.data.Dataset:
     photo, ids = scene(16)
-    data = tf.data.Dataset.from_tensors((photo, ids))
-    return data.repeat(batches * 4).batch(4)
+    return tf.data.Dataset.from_tensors((photo, ids)).repeat(count)
 
 
 def as_arrays(data: tf.data.Dataset) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -120,9 +119,9 @@ def as_arrays(data: tf.data.Dataset) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def test_a_data_set_is_reproducible_and_differs_by_step_and_seed():
-    first = as_arrays(augmentation.augment(numbered(), 1.0, seed=5))
-    again = as_arrays(augmentation.augment(numbered(), 1.0, seed=5))
-    other = as_arrays(augmentation.augment(numbered(), 1.0, seed=6))
+    first = as_arrays(augmentation.augmented_batches(data_set(), 4, 1.0, seed=5))
+    again = as_arrays(augmentation.augmented_batches(data_set(), 4, 1.0, seed=5))
+    other = as_arrays(augmentation.augmented_batches(data_set(), 4, 1.0, seed=6))
     for (photos, ids), (photos_again, ids_again) in zip(first, again, strict=True):
         np.testing.assert_array_equal(photos, photos_again)
         np.testing.assert_array_equal(ids, ids_again)
@@ -131,19 +130,20 @@ def test_a_data_set_is_reproducible_and_differs_by_step_and_seed():
 
 
 def test_a_resumed_training_sees_what_it_would_have_seen():
-    whole = as_arrays(augmentation.augment(numbered(3), 1.0, seed=5))
-    rest = as_arrays(augmentation.augment(numbered(1), 1.0, seed=5, first_step=2))
+    whole = as_arrays(augmentation.augmented_batches(data_set(12), 4, 1.0, seed=5))
+    rest = as_arrays(augmentation.augmented_batches(data_set(4), 4, 1.0, seed=5, first_photo=8))
     np.testing.assert_array_equal(whole[2][0], rest[0][0])
     np.testing.assert_array_equal(whole[2][1], rest[0][1])
 
 
-def test_a_data_set_keeps_its_types_and_strength_0_keeps_the_data_set():
-    data = numbered()
-    assert augmentation.augment(data, 0, seed=1) is data
-    assert augmentation.augment(data, 0.5, seed=1).element_spec == data.element_spec
+def test_strength_0_leaves_the_photos_alone():
+    ((batch, ids),) = as_arrays(augmentation.augmented_batches(data_set(4), 4, 0, seed=1))
+    photo, true_ids = scene(16)
+    np.testing.assert_array_equal(batch, [photo] * 4)
+    np.testing.assert_array_equal(ids, [true_ids] * 4)
 
 
 @pytest.mark.parametrize("strength", [-0.1, 1.01, float("nan")])
 def test_a_bad_strength_is_refused(strength):
     with pytest.raises(ValueError, match=r"strength .* between 0 and 1"):
-        augmentation.augment(numbered(), strength, seed=1)
+        augmentation.augmented_batches(data_set(), 4, strength, seed=1)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import tiny_training
 
-from pipeline import engine
+from pipeline import engine, optimisation
 
 
 def weights(folder: Path) -> list[np.ndarray]:
@@ -43,9 +43,10 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run_alone(folder: Path) -> subprocess.CompletedProcess:
+def run_alone(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
     script = str(Path(tiny_training.__file__))
-    return subprocess.run([sys.executable, script, str(folder)], capture_output=True, text=True)
+    command = [sys.executable, script, str(folder), *arguments]
+    return subprocess.run(command, capture_output=True, text=True)
 
 
 def test_training_learns_and_keeps_its_best_epoch(whole: Path) -> None:
@@ -59,14 +60,14 @@ def test_training_learns_and_keeps_its_best_epoch(whole: Path) -> None:
 
 
 def test_metrics_are_those_of_the_kept_weights(whole: Path, tmp_path: Path) -> None:
-    training = tiny_training.train(tmp_path)
+    model = tiny_training.train(tmp_path)
     from pipeline.inputs import Photos
 
     (best,) = [row for row in history(tmp_path) if row["best"]]
     photos = Photos([str(tmp_path / "eval")], tiny_training.SIZE, 4)
     confusion = np.zeros((3, 3))
     for images, ids in photos.in_order():
-        predicted = np.argmax(training._model.predict(images, verbose=0), axis=-1)
+        predicted = np.argmax(model.predict(images, verbose=0), axis=-1)
         np.add.at(confusion, (ids.numpy().ravel(), predicted.ravel()), 1)
     accuracy = np.trace(confusion) / confusion.sum()
     present = confusion.sum(0) + confusion.sum(1) > 0
@@ -107,6 +108,54 @@ def test_killed_at_ten_moments_it_ends_with_the_same_weights(whole: Path, tmp_pa
 
 def epochs_done(state: Path) -> int:
     return json.loads(state.read_text())["epochs"] if state.exists() else 0
+
+
+def test_two_devices_do_what_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same batches, each split over the devices, lead to the same weights."""
+    # Other optimisers divide by the size of the gradient, be it no more than rounding.
+    monkeypatch.setattr(optimisation, "optimizer", tiny_training.gradient_descent)
+    overrides = ["train.ema=null", "train.batch_size=6", "train.epochs=3"]
+    tiny_training.train(tmp_path / "one", overrides, tiny_training.smooth_model)
+    run_alone(tmp_path / "two", "--devices=2", *overrides).check_returncode()
+    for one, two in zip(weights(tmp_path / "one"), weights(tmp_path / "two"), strict=True):
+        np.testing.assert_allclose(one, two, rtol=0, atol=1e-5)
+    assert history(tmp_path / "two")[-1]["val_mean_iou"] == pytest.approx(
+        history(tmp_path / "one")[-1]["val_mean_iou"], abs=1e-5
+    )
+
+
+def test_frozen_encoder_learns_after_the_first_epochs(tmp_path: Path) -> None:
+    """Also when the training was cut off between the two phases."""
+    seen = []
+
+    class Stop(Exception):
+        pass
+
+    def build(stop_after: int = 99) -> keras.Model:
+        photo = keras.Input([tiny_training.SIZE, tiny_training.SIZE, 3])
+        encoder = keras.Sequential([keras.layers.Conv2D(4, 3, padding="same")], name="encoder")
+        decoder = keras.layers.Conv2D(3, 3, padding="same", activation="softmax")
+        model = keras.Model(photo, decoder(encoder(photo)))
+        fit = model.fit
+
+        def watch(*args, initial_epoch: int, **options):
+            if initial_epoch >= stop_after:
+                raise Stop
+            encoder = model.get_layer("encoder")
+            before = encoder.get_weights()
+            result = fit(*args, initial_epoch=initial_epoch, **options)
+            after = encoder.get_weights()
+            seen.append(not all(map(np.array_equal, before, after)))
+            return result
+
+        model.fit = watch
+        return model
+
+    overrides = ["model.name=mobilenet_unet", "train.epochs=3", "train.freeze_epochs=2"]
+    with pytest.raises(Stop):
+        tiny_training.train(tmp_path, overrides, lambda: build(stop_after=2))
+    tiny_training.train(tmp_path, overrides, build)
+    assert seen == [False, False, True]
 
 
 def test_finished_training_trains_no_more(whole: Path) -> None:

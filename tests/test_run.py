@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import shutil
 import signal
@@ -155,6 +156,23 @@ def test_same_run_again_is_answered_from_the_cache(playground: Run) -> None:
     assert again.outcome["pushed_version"] == playground.outcome["pushed_version"]
     assert again.versions() == before
     assert again.outcome["metrics"] == playground.outcome["metrics"]
+
+
+def first_loss(run: Run) -> float:
+    """Of the training that ran last in the output folder."""
+    last = max(run.output_root.rglob("history.csv"), key=lambda path: path.stat().st_mtime)
+    return float(next(csv.DictReader(last.open()))["loss"])
+
+
+def test_training_starts_from_the_champion_where_asked(playground: Run) -> None:
+    cold = first_loss(playground.again("train.seed=11"))
+    champion = playground.again().outcome["pushed_version"]
+    warm = playground.again("train.start_from=champion", "train.seed=11")
+    assert warm.outcome["training"]["started_from"] == champion
+    assert first_loss(warm) < cold
+    # Now its own release is the champion, but with the same data there is nothing to train.
+    again = playground.again("train.start_from=champion", "train.seed=11")
+    assert again.states()["Trainer"] == "cached"
 
 
 def test_release_that_was_deleted_is_released_anew(playground: Run) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
-from pipeline import trainer
+from pipeline import devices
 
 
 @pytest.mark.parametrize(
@@ -30,8 +30,8 @@ def test_batch_size_follows_the_smallest_gpu(
         tool.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":" if says is not None else None)
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["a GPU"])
-    assert trainer.auto_batch_size() == batch_size
+    assert devices.auto_batch_size() == batch_size
 
 
 def test_batch_size_without_a_gpu() -> None:
-    assert trainer.auto_batch_size() == 16
+    assert devices.auto_batch_size() == 16

@@ -6,10 +6,11 @@ with all weights and FOLDER/history.json.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -19,8 +20,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from pipeline import engine, features, optimisation, settings, trainer
+from pipeline import devices, features, optimisation, settings, trainer
 from pipeline.inputs import Photos
+from pipeline.models import _layers
 
 SIZE = 16
 SETTINGS = (
@@ -69,8 +71,12 @@ def tiny_model() -> keras.Model:
     return keras.Model(photo, x)
 
 
-def train(folder: Path, overrides: Sequence[str] = ()) -> engine.Training:
-    """Trains in a folder, or goes on there; returns the finished training."""
+def train(
+    folder: Path,
+    overrides: Sequence[str] = (),
+    build: Callable[[], keras.Model] = tiny_model,
+) -> keras.Model:
+    """Trains in a folder, or goes on there; returns the model with the best epoch's weights."""
     chosen = settings.load(overrides=[*SETTINGS, *overrides]).train
     folder.mkdir(parents=True, exist_ok=True)
     for name, count, seed in (("train", 18, 1), ("eval", 6, 2)):
@@ -78,20 +84,44 @@ def train(folder: Path, overrides: Sequence[str] = ()) -> engine.Training:
             write_examples(folder / f"{name}.part", count, seed)
             (folder / f"{name}.part").rename(folder / name)
     (folder / "state").mkdir(exist_ok=True)
-    keras.utils.set_random_seed(chosen.seed)
     batch_size = int(chosen.batch_size)
-    photos = Photos([str(folder / "train")], SIZE, batch_size)
-    model = tiny_model()
-    trainer.compile_model(model, chosen, photos.class_pixels)
-    training = engine.Training(model, chosen, str(folder / "state"))
-    schedule = optimisation.WarmupCosine(
-        chosen.learning_rate, chosen.epochs, photos.steps, chosen.warmup
-    )
-    history = training.run(photos, Photos([str(folder / "eval")], SIZE, batch_size), [schedule])
+    photos, judge = (Photos([str(folder / name)], SIZE, batch_size) for name in ("train", "eval"))
+    model, history, _ = trainer.fit(build, chosen, photos, judge, str(folder / "state"))
     np.savez(folder / "done.npz", *model.get_weights())
     (folder / "history.json").write_text(json.dumps(history))
-    return training
+    return model
+
+
+def smooth_model() -> keras.Model:
+    """Has no random numbers, which differ by device."""
+    photo = keras.Input([SIZE, SIZE, 3])
+    x = keras.layers.Conv2D(6, 3, padding="same", use_bias=False)(photo)
+    x = _layers.norm(x, relu=False)
+    x = keras.layers.Conv2D(3, 3, padding="same", activation="softmax")(x)
+    return keras.Model(photo, x)
+
+
+def gradient_descent(_: str, rate: float, *__: object) -> keras.optimizers.Optimizer:
+    """In place of `optimisation.optimizer`."""
+    return keras.optimizers.SGD(rate)
+
+
+def pretend_devices(count: int) -> None:
+    """Lets the trainer find so many devices in this machine's CPU."""
+    (cpu,) = tf.config.list_physical_devices("CPU")
+    options = [tf.config.LogicalDeviceConfiguration() for _ in range(count)]
+    tf.config.set_logical_device_configuration(cpu, options)
+    names = [device.name for device in tf.config.list_logical_devices("CPU")]
+    devices.strategy = lambda: tf.distribute.MirroredStrategy(names)
 
 
 if __name__ == "__main__":
-    train(Path(sys.argv[1]), sys.argv[2:])
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("overrides", nargs="*")
+    parser.add_argument("--devices", type=int, help="train the smooth model on so many")
+    args = parser.parse_intermixed_args()
+    if args.devices:
+        pretend_devices(args.devices)
+        optimisation.optimizer = gradient_descent  # type: ignore[assignment]
+    train(args.folder, args.overrides, smooth_model if args.devices else tiny_model)

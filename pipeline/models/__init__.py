@@ -57,6 +57,15 @@ def check_image_size(name: str, image_size: int) -> None:
     )
 
 
+def check_pretrained(name: str) -> None:
+    """Raises ValueError, one sentence, if model `name` has no encoder that could be pretrained."""
+    if not getattr(_module(name), "PRETRAINED", False):
+        raise ValueError(
+            f"Model {name!r} has no pretrained encoder, so it takes no weights of one "
+            "and freezes none."
+        )
+
+
 def build(name: str, image_size: int, encoder_weights: str | None = None) -> keras.Model:
     """Builds model `name`.
 
@@ -78,10 +87,7 @@ def build(name: str, image_size: int, encoder_weights: str | None = None) -> ker
     module = _module(name)
     if encoder_weights is None:
         return module.build(image_size)
-    if not getattr(module, "PRETRAINED", False):
-        raise ValueError(
-            f"Model {name!r} has no pretrained encoder, so it takes no weights of one."
-        )
+    check_pretrained(name)
     return module.build(image_size, encoder_weights)
 
 

@@ -40,6 +40,9 @@ class FusedBatchNormalization(layers.BatchNormalization):
             is_training=training,
         )
         if training:
+            # The kernel gives the variance of the population; Keras keeps that of the batch.
+            pixels = tf.cast(tf.size(inputs) / tf.shape(inputs)[-1], tf.float32)
+            variance *= (pixels - 1) / pixels
             for running, new in ((self.moving_mean, mean), (self.moving_variance, variance)):
                 running.assign(running * self.momentum + new * (1 - self.momentum))
         return result

@@ -1,0 +1,68 @@
+"""What a training runs on: the machine's GPUs, their memory, and the precision that suits them."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+from collections.abc import Iterator
+from typing import Literal
+
+import keras
+import tensorflow as tf
+
+Precision = Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"]
+
+_LARGE_GPU_MB = 15_000  # what a "16 GB" card really offers
+
+
+def strategy() -> tf.distribute.Strategy:
+    """All GPUs of the machine in step, or the one device there is.
+
+    GPUs take memory as they need it, so that others can use them as well.
+    """
+    gpus = tf.config.list_physical_devices("GPU")
+    for gpu in gpus:
+        tf.config.experimental.set_memory_growth(gpu, True)
+    return tf.distribute.MirroredStrategy() if len(gpus) > 1 else tf.distribute.get_strategy()
+
+
+def auto_batch_size() -> int:
+    """Photos a step: for each GPU 64 if all of them have 16 GB or more, else 16; 16 on a CPU."""
+    gpus = tf.config.list_physical_devices("GPU")
+    if not gpus:
+        return 16
+    try:
+        query = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+        output = subprocess.run(query, capture_output=True, text=True, check=True).stdout
+        smallest = min(map(int, output.split()))
+    except (OSError, subprocess.CalledProcessError, ValueError):  # "[N/A]": memory is shared
+        smallest = 0
+    return len(gpus) * (64 if smallest >= _LARGE_GPU_MB else 16)
+
+
+@contextlib.contextmanager
+def precision(choice: Precision) -> Iterator[str]:
+    """In this context layers compute in the chosen precision; weights are float32 in each.
+
+    ``auto`` takes bfloat16 where all GPUs have it in hardware (compute capability 8 and above),
+    float16 where they have only that (7), and float32 on older ones and on a CPU.
+
+    Yields:
+      The name of Keras' dtype policy.
+    """
+    former = keras.config.dtype_policy()
+    name = choice if choice != "auto" else _auto_precision()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield name
+    finally:
+        keras.config.set_dtype_policy(former)
+
+
+def _auto_precision() -> str:
+    gpus = tf.config.list_physical_devices("GPU")
+    details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
+    oldest = min((each.get("compute_capability", (0, 0)) for each in details), default=(0, 0))
+    if oldest < (7, 0):
+        return "float32"
+    return "mixed_bfloat16" if oldest >= (8, 0) else "mixed_float16"
