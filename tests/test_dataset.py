@@ -1,18 +1,16 @@
-"""What counts as an item, which split it is in, and which faults an item can have."""
+"""What counts as an item, and which split it is in."""
 
 from __future__ import annotations
 
-import io
 import os
 from pathlib import Path
 
-import numpy as np
-import PIL.Image
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import dataset, features
+from pipeline.dataset import layout
 from pipeline.errors import DataError
 
 
@@ -96,14 +94,14 @@ def test_official_lists_decide_species_and_test_split(tmp_path: Path) -> None:
 @given(st.sets(st.text("abcXYZ_012é ", min_size=1, max_size=8), max_size=60), st.integers(0, 9))
 def test_split_of_an_id_does_not_depend_on_the_others(ids: set[str], extra: int) -> None:
     def splits(of: set[str]) -> dict[str, str]:
-        return {i: dataset._split(i, None, 0.2, 0.2) for i in of}
+        return {i: layout._split(i, None, 0.2, 0.2) for i in of}
 
     more = splits({*ids, *(f"new_{n}" for n in range(extra))})
     assert {i: more[i] for i in ids} == splits(ids)
 
 
 def test_hash_split_keeps_the_shares() -> None:
-    found = [dataset._split(f"pug_{i}", None, 0.1, 0.2) for i in range(5000)]
+    found = [layout._split(f"pug_{i}", None, 0.1, 0.2) for i in range(5000)]
     assert found.count(features.TEST) / 5000 == pytest.approx(0.2, abs=0.02)
     assert found.count(features.EVAL) / 5000 == pytest.approx(0.8 * 0.1, abs=0.02)
 
@@ -126,39 +124,3 @@ def test_folder_that_is_no_data_set(folders: list[str], sentence: str, tmp_path:
 def test_missing_folder(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="There is no data folder"):
         scan(tmp_path / "none")
-
-
-def png(mask: np.ndarray, mode: str | None = None, image_format: str = "PNG") -> bytes:
-    buffer = io.BytesIO()
-    PIL.Image.fromarray(mask).convert(mode).save(buffer, image_format)
-    return buffer.getvalue()
-
-
-PHOTO = np.zeros([20, 30, 3], np.uint8)
-MASK = np.full([20, 30], 2, np.uint8)
-MASK[:5] = 1
-
-
-def test_facts_of_a_sound_pair() -> None:
-    facts = dataset.check_pair(PHOTO, png(MASK))
-    assert (facts.height, facts.width) == (20, 30)
-    assert facts.class_shares == {"pet": 0.25, "background": 0.75, "border": 0.0}
-
-
-@pytest.mark.parametrize(
-    ("mask", "reason"),
-    [
-        (png(MASK[:10]), "mask is 30x10, photo is 30x20"),
-        (png(np.where(MASK == 1, 7, MASK).astype(np.uint8)), "the mask holds the value 7"),
-        (png(np.zeros_like(MASK)), "the mask holds the value 0"),
-        (png(MASK, "RGB"), "the mask is RGB, not 8-bit greyscale"),
-        (png(MASK, "P"), "the mask is P, not 8-bit greyscale"),
-        (png(MASK, None, "BMP"), "the mask is BMP, not PNG"),
-        (png(MASK)[:-30], "the mask cannot be decoded"),
-        (b"no picture", "the mask cannot be decoded"),
-        (b"", "the mask cannot be decoded"),
-    ],
-)
-def test_faulty_mask_has_a_reason(mask: bytes, reason: str) -> None:
-    with pytest.raises(dataset.FaultyItem, match=reason):
-        dataset.check_pair(PHOTO, mask)
