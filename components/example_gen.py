@@ -190,7 +190,8 @@ def read_quarantine(examples_uri: str) -> list[dict[str, str]]:
 
 def read_notes(examples_uri: str) -> list[dict[str, str]]:
     """What a person should look at in items that are used, ``{"id", "note"}``, sorted by id."""
-    return _read_rows(examples_uri, _NOTES)
+    aside = {row["id"] for row in read_quarantine(examples_uri)}
+    return [row for row in _read_rows(examples_uri, _NOTES) if row["id"] not in aside]
 
 
 def _read_rows(examples_uri: str, name: str) -> list[dict[str, str]]:

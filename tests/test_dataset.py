@@ -91,6 +91,142 @@ def test_official_lists_decide_species_and_test_split(tmp_path: Path) -> None:
     ]
 
 
+def test_unlisted_ids_are_used_where_the_setting_says_so_but_never_judge(tmp_path: Path) -> None:
+    ids = [f"A_{i}" for i in range(30)]
+    names = {"images": [f"{i}.jpg" for i in ids], "masks": [f"{i}.png" for i in ids]}
+    root = make_folder(tmp_path, **names, trainval="A_0 1 2 1\n", test="A_1 1 2 1\n")
+    assert [item.id for item in scan(root).items] == ["A_0", "A_1"]
+    used = dataset.scan(root, 0.2, 0.2, use_unlisted=True)
+    assert (len(used.items), used.unlisted) == (30, [])
+    assert [item.id for item in used.items if item.split == features.TEST] == ["A_1"]
+
+
+def test_list_alone_says_what_the_folder_holds(tmp_path: Path) -> None:
+    root = make_folder(tmp_path, ["a_1.jpg", "b_1.jpg"], ["a_1.png", "b_1.png"], list="a_1 1 1 1\n")
+    assert ([item.id for item in scan(root).items], scan(root).unlisted) == (["a_1"], ["b_1"])
+
+
+def test_an_id_on_both_lists_is_judged_and_never_learned(tmp_path: Path) -> None:
+    root = make_folder(
+        tmp_path,
+        ["a_1.jpg", "my cat.jpg"],
+        ["a_1.png", "my cat.png"],
+        trainval="a_1 1 2 1\nmy cat 1 2 2\n",
+        test="a_1 1 2 1\n",
+    )
+    assert {i.id: i.split == features.TEST for i in scan(root).items} == {
+        "a_1": True,
+        "my cat": False,
+    }
+    (note,) = scan(root).notes
+    assert note["id"] == "a_1"
+    assert "both trainval.txt and test.txt" in note["note"]
+
+
+def test_one_name_in_two_ways_of_writing_unicode_is_one_id(tmp_path: Path) -> None:
+    """macOS writes an accent as a character of its own."""
+    root = make_folder(tmp_path, ["Cafe\u0301_1.jpg"], ["Caf\u00e9_1.png"], test="Caf\u00e9_1")
+    assert [item.id for item in scan(root).items] == ["Caf\u00e9_1"]
+    (root / "images" / "Caf\u00e9_1.jpg").touch()
+    assert "several photos have this id" in scan(root).quarantined[0]["reason"]
+
+
+def test_masks_of_one_id_that_differ_in_case_are_told(tmp_path: Path) -> None:
+    root = make_folder(tmp_path, ["a_1.jpg"], ["a_1.png", "a_1.PNG"])
+    assert scan(root).quarantined == [
+        {"id": "a_1", "reason": "several masks have this id: a_1.PNG, a_1.png"}
+    ]
+
+
+def test_copies_of_a_photo_never_lie_in_two_splits(tmp_path: Path) -> None:
+    ids = [f"A_{i}" for i in range(40)]
+    test = "".join(f"{id_} 1 1 1\n" for id_ in ids[20:])
+    root = make_folder(tmp_path, [f"{i}.jpg" for i in ids], [f"{i}.png" for i in ids], test=test)
+    for number, id_ in enumerate(ids):  # A_0 to A_9 equal A_20 to A_29; A_38 equals A_39
+        content = f"{number % 20 if number < 30 else min(number, 38)}"
+        (root / "images" / f"{id_}.jpg").write_text(content)
+    result = scan(root)
+    assert {row["id"]: row["reason"] for row in result.quarantined} == {
+        f"A_{i}": f"the same photo as A_{i + 20}, which is in the split test" for i in range(10)
+    }
+    assert result.notes == [{"id": "A_39", "note": "the same photo as A_38"}]
+    by_content: dict[str, set[str]] = {}
+    for item in result.items:
+        by_content.setdefault(Path(item.image).read_text(), set()).add(item.split)
+    assert len(result.items) == 30
+    assert all(len(splits) == 1 for splits in by_content.values())
+
+
+def make_span(root: Path, name: str, *ids: str) -> None:
+    make_folder(root / name, [f"{i}.jpg" for i in ids], [f"{i}.png" for i in ids])
+
+
+@pytest.mark.parametrize(
+    "names", [("span-2", "span-9", "span-10"), ("2025-12-31", "2026-01-02", "2026-11-25")]
+)
+def test_the_newest_spans_are_taken(names: tuple[str, str, str], tmp_path: Path) -> None:
+    oldest, middle, newest = names
+    make_span(tmp_path, oldest, "a_1")
+    make_span(tmp_path, middle, "a_2", "b_1")
+    make_span(tmp_path, newest, "a_2", "c_1")
+    (tmp_path / "incoming").mkdir()  # no span
+    assert [item.id for item in scan(tmp_path).items] == ["a_2", "c_1"]
+    window = dataset.scan(tmp_path, 0.2, 0.2, span_count=2)
+    assert window.spans == [newest, middle]
+    # Of an id in both the newest is taken.
+    assert {i.id: Path(i.image).parts[-3] for i in window.items} == {
+        "a_2": newest,
+        "b_1": middle,
+        "c_1": newest,
+    }
+    assert len(dataset.scan(tmp_path, 0.2, 0.2, span_count=9).items) == 4
+
+
+def test_an_item_that_is_faulty_in_the_newest_span_is_not_taken_from_an_older(
+    tmp_path: Path,
+) -> None:
+    make_span(tmp_path, "span-1", "a_1", "b_1")
+    make_span(tmp_path, "span-2", "a_1", "c_1")
+    (tmp_path / "span-2" / "annotations" / "trimaps" / "a_1.png").unlink()
+    window = dataset.scan(tmp_path, 0.2, 0.2, span_count=2)
+    assert [item.id for item in window.items] == ["c_1", "b_1"]
+    assert [row["id"] for row in window.quarantined] == ["a_1"]
+
+
+@pytest.mark.parametrize(
+    ("names", "sentence"),
+    [
+        (["span-1", "2026-11-25"], "by number and by date"),
+        (["span-1", "span-01"], "are the same span"),
+        (["images", "span-1"], "has both images/ and the span span-1/"),
+        (["span-1"], "span-1 has no images/ folder with photos"),
+    ],
+)
+def test_spans_that_cannot_be_told_apart(names: list[str], sentence: str, tmp_path: Path) -> None:
+    for name in names:
+        (tmp_path / name).mkdir()
+    with pytest.raises(DataError, match=sentence):
+        scan(tmp_path)
+
+
+def test_fingerprint_changes_with_the_spans_that_are_taken_alone(tmp_path: Path) -> None:
+    make_span(tmp_path, "span-1", "a_1")
+    make_span(tmp_path, "span-2", "a_2")
+    newest, both = (dataset.fingerprint(tmp_path, count) for count in (1, 2))
+    (tmp_path / "span-1" / "images" / "a_1.jpg").write_text("changed")
+    assert dataset.fingerprint(tmp_path, 1) == newest
+    assert dataset.fingerprint(tmp_path, 2) != both
+    (tmp_path / "span-2").rename(tmp_path / "span-3")
+    assert dataset.fingerprint(tmp_path, 1) != newest
+
+
+def test_fingerprint_survives_what_is_no_file(tmp_path: Path) -> None:
+    root = make_folder(tmp_path, ["a_1.jpg"], ["a_1.png"])
+    (root / "images" / "loop.jpg").symlink_to("loop.jpg")
+    (root / "images" / "gone.jpg").symlink_to("nowhere.jpg")
+    assert dataset.fingerprint(root) == dataset.fingerprint(root)
+
+
 @given(st.sets(st.text("abcXYZ_012é ", min_size=1, max_size=8), max_size=60), st.integers(0, 9))
 def test_split_of_an_id_does_not_depend_on_the_others(ids: set[str], extra: int) -> None:
     def splits(of: set[str]) -> dict[str, str]:
