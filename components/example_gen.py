@@ -90,13 +90,9 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         exec_properties: dict[str, Any],
     ) -> None:
         self._log_startup(input_dict, output_dict, exec_properties)
-        config = _unpack(exec_properties[standard_component_specs.CUSTOM_CONFIG_KEY])
+        settings = _settings(exec_properties)
         scan = dataset.scan(
-            Path(exec_properties[standard_component_specs.INPUT_BASE_KEY]),
-            eval_share=config["eval_share"],
-            test_share=config["test_share"],
-            span_count=int(config["spans"]),
-            use_unlisted=config["unlisted"] == "use",
+            Path(exec_properties[standard_component_specs.INPUT_BASE_KEY]), settings
         )
         artifacts = output_dict[standard_component_specs.EXAMPLES_KEY]
         artifact = artifact_utils.get_single_instance(artifacts)
@@ -107,7 +103,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         )
         with fileio.open(os.path.join(artifact.uri, _SCAN), "w") as file:
             json.dump({"unlisted": scan.unlisted, "spans": scan.spans}, file)
-        read = _ReadItem(config["one_class_masks"])
+        read = _ReadItem(settings.one_class_masks)
         with self._make_beam_pipeline() as pipeline:
             outputs = (
                 pipeline
@@ -140,8 +136,7 @@ class Driver(driver.FileBasedDriver):
         self, exec_properties: dict[str, Any], *rest: Any
     ) -> dict[str, Any]:
         root = Path(exec_properties[standard_component_specs.INPUT_BASE_KEY])
-        config = _unpack(exec_properties[standard_component_specs.CUSTOM_CONFIG_KEY])
-        count = int(config["spans"])
+        count = _settings(exec_properties).spans
         newest = spans.newest(root, count)
         exec_properties[utils.FINGERPRINT_PROPERTY_NAME] = dataset.fingerprint(root, count)
         exec_properties[utils.SPAN_PROPERTY_NAME] = newest[0].number if newest else 0
@@ -176,22 +171,21 @@ def _pack(**values: float | str) -> example_gen_pb2.CustomConfig:
     return config
 
 
-def _unpack(text: str) -> dict[str, Any]:
+def _settings(exec_properties: dict[str, Any]) -> Data:
     config, struct = example_gen_pb2.CustomConfig(), struct_pb2.Struct()
-    proto_utils.json_to_proto(text, config)
+    proto_utils.json_to_proto(exec_properties[standard_component_specs.CUSTOM_CONFIG_KEY], config)
     config.custom_config.Unpack(struct)
-    return dict(struct)
+    return Data.model_validate({name: struct[name] for name in struct if name != "code"})
 
 
 def read_quarantine(examples_uri: str) -> list[dict[str, str]]:
     """The items set aside at ingestion, ``{"id", "reason"}`` each, sorted by id."""
-    return _read_rows(examples_uri, _QUARANTINE)
+    return items.by_id(_read_rows(examples_uri, _QUARANTINE))
 
 
 def read_notes(examples_uri: str) -> list[dict[str, str]]:
     """What a person should look at in items that are used, ``{"id", "note"}``, sorted by id."""
-    aside = {row["id"] for row in read_quarantine(examples_uri)}
-    return [row for row in _read_rows(examples_uri, _NOTES) if row["id"] not in aside]
+    return items.of_used(_read_rows(examples_uri, _NOTES), read_quarantine(examples_uri))
 
 
 def _read_rows(examples_uri: str, name: str) -> list[dict[str, str]]:
@@ -199,7 +193,7 @@ def _read_rows(examples_uri: str, name: str) -> list[dict[str, str]]:
     for path in fileio.glob(os.path.join(examples_uri, f"{name}-*")):
         with fileio.open(path, "r") as file:
             rows += [json.loads(line) for line in file.read().splitlines()]
-    return sorted(rows, key=lambda row: tuple(row.values()))
+    return rows
 
 
 def read_scan(examples_uri: str) -> dict[str, list[str]]:

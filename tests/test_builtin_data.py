@@ -12,6 +12,7 @@ from PIL import Image
 from pipeline import builtin_data, dataset, features
 from pipeline.dataset import checks
 from pipeline.errors import DataError
+from pipeline.settings import Data
 
 COUNT = 48
 
@@ -88,7 +89,7 @@ def test_the_default_count_leaves_enough_to_judge(tmp_path, monkeypatch):
 
 
 def test_the_pipeline_reads_it_without_a_fault(root):
-    scan = dataset.scan(root, eval_share=0.125, test_share=0.1)
+    scan = dataset.scan(root, Data(eval_share=0.125, test_share=0.1))
     assert len(scan.items) == COUNT
     assert not scan.quarantined
     assert not scan.unlisted

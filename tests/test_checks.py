@@ -19,6 +19,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 
 from pipeline import dataset, features, preprocessing
 from pipeline.dataset import checks
+from pipeline.settings import Data
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def root(tmp_path: Path) -> Path:
 
 def account(root: Path, one_class_masks: checks.OneClassMasks = "keep") -> dict[str, str]:
     """What becomes of every id of a folder: a reason, a note, or nothing to be said."""
-    scan = dataset.scan(root, 0.2, 0.2)
+    scan = dataset.scan(root, Data())
     found = {row["id"]: row["reason"] for row in scan.quarantined}
     for item in scan.items:
         try:
@@ -62,7 +63,7 @@ def test_any_name_will_do(id_: str, root: Path) -> None:
 def test_masks_of_one_class_are_set_aside_where_the_setting_says_so(root: Path) -> None:
     (kind,) = (kind for kind in SOUND if kind.note)
     add(root, kind, "Bengal_1")
-    item = dataset.scan(root, 0.2, 0.2).items[0]
+    item = dataset.scan(root, Data()).items[0]
     with pytest.raises(dataset.FaultyItem, match="the mask is all background"):
         checks.check_item(item, "set_aside")
 
@@ -71,7 +72,7 @@ def test_photo_and_mask_of_a_sound_item_agree_with_the_graph(root: Path) -> None
     """Also of one with an EXIF rotation: the mask fits the photo as it is stored."""
     for number, kind in enumerate(SOUND):
         add(root, kind, f"Bengal_{number}")
-    for item in dataset.scan(root, 0.2, 0.2).items:
+    for item in dataset.scan(root, Data()).items:
         checked = checks.check_item(item)
         pixels = preprocessing.decode_image(tf.constant(checked.image_file))
         assert pixels.shape[:2] == preprocessing.decode_trimap(checked.mask_file).shape[:2]
@@ -164,7 +165,7 @@ def test_thirty_faulty_files_in_the_real_sample_are_named_and_no_other(tmp_path:
     trainval = (lists / "trainval.txt").read_text()
     (lists / "trainval.txt").unlink()
     (lists / "list.txt").unlink()
-    expected = {item.id: "" for item in dataset.scan(REAL_SAMPLE, 0.1, 0.1).items}
+    expected = {item.id: "" for item in dataset.scan(REAL_SAMPLE, Data()).items}
     assert len(expected) == 400
     for number, kind in enumerate(FAULTY[:30]):
         id_ = f"Faulty_{number}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from pipeline import dataset, features
 from pipeline.dataset import layout
 from pipeline.errors import DataError
+from pipeline.settings import Data
 
 
 def make_folder(root: Path, images: list[str], masks: list[str], **lists: str) -> Path:
@@ -25,8 +27,8 @@ def make_folder(root: Path, images: list[str], masks: list[str], **lists: str) -
     return root
 
 
-def scan(root: Path) -> dataset.Scan:
-    return dataset.scan(root, eval_share=0.2, test_share=0.2)
+def scan(root: Path, **chosen: Any) -> dataset.Scan:
+    return dataset.scan(root, Data(eval_share=0.2, test_share=0.2, **chosen))
 
 
 def test_pairs_are_matched_by_name(tmp_path: Path) -> None:
@@ -93,10 +95,10 @@ def test_official_lists_decide_species_and_test_split(tmp_path: Path) -> None:
 
 def test_unlisted_ids_are_used_where_the_setting_says_so_but_never_judge(tmp_path: Path) -> None:
     ids = [f"A_{i}" for i in range(30)]
-    names = {"images": [f"{i}.jpg" for i in ids], "masks": [f"{i}.png" for i in ids]}
-    root = make_folder(tmp_path, **names, trainval="A_0 1 2 1\n", test="A_1 1 2 1\n")
+    images, masks = [f"{i}.jpg" for i in ids], [f"{i}.png" for i in ids]
+    root = make_folder(tmp_path, images, masks, trainval="A_0 1 2 1\n", test="A_1 1 2 1\n")
     assert [item.id for item in scan(root).items] == ["A_0", "A_1"]
-    used = dataset.scan(root, 0.2, 0.2, use_unlisted=True)
+    used = scan(root, unlisted="use")
     assert (len(used.items), used.unlisted) == (30, [])
     assert [item.id for item in used.items if item.split == features.TEST] == ["A_1"]
 
@@ -171,7 +173,7 @@ def test_the_newest_spans_are_taken(names: tuple[str, str, str], tmp_path: Path)
     make_span(tmp_path, newest, "a_2", "c_1")
     (tmp_path / "incoming").mkdir()  # no span
     assert [item.id for item in scan(tmp_path).items] == ["a_2", "c_1"]
-    window = dataset.scan(tmp_path, 0.2, 0.2, span_count=2)
+    window = scan(tmp_path, spans=2)
     assert window.spans == [newest, middle]
     # Of an id in both the newest is taken.
     assert {i.id: Path(i.image).parts[-3] for i in window.items} == {
@@ -179,7 +181,7 @@ def test_the_newest_spans_are_taken(names: tuple[str, str, str], tmp_path: Path)
         "b_1": middle,
         "c_1": newest,
     }
-    assert len(dataset.scan(tmp_path, 0.2, 0.2, span_count=9).items) == 4
+    assert len(scan(tmp_path, spans=9).items) == 4
 
 
 def test_an_item_that_is_faulty_in_the_newest_span_is_not_taken_from_an_older(
@@ -188,7 +190,7 @@ def test_an_item_that_is_faulty_in_the_newest_span_is_not_taken_from_an_older(
     make_span(tmp_path, "span-1", "a_1", "b_1")
     make_span(tmp_path, "span-2", "a_1", "c_1")
     (tmp_path / "span-2" / "annotations" / "trimaps" / "a_1.png").unlink()
-    window = dataset.scan(tmp_path, 0.2, 0.2, span_count=2)
+    window = scan(tmp_path, spans=2)
     assert [item.id for item in window.items] == ["c_1", "b_1"]
     assert [row["id"] for row in window.quarantined] == ["a_1"]
 
@@ -230,14 +232,15 @@ def test_fingerprint_survives_what_is_no_file(tmp_path: Path) -> None:
 @given(st.sets(st.text("abcXYZ_012é ", min_size=1, max_size=8), max_size=60), st.integers(0, 9))
 def test_split_of_an_id_does_not_depend_on_the_others(ids: set[str], extra: int) -> None:
     def splits(of: set[str]) -> dict[str, str]:
-        return {i: layout._split(i, None, 0.2, 0.2) for i in of}
+        return {i: layout._split(i, None, Data(eval_share=0.2, test_share=0.2)) for i in of}
 
     more = splits({*ids, *(f"new_{n}" for n in range(extra))})
     assert {i: more[i] for i in ids} == splits(ids)
 
 
 def test_hash_split_keeps_the_shares() -> None:
-    found = [layout._split(f"pug_{i}", None, 0.1, 0.2) for i in range(5000)]
+    shares = Data(eval_share=0.1, test_share=0.2)
+    found = [layout._split(f"pug_{i}", None, shares) for i in range(5000)]
     assert found.count(features.TEST) / 5000 == pytest.approx(0.2, abs=0.02)
     assert found.count(features.EVAL) / 5000 == pytest.approx(0.8 * 0.1, abs=0.02)
 

@@ -26,10 +26,12 @@ from pipeline import features
 from pipeline.dataset import copies, spans
 from pipeline.dataset.items import FaultyItem, Item, faulty, noted
 from pipeline.errors import DataError
+from pipeline.settings import Data
 
 IMAGES = Path("images")
 ANNOTATIONS = Path("annotations")
 TRIMAPS = ANNOTATIONS / "trimaps"
+LISTS = ("list.txt", "trainval.txt", "test.txt")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 MASK_SUFFIX = ".png"
 
@@ -51,37 +53,29 @@ class Scan:
     spans: list[str] = field(default_factory=list)  # names of the batches taken, newest first
 
 
-def scan(
-    root: Path,
-    eval_share: float,
-    test_share: float,
-    *,
-    span_count: int = 1,
-    use_unlisted: bool = False,
-) -> Scan:
+def scan(root: Path, settings: Data) -> Scan:
     """Lists the items of a data folder; a photo is opened only to compare it with its equals.
 
     Args:
       root: folder in the layout above, or of spans in that layout.
-      eval_share: share of the training ids (hash of the id) that become the eval split.
-      test_share: share of all ids that become the test split, where no ``test.txt`` says which.
-      span_count: number of spans to take. Of an id in several of them the newest is taken.
-      use_unlisted: whether ids on none of the lists are used, not left out.
+      settings: which items are taken, and for which split. Of an id in several spans the newest is
+        taken.
 
     Raises:
       DataError: as `check_layout`.
     """
-    folders = check_layout(root, span_count)
+    folders = check_layout(root, settings.spans)
     result = Scan(spans=[folder.name for folder in folders if folder != root])
     seen: set[str] = set()
     items: list[Item] = []
     for folder in folders:
-        found = _scan_folder(folder, eval_share, test_share, use_unlisted)
+        found = _scan_folder(folder, settings)
         items += [item for item in found.items if item.id not in seen]
         result.quarantined.extend(row for row in found.quarantined if row["id"] not in seen)
         result.notes.extend(row for row in found.notes if row["id"] not in seen)
-        result.unlisted.extend(found.unlisted)
+        result.unlisted.extend(id_ for id_ in found.unlisted if id_ not in seen)
         seen |= {item.id for item in found.items} | {row["id"] for row in found.quarantined}
+        seen.update(found.unlisted)
     stay, copied, notes = copies.keep_apart(items)
     result.items.extend(stay)
     result.quarantined.extend(copied)
@@ -124,6 +118,16 @@ def check_layout(root: Path, span_count: int = 1) -> list[Path]:
     return folders
 
 
+def count(root: Path) -> dict[str, int]:
+    """Number of photos in a folder in the layout above, and on each list of ids with both files."""
+    images, masks = _files(root / IMAGES, IMAGE_SUFFIXES), _files(root / TRIMAPS, (MASK_SUFFIX,))
+    counts = {"photos": len(images)}
+    for name in LISTS:
+        listed = _read_list(root / ANNOTATIONS / name) or {}
+        counts[f"pairs on {name}"] = sum(id_ in images and id_ in masks for id_ in listed)
+    return counts
+
+
 def _check_folder(root: Path) -> None:
     for folder, what in ((IMAGES, "photos"), (TRIMAPS, "masks")):
         if not (root / folder).is_dir():
@@ -146,12 +150,10 @@ def _state(entry: os.DirEntry[str]) -> bytes:
     return f"\0{status.st_size}\0{status.st_mtime_ns}".encode()
 
 
-def _scan_folder(root: Path, eval_share: float, test_share: float, use_unlisted: bool) -> Scan:
+def _scan_folder(root: Path, settings: Data) -> Scan:
     images = _files(root / IMAGES, IMAGE_SUFFIXES)
     masks = _files(root / TRIMAPS, (MASK_SUFFIX,))
-    everything, trainval, test = (
-        _read_list(root / ANNOTATIONS / f"{name}.txt") for name in ("list", "trainval", "test")
-    )
+    everything, trainval, test = (_read_list(root / ANNOTATIONS / name) for name in LISTS)
     species = {**(test or {}), **(trainval or {}), **(everything or {})}
     # The test photos' list alone, or that of the others, does not say what the folder holds.
     complete = everything is not None or (trainval is not None and test is not None)
@@ -162,7 +164,7 @@ def _scan_folder(root: Path, eval_share: float, test_share: float, use_unlisted:
             shown = id_.encode(errors="backslashreplace").decode()
             result.quarantined.append(faulty(shown, "the file's name is not UTF-8"))
             continue
-        if complete and id_ not in species and not use_unlisted:
+        if complete and id_ not in species and settings.unlisted == "leave_out":
             result.unlisted.append(id_)
             continue
         try:
@@ -180,7 +182,7 @@ def _scan_folder(root: Path, eval_share: float, test_share: float, use_unlisted:
                 mask=str(root / TRIMAPS / mask),
                 breed=id_.rpartition("_")[0] or UNKNOWN_BREED,
                 species=species.get(id_) or _species_by_name(id_),
-                split=_split(id_, test, eval_share, test_share),
+                split=_split(id_, test, settings),
             )
         )
     return result
@@ -233,13 +235,13 @@ def _species_by_name(id_: str) -> str:
     return "cat" if id_[:1].isupper() else "dog"
 
 
-def _split(id_: str, test: Collection[str] | None, eval_share: float, test_share: float) -> str:
+def _split(id_: str, test: Collection[str] | None, settings: Data) -> str:
     if test is None:
-        if _fraction("test", id_) < test_share:
+        if _fraction("test", id_) < settings.test_share:
             return features.TEST
     elif id_ in test:
         return features.TEST
-    return features.EVAL if _fraction("eval", id_) < eval_share else features.TRAIN
+    return features.EVAL if _fraction("eval", id_) < settings.eval_share else features.TRAIN
 
 
 def _fraction(salt: str, id_: str) -> float:
