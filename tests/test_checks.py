@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import random
 import shutil
 from pathlib import Path
@@ -85,6 +86,21 @@ def test_a_bomb_is_refused_by_its_header(root: Path, monkeypatch: pytest.MonkeyP
     add(root, kind, "Bengal_1")
     monkeypatch.setattr(preprocessing, "decode_image", lambda contents: pytest.fail("decoded"))
     assert "megapixels" in account(root)["Bengal_1"]
+
+
+def test_a_file_that_may_not_be_read_is_set_aside(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(root, SOUND[0], "Bengal_1")
+    photo = root / "images" / "Bengal_1.jpg"
+    photo.chmod(0)
+    if os.access(photo, os.R_OK):  # root may read everything
+
+        def refuse(path: str, mode: str) -> None:
+            raise PermissionError(path)
+
+        monkeypatch.setattr(checks, "open", refuse, raising=False)
+    assert account(root) == {"Bengal_1": "the photo cannot be read"}
 
 
 def test_the_schema_has_the_least_side_of_the_check() -> None:
