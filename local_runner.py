@@ -110,7 +110,7 @@ def _run(arguments: argparse.Namespace, chosen: settings.Settings, output_root: 
         data_root = output_root / "builtin-data"
         print(f"Built-in data: {data_root}")
         builtin_data.generate(data_root)
-    dataset.check_layout(data_root)
+    dataset.check_layout(data_root, chosen.data.spans)
     begin = datetime.datetime.now().astimezone()
     log_file = output_root / "logs" / f"{begin:%Y%m%d-%H%M%S}.log"
     with console.quiet(log_file) as terminal:

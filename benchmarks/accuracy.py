@@ -69,7 +69,9 @@ def load(items: list[dataset.Item], size: int) -> Split:
 
 def load_splits(root: Path, size: int, eval_share: float, test_share: float) -> dict[str, Split]:
     """The splits that have items, by name."""
-    items = dataset.scan(root, eval_share, test_share).items
+    # Not validated: here either share may be 0.
+    shares = settings.Data.model_construct(eval_share=eval_share, test_share=test_share)
+    items = dataset.scan(root, shares).items
     by_split = {split: [i for i in items if i.split == split] for split in features.SPLITS}
     return {split: load(chosen, size) for split, chosen in by_split.items() if chosen}
 

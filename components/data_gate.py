@@ -17,6 +17,7 @@ from tfx.utils import io_utils
 
 from components import example_gen
 from pipeline import features
+from pipeline.dataset import health
 from pipeline.errors import DataError
 
 
@@ -39,20 +40,7 @@ def DataGate(
     """
     counts = count_examples(statistics)
     quarantined = example_gen.read_quarantine(examples.uri)
-    total = sum(counts.values()) + len(quarantined)
-    if len(quarantined) > (max(1, max_quarantined * total) if max_quarantined else 0):
-        worst = "; ".join(f"{row['id']}: {row['reason']}" for row in quarantined[:3])
-        more = ", ..." if len(quarantined) > 3 else ""
-        raise DataError(
-            f"{len(quarantined)} of {total} items are faulty, more than data.max_quarantined = "
-            f"{max_quarantined:g} allows ({worst}{more}); mend them or raise the setting."
-        )
-    for split, count in counts.items():
-        if count == 0:
-            raise DataError(
-                f"The split '{split}' has no usable items ({total - len(quarantined)} in all); "
-                "add photos, or change data.eval_share, data.test_share or annotations/*.txt."
-            )
+    health.require_fit(counts, quarantined, max_quarantined)
     for split in features.SPLITS:
         found = _read_anomalies(anomalies, split)
         if found:

@@ -1,8 +1,8 @@
 """ExampleGen for the Oxford-IIIT Pet layout: photos and masks enter the pipeline here.
 
-Built on FileBasedExampleGen: its driver fingerprints the input files, so that a run on unchanged
-data is a cache hit. Beam carries paths until an item is read, since its direct runner keeps in
-memory what it shuffles.
+Built on FileBasedExampleGen, with a driver that fingerprints the files, so that a run on unchanged
+data is a cache hit and one on a new span is not. Beam carries paths until an item is read, since
+its direct runner keeps in memory what it shuffles.
 """
 
 from __future__ import annotations
@@ -25,64 +25,51 @@ from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import proto_utils
 
-from pipeline import dataset, features, preprocessing
+from pipeline import dataset, features
+from pipeline.dataset import checks, items, spans
+from pipeline.settings import Data
 
-_FAULTY = "faulty"
+# What lies beside the examples: rows of items, a JSON line each, and what the listing found.
 _QUARANTINE = "quarantine"
-_UNLISTED = "unlisted.json"
+_NOTES = "notes"
+_SCAN = "scan.json"
 
 
 class _ReadItem(beam.DoFn):
     """Turns an Item into a serialized tf.train.Example of its split, or into a faulty row."""
 
+    def __init__(self, one_class_masks: checks.OneClassMasks):
+        self._one_class_masks = one_class_masks
+
     def process(self, item: dataset.Item) -> Iterator[beam.pvalue.TaggedOutput]:
         try:
-            example = make_example(item)
+            checked = checks.check_item(item, self._one_class_masks)
         except dataset.FaultyItem as fault:
-            yield beam.pvalue.TaggedOutput(_FAULTY, {"id": item.id, "reason": str(fault)})
+            yield beam.pvalue.TaggedOutput(_QUARANTINE, items.faulty(item.id, str(fault)))
             return
+        if checked.note:
+            yield beam.pvalue.TaggedOutput(_NOTES, items.noted(item.id, checked.note))
+        example = make_example(item, checked)
         yield beam.pvalue.TaggedOutput(item.split, example.SerializeToString(deterministic=True))
 
 
-def make_example(item: dataset.Item) -> tf.train.Example:
-    """Reads and checks one item; photo and mask go into the example as the bytes they are on disk.
-
-    Raises:
-      dataset.FaultyItem: with the reason.
-    """
-    image_file = _read(item.image, "photo")
-    mask_file = _read(item.mask, "mask")
-    try:
-        photo = preprocessing.decode_image(tf.constant(image_file)).numpy()
-    except tf.errors.InvalidArgumentError:
-        raise dataset.FaultyItem("the photo cannot be decoded") from None
-    facts = dataset.check_pair(photo, mask_file)
+def make_example(item: dataset.Item, checked: checks.Checked) -> tf.train.Example:
+    """Makes the example of a sound item; photo and mask go in as the bytes they are on disk."""
     feature = {
-        features.IMAGE: _bytes(image_file),
-        features.MASK: _bytes(mask_file),
+        features.IMAGE: _bytes(checked.image_file),
+        features.MASK: _bytes(checked.mask_file),
         features.ID: _bytes(item.id.encode()),
         features.BREED: _bytes(item.breed.encode()),
         features.SPECIES_KEY: _bytes(item.species.encode()),
-        features.HEIGHT: _int64(facts.height),
-        features.WIDTH: _int64(facts.width),
-        features.FILE_SIZE: _int64(len(image_file)),
+        features.HEIGHT: _int64(checked.height),
+        features.WIDTH: _int64(checked.width),
+        features.FILE_SIZE: _int64(len(checked.image_file)),
     }
-    for name, share in facts.class_shares.items():
+    for name, share in checked.class_shares.items():
         feature[features.share_key(name)] = tf.train.Feature(
             float_list=tf.train.FloatList(value=[share])
         )
     return tf.train.Example(features=tf.train.Features(feature=feature))
-
-
-def _read(path: str, what: str) -> bytes:
-    try:
-        with fileio.open(path, "rb") as file:
-            contents = file.read()
-    except (OSError, tf.errors.OpError):
-        raise dataset.FaultyItem(f"the {what} cannot be read") from None
-    if not contents:
-        raise dataset.FaultyItem(f"the {what} is empty")
-    return contents
 
 
 def _bytes(value: bytes) -> tf.train.Feature:
@@ -103,11 +90,9 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         exec_properties: dict[str, Any],
     ) -> None:
         self._log_startup(input_dict, output_dict, exec_properties)
-        config = _unpack(exec_properties[standard_component_specs.CUSTOM_CONFIG_KEY])
+        settings = _settings(exec_properties)
         scan = dataset.scan(
-            Path(exec_properties[standard_component_specs.INPUT_BASE_KEY]),
-            eval_share=config["eval_share"],
-            test_share=config["test_share"],
+            Path(exec_properties[standard_component_specs.INPUT_BASE_KEY]), settings
         )
         artifacts = output_dict[standard_component_specs.EXAMPLES_KEY]
         artifact = artifact_utils.get_single_instance(artifacts)
@@ -116,39 +101,47 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         examples_utils.set_file_format(
             artifact, write_split.to_file_format_str(example_gen_pb2.FORMAT_TFRECORDS_GZIP)
         )
-        with fileio.open(os.path.join(artifact.uri, _UNLISTED), "w") as file:
-            json.dump(scan.unlisted, file)
+        with fileio.open(os.path.join(artifact.uri, _SCAN), "w") as file:
+            json.dump({"unlisted": scan.unlisted, "spans": scan.spans}, file)
+        read = _ReadItem(settings.one_class_masks)
         with self._make_beam_pipeline() as pipeline:
             outputs = (
                 pipeline
                 | "Items" >> beam.Create(scan.items)
                 | "Spread" >> beam.Reshuffle()
-                | "Read" >> beam.ParDo(_ReadItem()).with_outputs(_FAULTY, *features.SPLITS)
+                | "Read" >> beam.ParDo(read).with_outputs(_QUARANTINE, _NOTES, *features.SPLITS)
             )
             for split in features.SPLITS:
                 folder = artifact_utils.get_split_uri(artifacts, split)
                 _ = outputs[split] | f"Write[{split}]" >> beam.io.WriteToTFRecord(
                     os.path.join(folder, "data_tfrecord"), file_name_suffix=".gz"
                 )
-            faulty_on_sight = pipeline | "FaultyOnSight" >> beam.Create(scan.quarantined)
-            _ = (
-                (outputs[_FAULTY], faulty_on_sight)
-                | "AllFaulty" >> beam.Flatten()
-                | "ToJson" >> beam.Map(json.dumps)
-                | "WriteFaulty" >> beam.io.WriteToText(os.path.join(artifact.uri, _QUARANTINE))
-            )
+            for name, on_sight in ((_QUARANTINE, scan.quarantined), (_NOTES, scan.notes)):
+                _ = (
+                    (outputs[name], pipeline | f"OnSight[{name}]" >> beam.Create(on_sight))
+                    | f"All[{name}]" >> beam.Flatten()
+                    | f"ToJson[{name}]" >> beam.Map(json.dumps)
+                    | f"Write[{name}]" >> beam.io.WriteToText(os.path.join(artifact.uri, name))
+                )
 
 
 class Driver(driver.FileBasedDriver):
-    """TFX's driver with a fingerprint that also tells names apart, and times within a second."""
+    """Finds the spans and fingerprints their files.
+
+    TFX's own driver takes a pattern for spans of one kind, does not see a file that was renamed or
+    changed within a second, and fails at a symbolic link that leads nowhere.
+    """
 
     def resolve_exec_properties(
         self, exec_properties: dict[str, Any], *rest: Any
     ) -> dict[str, Any]:
-        resolved = super().resolve_exec_properties(exec_properties, *rest)
-        root = Path(resolved[standard_component_specs.INPUT_BASE_KEY])
-        resolved[utils.FINGERPRINT_PROPERTY_NAME] = dataset.fingerprint(root)
-        return resolved
+        root = Path(exec_properties[standard_component_specs.INPUT_BASE_KEY])
+        count = _settings(exec_properties).spans
+        newest = spans.newest(root, count)
+        exec_properties[utils.FINGERPRINT_PROPERTY_NAME] = dataset.fingerprint(root, count)
+        exec_properties[utils.SPAN_PROPERTY_NAME] = newest[0].number if newest else 0
+        exec_properties[utils.VERSION_PROPERTY_NAME] = None
+        return exec_properties
 
 
 class PetExampleGen(component.FileBasedExampleGen):
@@ -157,23 +150,17 @@ class PetExampleGen(component.FileBasedExampleGen):
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)
     DRIVER_CLASS = Driver
 
-    def __init__(self, data_root: str, eval_share: float, test_share: float, code: str):
+    def __init__(self, data_root: str, settings: Data, code: str):
         """Creates the component.
 
         Args:
           data_root: the data folder.
-          eval_share: see `dataset.scan`.
-          test_share: see `dataset.scan`.
+          settings: which of its items are taken, and for which split.
           code: fingerprint of the code that ingests; a new one makes the component run again.
         """
-        super().__init__(
-            input_base=data_root,
-            # TFX wants a pattern; the driver above looks at every file that counts.
-            input_config=example_gen_pb2.Input(
-                splits=[example_gen_pb2.Input.Split(name="photos", pattern=f"{dataset.IMAGES}/*")]
-            ),
-            custom_config=_pack(eval_share=eval_share, test_share=test_share, code=code),
-        )
+        # How much of the quarantine is tolerated is for the DataGate to say.
+        chosen = settings.model_dump(mode="json", exclude={"max_quarantined"})
+        super().__init__(input_base=data_root, custom_config=_pack(**chosen, code=code))
 
 
 def _pack(**values: float | str) -> example_gen_pb2.CustomConfig:
@@ -184,23 +171,32 @@ def _pack(**values: float | str) -> example_gen_pb2.CustomConfig:
     return config
 
 
-def _unpack(text: str) -> dict[str, Any]:
+def _settings(exec_properties: dict[str, Any]) -> Data:
     config, struct = example_gen_pb2.CustomConfig(), struct_pb2.Struct()
-    proto_utils.json_to_proto(text, config)
+    proto_utils.json_to_proto(exec_properties[standard_component_specs.CUSTOM_CONFIG_KEY], config)
     config.custom_config.Unpack(struct)
-    return dict(struct)
+    return Data.model_validate({name: struct[name] for name in struct if name != "code"})
 
 
 def read_quarantine(examples_uri: str) -> list[dict[str, str]]:
     """The items set aside at ingestion, ``{"id", "reason"}`` each, sorted by id."""
+    return items.by_id(_read_rows(examples_uri, _QUARANTINE))
+
+
+def read_notes(examples_uri: str) -> list[dict[str, str]]:
+    """What a person should look at in items that are used, ``{"id", "note"}``, sorted by id."""
+    return items.of_used(_read_rows(examples_uri, _NOTES), read_quarantine(examples_uri))
+
+
+def _read_rows(examples_uri: str, name: str) -> list[dict[str, str]]:
     rows: list[dict[str, str]] = []
-    for path in fileio.glob(os.path.join(examples_uri, f"{_QUARANTINE}-*")):
+    for path in fileio.glob(os.path.join(examples_uri, f"{name}-*")):
         with fileio.open(path, "r") as file:
             rows += [json.loads(line) for line in file.read().splitlines()]
-    return sorted(rows, key=lambda row: (row["id"], row["reason"]))
+    return rows
 
 
-def read_unlisted(examples_uri: str) -> list[str]:
-    """Ids in the folder that neither official list names; they are left out."""
-    with fileio.open(os.path.join(examples_uri, _UNLISTED), "r") as file:
+def read_scan(examples_uri: str) -> dict[str, list[str]]:
+    """``unlisted``: ids that no official list names, left out; ``spans``: the batches taken."""
+    with fileio.open(os.path.join(examples_uri, _SCAN), "r") as file:
         return json.load(file)

@@ -126,7 +126,7 @@ def _run_node(run: Run, node_id: str, generate: bool) -> str:
     if tasks.is_first(run, node_id):
         if generate:
             builtin_data.generate(run.data_root)
-        dataset.check_layout(run.data_root)
+        dataset.check_layout(run.data_root, run.settings.data.spans)
     return tasks.run_node(run, node_id)
 
 

@@ -140,7 +140,7 @@ def collect(
         and {"version": int(champion.get_string_custom_property(pusher.VERSION))},
         "metrics": {},
         "gate": [],
-        "data": {"splits": {}, "quarantined": [], "unlisted": []},
+        "data": _no_data(),
         "components": [vars(component) for component in components],
         "training": training(artifacts),
         "versions": versions(),
@@ -151,7 +151,8 @@ def collect(
         result["data"]["splits"] = data_gate.count_examples(statistics)
     if examples is not None:
         result["data"]["quarantined"] = example_gen.read_quarantine(examples.uri)
-        result["data"]["unlisted"] = example_gen.read_unlisted(examples.uri)
+        result["data"]["notes"] = example_gen.read_notes(examples.uri)
+        result["data"] |= example_gen.read_scan(examples.uri)
     judged = artifacts.get("Evaluator", "evaluation")
     if judged is not None:
         result["metrics"] = evaluation.read_metrics(judged.uri)
@@ -159,6 +160,10 @@ def collect(
     if error:
         result["error"] = error
     return {**result, **facts, "settings": settings.flat()}
+
+
+def _no_data() -> dict[str, Any]:
+    return {"splits": {}, "quarantined": [], "notes": [], "unlisted": [], "spans": []}
 
 
 def unfinished(settings: Settings) -> dict[str, Any]:
@@ -170,7 +175,7 @@ def unfinished(settings: Settings) -> dict[str, Any]:
         "champion": None,
         "metrics": {},
         "gate": [],
-        "data": {"splits": {}, "quarantined": [], "unlisted": []},
+        "data": _no_data(),
         "components": [],
         "training": {},
         "versions": versions(),

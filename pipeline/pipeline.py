@@ -30,7 +30,11 @@ SCHEMA_DIR = str(resources.files("schemas"))
 # The sources that decide what a component makes; an edit of one of them makes it run again.
 _INGEST_CODE = (
     "components.example_gen",
-    "pipeline.dataset",
+    "pipeline.dataset.layout",
+    "pipeline.dataset.items",
+    "pipeline.dataset.spans",
+    "pipeline.dataset.copies",
+    "pipeline.dataset.checks",
     "pipeline.preprocessing",
     "pipeline.features",
 )
@@ -77,10 +81,7 @@ def create_pipeline(
       beam_pipeline_args: command-line options of Beam.
     """
     example_gen = PetExampleGen(
-        data_root,
-        eval_share=settings.data.eval_share,
-        test_share=settings.data.test_share,
-        code=code.fingerprint(*_INGEST_CODE),
+        data_root, settings.data, code=code.fingerprint(*_INGEST_CODE)
     ).with_id("ExampleGen")
     schema_gen = CuratedSchemaGen(f"{SCHEMA_DIR}/pets.pbtxt").with_id("ImportSchemaGen")
     statistics_gen = tfx_components.StatisticsGen(
@@ -94,7 +95,7 @@ def create_pipeline(
         statistics=statistics_gen.outputs["statistics"],
         anomalies=example_validator.outputs["anomalies"],
         max_quarantined=settings.data.max_quarantined,
-        code=code.fingerprint("components.data_gate"),
+        code=code.fingerprint("components.data_gate", "pipeline.dataset.health"),
     )
     transform = tfx_components.Transform(
         examples=example_gen.outputs["examples"],

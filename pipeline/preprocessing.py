@@ -53,10 +53,14 @@ def resize_image(pixels: tf.Tensor, size: int) -> tf.Tensor:
     return tf.saturate_cast(tf.round(resized), tf.uint8)
 
 
+def decode_trimap(contents: tf.Tensor) -> tf.Tensor:
+    """Decodes a trimap PNG (scalar string) into its values, uint8 [height, width, 1]."""
+    return tf.io.decode_png(contents, channels=1)
+
+
 def decode_mask(contents: tf.Tensor, size: int) -> tf.Tensor:
     """Decodes a trimap PNG (scalar string) into class ids, uint8 [size, size], by nearest pixel."""
-    trimap = tf.io.decode_png(contents, channels=1)
-    resized = tf.image.resize(trimap, [size, size], method="nearest")
+    resized = tf.image.resize(decode_trimap(contents), [size, size], method="nearest")
     return tf.squeeze(resized, axis=-1) - features.TRIMAP_OFFSET
 
 

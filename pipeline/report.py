@@ -74,7 +74,7 @@ def render(
       ValueError: if a gallery mask does not fit its photo or holds a value that is no class id.
     """
     data = outcome.get("data") or {}
-    quarantined = data.get("quarantined") or []
+    quarantined, notes = data.get("quarantined") or [], data.get("notes") or []
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
         autoescape=True,
@@ -94,6 +94,9 @@ def render(
         splits=data.get("splits") or {},
         quarantined=quarantined[:MOST_QUARANTINED],
         quarantined_count=len(quarantined),
+        notes=notes[:MOST_QUARANTINED],
+        notes_count=len(notes),
+        spans=data.get("spans") or [],
         unlisted=data.get("unlisted") or [],
         components=_components(outcome),
         settings=_flat(outcome.get("settings")),

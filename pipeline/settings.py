@@ -40,6 +40,15 @@ class Data(_Values):
     test_share: float = pydantic.Field(
         0.1, gt=0, lt=0.5, description="share of the ids the gate judges, without a test.txt"
     )
+    unlisted: Literal["leave_out", "use"] = pydantic.Field(
+        "leave_out", description="leave_out or use ids that are on none of annotations/*.txt"
+    )
+    one_class_masks: Literal["keep", "set_aside"] = pydantic.Field(
+        "keep", description="keep or set_aside items whose mask holds one class alone"
+    )
+    spans: int = pydantic.Field(
+        1, ge=1, description="how many of the newest spans are taken, where the data has spans"
+    )
 
 
 class Transform(_Values):

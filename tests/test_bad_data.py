@@ -7,13 +7,12 @@ import os
 import shutil
 from pathlib import Path
 
-import numpy as np
-import PIL.Image
 import pytest
 from conftest import Run, run_locally
+from faulty_data import FAULTY, add
 
 import local_runner
-from pipeline import dataset
+from pipeline import dataset, pipeline
 
 
 @pytest.fixture
@@ -30,39 +29,40 @@ def mask_of(photo: Path) -> Path:
     return photo.parent.parent / "annotations" / "trimaps" / f"{photo.stem}.png"
 
 
-def test_faulty_pairs_are_set_aside_and_the_rest_trains(data: Path, tmp_path: Path) -> None:
-    no_mask, corrupt, other_size, strange_value, empty, text, *_ = photos(data)
-    mask_of(no_mask).unlink()
-    corrupt.write_bytes(corrupt.read_bytes()[:-2000])
-    mask = PIL.Image.open(mask_of(other_size))
-    mask.resize((30, 20), PIL.Image.Resampling.NEAREST).save(mask_of(other_size))
-    pixels = np.array(PIL.Image.open(mask_of(strange_value)))
-    pixels[0, 0] = 7
-    PIL.Image.fromarray(pixels).save(mask_of(strange_value))
-    empty.write_bytes(b"")
-    text.write_text("no picture")
-    with PIL.Image.open(other_size) as photo:
-        width, height = photo.size
+def test_faulty_items_are_set_aside_and_the_rest_gives_the_same_model(
+    data: Path, small_run: Run, tmp_path: Path
+) -> None:
+    """One item of each faulty kind, and a test photo under a second name in trainval.txt."""
+    lists = {name: data / "annotations" / f"{name}.txt" for name in ("list", "trainval", "test")}
+    judged = next(photo for photo in photos(data) if photo.stem in lists["test"].read_text())
+    kinds = {f"Bengal_{number}": kind for number, kind in enumerate(FAULTY, start=900)}
+    for id_, kind in kinds.items():
+        add(data, kind, id_)
+    shutil.copy(judged, judged.with_name("copy_1.jpg"))
+    shutil.copy(mask_of(judged), mask_of(judged.with_name("copy_1.jpg")))
+    for name in ("list", "trainval"):
+        with lists[name].open("a") as file:
+            file.writelines(f"{id_} 1 1 1\n" for id_ in [*kinds, "copy_1", judged.stem])
 
-    run = run_locally(data, tmp_path / "output", "data.max_quarantined=0.2")
-    assert run.code == 0
+    run = run_locally(data, tmp_path / "output", "data.max_quarantined=0.5")
     assert run.outcome["status"] == "pushed"
-    assert {row["id"]: row["reason"] for row in run.outcome["data"]["quarantined"]} == {
-        no_mask.stem: f"the photo has no mask annotations/trimaps/{no_mask.stem}.png",
-        corrupt.stem: "the photo cannot be decoded",
-        other_size.stem: f"mask is 30x20, photo is {width}x{height}",
-        strange_value.stem: "the mask holds the value 7, allowed are 1 to 3",
-        empty.stem: "the photo is empty",
-        text.stem: "the photo cannot be decoded",
-    }
-    assert sum(run.outcome["data"]["splits"].values()) == 40 - 6
-    assert no_mask.stem in (run.output_root / "report.html").read_text()
+    found = run.outcome["data"]
+    expected = {id_: (kind.reason or "").format(id=id_) for id_, kind in kinds.items()}
+    expected["copy_1"] = f"the same photo as {judged.stem}, which is in the split test"
+    assert {row["id"]: row["reason"] for row in found["quarantined"]} == expected
+    assert [row["id"] for row in found["notes"]] == [judged.stem]
+    assert found["splits"] == small_run.outcome["data"]["splits"]
+    assert run.outcome["metrics"] == small_run.outcome["metrics"]
+    page = (run.output_root / "report.html").read_text()
+    for id_ in expected:
+        assert id_ in page
 
 
 def test_one_faulty_item_is_always_tolerated_and_two_of_forty_are_not(
     data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     first, second, *_ = photos(data)
+    sound = {photo: photo.read_bytes() for photo in (first, second)}
     first.write_bytes(b"")
     assert run_locally(data, tmp_path / "output").code == 0
     second.write_bytes(b"")
@@ -77,9 +77,8 @@ def test_one_faulty_item_is_always_tolerated_and_two_of_forty_are_not(
     assert "2 of 40 items are faulty, more than data.max_quarantined = 0.01 allows" in error
     assert f"{first.stem}: the photo is empty" in error
     # Mended, the same command goes on.
-    for photo in (first, second):
-        shutil.copy(photos(data)[5], photo)
-        shutil.copy(mask_of(photos(data)[5]), mask_of(photo))
+    for photo, contents in sound.items():
+        photo.write_bytes(contents)
     assert run_locally(data, tmp_path / "output").outcome["status"] == "pushed"
 
 
@@ -94,12 +93,14 @@ def test_empty_split_is_refused_with_a_sentence(
 
 
 def test_data_that_does_not_fit_the_schema_is_refused(
-    data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """A photo of 4x4 pixels is no photo: the schema wants a side of at least 8."""
-    photo = photos(data)[0]
-    PIL.Image.new("RGB", (4, 4)).save(photo)
-    PIL.Image.new("L", (4, 4), 2).save(mask_of(photo))
+    schema = Path(pipeline.SCHEMA_DIR, "pets.pbtxt").read_text()
+    (tmp_path / "pets.pbtxt").write_text(schema.replace("min: 8", "min: 300"))
+    monkeypatch.setattr(pipeline, "SCHEMA_DIR", str(tmp_path))
     run = run_locally(data, tmp_path / "output")
     assert run.code == 2
     assert run.states()["ExampleValidator"] == "executed"

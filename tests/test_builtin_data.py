@@ -10,7 +10,9 @@ import pytest
 from PIL import Image
 
 from pipeline import builtin_data, dataset, features
+from pipeline.dataset import checks
 from pipeline.errors import DataError
+from pipeline.settings import Data
 
 COUNT = 48
 
@@ -87,7 +89,7 @@ def test_the_default_count_leaves_enough_to_judge(tmp_path, monkeypatch):
 
 
 def test_the_pipeline_reads_it_without_a_fault(root):
-    scan = dataset.scan(root, eval_share=0.125, test_share=0.1)
+    scan = dataset.scan(root, Data(eval_share=0.125, test_share=0.1))
     assert len(scan.items) == COUNT
     assert not scan.quarantined
     assert not scan.unlisted
@@ -96,9 +98,8 @@ def test_the_pipeline_reads_it_without_a_fault(root):
     for item in scan.items:
         with Image.open(item.image) as photo:
             assert (photo.format, photo.mode) == ("JPEG", "RGB")
-            pixels = np.asarray(photo)
-        facts = dataset.check_pair(pixels, Path(item.mask).read_bytes())
-        assert all(share > 0 for share in facts.class_shares.values())
+        checked = checks.check_item(item)
+        assert all(share > 0 for share in checked.class_shares.values())
 
 
 def test_sizes_vary_as_photos_do(trimaps):

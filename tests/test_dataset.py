@@ -1,19 +1,19 @@
-"""What counts as an item, which split it is in, and which faults an item can have."""
+"""What counts as an item, and which split it is in."""
 
 from __future__ import annotations
 
-import io
 import os
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import PIL.Image
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import dataset, features
+from pipeline.dataset import layout
 from pipeline.errors import DataError
+from pipeline.settings import Data
 
 
 def make_folder(root: Path, images: list[str], masks: list[str], **lists: str) -> Path:
@@ -27,8 +27,8 @@ def make_folder(root: Path, images: list[str], masks: list[str], **lists: str) -
     return root
 
 
-def scan(root: Path) -> dataset.Scan:
-    return dataset.scan(root, eval_share=0.2, test_share=0.2)
+def scan(root: Path, **chosen: Any) -> dataset.Scan:
+    return dataset.scan(root, Data(eval_share=0.2, test_share=0.2, **chosen))
 
 
 def test_pairs_are_matched_by_name(tmp_path: Path) -> None:
@@ -93,17 +93,154 @@ def test_official_lists_decide_species_and_test_split(tmp_path: Path) -> None:
     ]
 
 
+def test_unlisted_ids_are_used_where_the_setting_says_so_but_never_judge(tmp_path: Path) -> None:
+    ids = [f"A_{i}" for i in range(30)]
+    images, masks = [f"{i}.jpg" for i in ids], [f"{i}.png" for i in ids]
+    root = make_folder(tmp_path, images, masks, trainval="A_0 1 2 1\n", test="A_1 1 2 1\n")
+    assert [item.id for item in scan(root).items] == ["A_0", "A_1"]
+    used = scan(root, unlisted="use")
+    assert (len(used.items), used.unlisted) == (30, [])
+    assert [item.id for item in used.items if item.split == features.TEST] == ["A_1"]
+
+
+def test_list_alone_says_what_the_folder_holds(tmp_path: Path) -> None:
+    root = make_folder(tmp_path, ["a_1.jpg", "b_1.jpg"], ["a_1.png", "b_1.png"], list="a_1 1 1 1\n")
+    assert ([item.id for item in scan(root).items], scan(root).unlisted) == (["a_1"], ["b_1"])
+
+
+def test_an_id_on_both_lists_is_judged_and_never_learned(tmp_path: Path) -> None:
+    root = make_folder(
+        tmp_path,
+        ["a_1.jpg", "my cat.jpg"],
+        ["a_1.png", "my cat.png"],
+        trainval="a_1 1 2 1\nmy cat 1 2 2\n",
+        test="a_1 1 2 1\n",
+    )
+    assert {i.id: i.split == features.TEST for i in scan(root).items} == {
+        "a_1": True,
+        "my cat": False,
+    }
+    (note,) = scan(root).notes
+    assert note["id"] == "a_1"
+    assert "both trainval.txt and test.txt" in note["note"]
+
+
+def test_one_name_in_two_ways_of_writing_unicode_is_one_id(tmp_path: Path) -> None:
+    """macOS writes an accent as a character of its own."""
+    root = make_folder(tmp_path, ["Cafe\u0301_1.jpg"], ["Caf\u00e9_1.png"], test="Caf\u00e9_1")
+    assert [item.id for item in scan(root).items] == ["Caf\u00e9_1"]
+    (root / "images" / "Caf\u00e9_1.jpg").touch()
+    assert "several photos have this id" in scan(root).quarantined[0]["reason"]
+
+
+def test_masks_of_one_id_that_differ_in_case_are_told(tmp_path: Path) -> None:
+    root = make_folder(tmp_path, ["a_1.jpg"], ["a_1.png", "a_1.PNG"])
+    assert scan(root).quarantined == [
+        {"id": "a_1", "reason": "several masks have this id: a_1.PNG, a_1.png"}
+    ]
+
+
+def test_copies_of_a_photo_never_lie_in_two_splits(tmp_path: Path) -> None:
+    ids = [f"A_{i}" for i in range(40)]
+    test = "".join(f"{id_} 1 1 1\n" for id_ in ids[20:])
+    root = make_folder(tmp_path, [f"{i}.jpg" for i in ids], [f"{i}.png" for i in ids], test=test)
+    for number, id_ in enumerate(ids):  # A_0 to A_9 equal A_20 to A_29; A_38 equals A_39
+        content = f"{number % 20 if number < 30 else min(number, 38)}"
+        (root / "images" / f"{id_}.jpg").write_text(content)
+    result = scan(root)
+    assert {row["id"]: row["reason"] for row in result.quarantined} == {
+        f"A_{i}": f"the same photo as A_{i + 20}, which is in the split test" for i in range(10)
+    }
+    assert result.notes == [{"id": "A_39", "note": "the same photo as A_38"}]
+    by_content: dict[str, set[str]] = {}
+    for item in result.items:
+        by_content.setdefault(Path(item.image).read_text(), set()).add(item.split)
+    assert len(result.items) == 30
+    assert all(len(splits) == 1 for splits in by_content.values())
+
+
+def make_span(root: Path, name: str, *ids: str) -> None:
+    make_folder(root / name, [f"{i}.jpg" for i in ids], [f"{i}.png" for i in ids])
+
+
+@pytest.mark.parametrize(
+    "names", [("span-2", "span-9", "span-10"), ("2025-12-31", "2026-01-02", "2026-11-25")]
+)
+def test_the_newest_spans_are_taken(names: tuple[str, str, str], tmp_path: Path) -> None:
+    oldest, middle, newest = names
+    make_span(tmp_path, oldest, "a_1")
+    make_span(tmp_path, middle, "a_2", "b_1")
+    make_span(tmp_path, newest, "a_2", "c_1")
+    (tmp_path / "incoming").mkdir()  # no span
+    assert [item.id for item in scan(tmp_path).items] == ["a_2", "c_1"]
+    window = scan(tmp_path, spans=2)
+    assert window.spans == [newest, middle]
+    # Of an id in both the newest is taken.
+    assert {i.id: Path(i.image).parts[-3] for i in window.items} == {
+        "a_2": newest,
+        "b_1": middle,
+        "c_1": newest,
+    }
+    assert len(scan(tmp_path, spans=9).items) == 4
+
+
+def test_an_item_that_is_faulty_in_the_newest_span_is_not_taken_from_an_older(
+    tmp_path: Path,
+) -> None:
+    make_span(tmp_path, "span-1", "a_1", "b_1")
+    make_span(tmp_path, "span-2", "a_1", "c_1")
+    (tmp_path / "span-2" / "annotations" / "trimaps" / "a_1.png").unlink()
+    window = scan(tmp_path, spans=2)
+    assert [item.id for item in window.items] == ["c_1", "b_1"]
+    assert [row["id"] for row in window.quarantined] == ["a_1"]
+
+
+@pytest.mark.parametrize(
+    ("names", "sentence"),
+    [
+        (["span-1", "2026-11-25"], "by number and by date"),
+        (["span-1", "span-01"], "are the same span"),
+        (["images", "span-1"], "has both images/ and the span span-1/"),
+        (["span-1"], "span-1 has no images/ folder with photos"),
+    ],
+)
+def test_spans_that_cannot_be_told_apart(names: list[str], sentence: str, tmp_path: Path) -> None:
+    for name in names:
+        (tmp_path / name).mkdir()
+    with pytest.raises(DataError, match=sentence):
+        scan(tmp_path)
+
+
+def test_fingerprint_changes_with_the_spans_that_are_taken_alone(tmp_path: Path) -> None:
+    make_span(tmp_path, "span-1", "a_1")
+    make_span(tmp_path, "span-2", "a_2")
+    newest, both = (dataset.fingerprint(tmp_path, count) for count in (1, 2))
+    (tmp_path / "span-1" / "images" / "a_1.jpg").write_text("changed")
+    assert dataset.fingerprint(tmp_path, 1) == newest
+    assert dataset.fingerprint(tmp_path, 2) != both
+    (tmp_path / "span-2").rename(tmp_path / "span-3")
+    assert dataset.fingerprint(tmp_path, 1) != newest
+
+
+def test_fingerprint_survives_what_is_no_file(tmp_path: Path) -> None:
+    root = make_folder(tmp_path, ["a_1.jpg"], ["a_1.png"])
+    (root / "images" / "loop.jpg").symlink_to("loop.jpg")
+    (root / "images" / "gone.jpg").symlink_to("nowhere.jpg")
+    assert dataset.fingerprint(root) == dataset.fingerprint(root)
+
+
 @given(st.sets(st.text("abcXYZ_012é ", min_size=1, max_size=8), max_size=60), st.integers(0, 9))
 def test_split_of_an_id_does_not_depend_on_the_others(ids: set[str], extra: int) -> None:
     def splits(of: set[str]) -> dict[str, str]:
-        return {i: dataset._split(i, None, 0.2, 0.2) for i in of}
+        return {i: layout._split(i, None, Data(eval_share=0.2, test_share=0.2)) for i in of}
 
     more = splits({*ids, *(f"new_{n}" for n in range(extra))})
     assert {i: more[i] for i in ids} == splits(ids)
 
 
 def test_hash_split_keeps_the_shares() -> None:
-    found = [dataset._split(f"pug_{i}", None, 0.1, 0.2) for i in range(5000)]
+    shares = Data(eval_share=0.1, test_share=0.2)
+    found = [layout._split(f"pug_{i}", None, shares) for i in range(5000)]
     assert found.count(features.TEST) / 5000 == pytest.approx(0.2, abs=0.02)
     assert found.count(features.EVAL) / 5000 == pytest.approx(0.8 * 0.1, abs=0.02)
 
@@ -126,39 +263,3 @@ def test_folder_that_is_no_data_set(folders: list[str], sentence: str, tmp_path:
 def test_missing_folder(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="There is no data folder"):
         scan(tmp_path / "none")
-
-
-def png(mask: np.ndarray, mode: str | None = None, image_format: str = "PNG") -> bytes:
-    buffer = io.BytesIO()
-    PIL.Image.fromarray(mask).convert(mode).save(buffer, image_format)
-    return buffer.getvalue()
-
-
-PHOTO = np.zeros([20, 30, 3], np.uint8)
-MASK = np.full([20, 30], 2, np.uint8)
-MASK[:5] = 1
-
-
-def test_facts_of_a_sound_pair() -> None:
-    facts = dataset.check_pair(PHOTO, png(MASK))
-    assert (facts.height, facts.width) == (20, 30)
-    assert facts.class_shares == {"pet": 0.25, "background": 0.75, "border": 0.0}
-
-
-@pytest.mark.parametrize(
-    ("mask", "reason"),
-    [
-        (png(MASK[:10]), "mask is 30x10, photo is 30x20"),
-        (png(np.where(MASK == 1, 7, MASK).astype(np.uint8)), "the mask holds the value 7"),
-        (png(np.zeros_like(MASK)), "the mask holds the value 0"),
-        (png(MASK, "RGB"), "the mask is RGB, not 8-bit greyscale"),
-        (png(MASK, "P"), "the mask is P, not 8-bit greyscale"),
-        (png(MASK, None, "BMP"), "the mask is BMP, not PNG"),
-        (png(MASK)[:-30], "the mask cannot be decoded"),
-        (b"no picture", "the mask cannot be decoded"),
-        (b"", "the mask cannot be decoded"),
-    ],
-)
-def test_faulty_mask_has_a_reason(mask: bytes, reason: str) -> None:
-    with pytest.raises(dataset.FaultyItem, match=reason):
-        dataset.check_pair(PHOTO, mask)

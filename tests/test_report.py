@@ -291,7 +291,7 @@ def test_everything_from_outside_is_escaped():
     result["metrics"]["overall"][EVIL] = 0.5
     result["data"]["quarantined"] = [{"id": EVIL, "reason": EVIL}]
     result["data"]["splits"][EVIL] = 3
-    result["data"]["unlisted"] = [EVIL]
+    result["data"] |= {"unlisted": [EVIL], "spans": [EVIL], "notes": [{"id": EVIL, "note": EVIL}]}
     result["components"].append({"id": EVIL, "state": EVIL, "seconds": 1.0})
     result["settings"] = {EVIL: EVIL}
     result["versions"] = {EVIL: EVIL}
@@ -337,6 +337,15 @@ def test_a_dozen_large_photos_stay_small(tmp_path: Path):
     page = Page(path.read_text(encoding="utf-8"))
     assert len(page.every("img")) == 48
     assert [p.name for p in path.parent.iterdir()] == ["report.html"]
+
+
+def test_spans_and_notes_are_named():
+    result = outcome()
+    result["data"]["spans"] = ["span-2", "span-1"]
+    result["data"]["notes"] = [{"id": "Bengal_7", "note": "the mask is all pet"}]
+    _, page = render(result)
+    assert "From the spans span-2, span-1." in page.text
+    assert ["Bengal_7", "the mask is all pet"] in page.rows
 
 
 def test_photos_in_no_list_are_named():

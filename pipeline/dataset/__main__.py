@@ -1,0 +1,88 @@
+"""``python -m pipeline.dataset``: fetches the real data set, and looks a data folder over.
+
+Exit code 0 if the data is there, or fit to train on; 2, with one sentence, if not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import track
+
+from pipeline import console, settings
+from pipeline.arguments import Parser, add_settings
+from pipeline.dataset import download, layout
+from pipeline.errors import UserError
+
+if TYPE_CHECKING:
+    from pipeline.dataset import health
+
+USER_ERROR, INTERRUPTED = 2, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns the exit code."""
+    try:
+        arguments = _parse(argv)
+        arguments.run(arguments)
+    except UserError as error:
+        console.complain(str(error))
+        return USER_ERROR
+    except KeyboardInterrupt:
+        console.complain("Interrupted; start the same command again to go on.")
+        return INTERRUPTED
+    return 0
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = Parser(
+        prog="python -m pipeline.dataset", description="Fetches a data set, or looks one over."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
+    check = commands.add_parser("check", help="say what a run would make of a data folder")
+    check.add_argument("data_root", type=Path, metavar="DIR", help="the data folder")
+    add_settings(check)
+    check.set_defaults(run=_check)
+    fetch = commands.add_parser("download", help="fetch the Oxford-IIIT Pet data set, 811 MB")
+    fetch.add_argument("data_root", type=Path, metavar="DIR", help="the data folder to make")
+    fetch.add_argument(
+        "--url",
+        default=download.PETS.url,
+        help="folder of the two archives, such as a mirror's (default: %(default)s)",
+    )
+    fetch.set_defaults(run=_download)
+    return parser.parse_args(argv)
+
+
+def _download(arguments: argparse.Namespace) -> None:
+    terminal = Console(highlight=False, soft_wrap=True)
+    download.download(arguments.data_root, download.PETS.at(arguments.url), terminal)
+    found = ", ".join(f"{n} {what}" for what, n in layout.count(arguments.data_root).items())
+    console.say(terminal, f"{arguments.data_root} is complete: {found}.")
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    data = settings.load(arguments.config, arguments.overrides).data
+    layout.check_layout(arguments.data_root, data.spans)
+    # TensorFlow takes seconds to load, and libjpeg reports every damaged photo past all settings.
+    with console.quiet(Path(os.devnull)) as terminal:
+        from pipeline.dataset import health, table
+
+        def shown(looked: Iterator[health.Looked], total: int) -> Iterator[health.Looked]:
+            yield from track(looked, "Checking", total, console=terminal, transient=True)
+
+        found = health.examine(arguments.data_root, data, shown)
+        table.show(terminal, found)
+    counts = {split: len(sound) for split, sound in found.sound.items()}
+    health.require_fit(counts, found.quarantined, data.max_quarantined)
+    print("Fit to train on.")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
