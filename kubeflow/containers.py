@@ -107,6 +107,7 @@ class Containers:
             self._image,
             entrypoint=command,  # what Kubernetes calls command replaces the image's entrypoint
             environment=self._environment(task),
+            labels={"task": task},
             mounts=self._mounts,
             network_mode="host",
             read_only=True,

@@ -1,4 +1,4 @@
-"""A Docker daemon for tests: Debian's package, with folders and a socket of its own, no registry."""
+"""A Docker daemon for tests: Debian's package, with its own folders and socket."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Unavailable(Exception):
 
 
 class Daemon:
-    """A running daemon; `socket` is where it listens. Containers have the host's network or none."""
+    """A running daemon, at `socket`. Containers have the host's network, or none."""
 
     def __init__(self, folder: Path) -> None:
         """Starts the daemon.
@@ -33,7 +33,7 @@ class Daemon:
         Raises:
           Unavailable: if it is not installed and cannot be, or does not start.
         """
-        if os.getuid() != 0 or not os.path.samefile("/", "/proc/1/root"):
+        if os.getuid() != 0 or not _at_real_root():
             raise Unavailable("it takes root, and no chroot")
         _install()
         STORE.mkdir(parents=True, exist_ok=True)
@@ -74,6 +74,16 @@ class Daemon:
             env=self._environment(),
             check=check,
             capture_output=True,
+            text=True,
+        )
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """The same without waiting; standard error and output come as one."""
+        return subprocess.Popen(
+            [_client(), *arguments],
+            env=self._environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             text=True,
         )
 
@@ -123,6 +133,12 @@ class Daemon:
 
     def _environment(self) -> dict[str, str]:
         return {**os.environ, "DOCKER_HOST": f"unix://{self.socket}", "DOCKER_BUILDKIT": "1"}
+
+
+def _at_real_root() -> bool:
+    """Whether / is a mount, as it is everywhere but in a chroot to a plain folder."""
+    mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+    return any(line.split()[4] == "/" for line in mounts)
 
 
 def _install() -> None:

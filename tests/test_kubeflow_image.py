@@ -7,28 +7,29 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
-from conftest import SMALL
+from conftest import SMALL, Run, run_main
 from docker_daemon import Daemon, Unavailable
 from mariadb import MariaDB
 from mariadb import Unavailable as NoServer
 
-from kubeflow import pods
+from kubeflow import containers, pods
+from pipeline.errors import UserError
 
-# Long enough to be killed in the middle.
-SETTINGS = (*SMALL, "train.epochs=6")
+pytestmark = pytest.mark.slow
+
+SETTINGS = (*SMALL, "train.epochs=8")  # long enough to be killed in the middle
 USER = 1000
 
 
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    # The socket's path has at most 107 characters, and pytest's folders have long names.
-    folder = tmp_path_factory.mktemp("docker")
     try:
-        started = Daemon(folder)
+        # A socket's path has at most 107 characters.
+        started = Daemon(tmp_path_factory.mktemp("docker"))
     except Unavailable as error:
         pytest.skip(f"CONTAINER IMAGE NOT TESTED: {error}")
     yield started
@@ -36,43 +37,170 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 
 
 @pytest.fixture(scope="module")
-def image(daemon: Daemon, request: pytest.FixtureRequest) -> str:
+def image(daemon: Daemon) -> str:
     begin = time.monotonic()
     name = daemon.build("cpu")
-    seconds = time.monotonic() - begin
     size = int(daemon.docker("image", "inspect", "--format", "{{.Size}}", name).stdout)
-    with request.getfixturevalue("capfd_disabled")():
-        print(f"\nimage {name}: built in {seconds:.0f} s, {size / 1e9:.2f} GB", flush=True)
+    print(f"{name}: {size / 1e9:.2f} GB, built in {time.monotonic() - begin:.0f} s")
     return name
 
 
 class Rehearsals:
-    """Rehearses from the image itself, where kfp is new enough, whatever the stack of the test."""
+    """Rehearses from the image itself, since kfp of the compatible stack cannot."""
 
-    def __init__(self, daemon: Daemon, image: str, data: Path, output: Path, login: dict[str, str]):
-        self._daemon, self._image, self._data, self._output = daemon, image, data, output
+    def __init__(self, daemon: Daemon, image: str, data: Path, folder: Path, login: dict[str, str]):
+        self._daemon, self._image, self._data = daemon, image, data
         self._environment = {pods.ENVIRONMENT[key]: value for key, value in login.items()}
+        self._folder = folder
 
-    def start(self, output: Path, *overrides: str) -> subprocess.Popen[str]:
-        """Starts a rehearsal with the metadata on MySQL."""
-        settings = [word for each in (*SETTINGS, *overrides) for word in ("--set", each)]
+    def start(self, name: str, *overrides: str, **environment: str) -> subprocess.Popen[str]:
+        """Starts a rehearsal, its output folder `name`, with the metadata on MySQL."""
         rehearse = ["python", "-m", "kubeflow", "rehearse", "--image", self._image]
-        rehearse += ["--data-root", str(self._data), "--output-root", str(output), *settings]
-        return self._run(output, "host", rehearse)
+        return self._start(name, rehearse, overrides, **environment)
 
-    def run_locally(self, output: Path) -> subprocess.Popen[str]:
-        """Starts a run of the local runner in one container."""
-        settings = [word for each in SETTINGS for word in ("--set", each)]
-        run = ["python", "local_runner.py", "--data-root", str(self._data)]
-        return self._run(output, "none", [*run, "--output-root", str(output), *settings])
+    def run(self, name: str, *overrides: str, **environment: str) -> tuple[Run, str]:
+        """Rehearses; how it ended, and what it printed."""
+        return self.ended(name, self.start(name, *overrides, **environment))
 
-    def _run(self, output: Path, network: str, command: list[str]) -> subprocess.Popen[str]:
-        output.mkdir()
-        os.chown(output, USER, USER)
-        socket = self._daemon.socket
-        options = ["--read-only", "--tmpfs=/tmp", f"--network={network}", f"--user={USER}:{USER}"]
-        options += [f"--group-add={socket.stat().st_gid}"]
+    def run_locally(self, name: str) -> Run:
+        """Calls the local runner in one container."""
+        return self.ended(name, self._start(name, ["python", "local_runner.py"], ()))[0]
+
+    def ended(self, name: str, process: subprocess.Popen[str]) -> tuple[Run, str]:
+        printed, _ = process.communicate(timeout=600)
+        print(printed)  # pytest shows it when a test fails
+        return run_main(process.returncode, self._data, self.output(name)), printed
+
+    def output(self, name: str) -> Path:
+        return self._folder / name
+
+    def _start(
+        self, name: str, command: list[str], overrides: tuple[str, ...], **environment: str
+    ) -> subprocess.Popen[str]:
+        output, socket = self.output(name), self._daemon.socket
+        if not output.exists():
+            output.mkdir()
+            os.chown(output, USER, USER)
+        options = ["--rm", "--read-only", "--tmpfs=/tmp", "--network=host"]
+        options += [f"--user={USER}:{USER}", f"--group-add={socket.stat().st_gid}"]
         options += [f"--volume={socket}:/var/run/docker.sock", f"--volume={output}:{output}"]
         options += [f"--volume={self._data}:{self._data}:ro"]
-        options += [f"--env={name}={value}" for name, value in self._environment.items()]
-        return self._daemon.popen("run", "--rm", *options, self._image, *command)
+        for variable, value in {**self._environment, **environment}.items():
+            options += [f"--env={variable}={value}"]
+        arguments = ["--data-root", str(self._data), "--output-root", str(output)]
+        for override in (*SETTINGS, *overrides):
+            arguments += ["--set", override]
+        return self._daemon.start("run", *options, self._image, *command, *arguments)
+
+
+@pytest.fixture(scope="module")
+def rehearsals(
+    daemon: Daemon, image: str, small_data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Rehearsals]:
+    try:
+        server = MariaDB(tmp_path_factory.mktemp("mariadb"))
+    except NoServer as error:
+        pytest.skip(f"REHEARSAL NOT TESTED: {error}")
+    folder = tmp_path_factory.mktemp("rehearsals")
+    yield Rehearsals(daemon, image, small_data, folder, server.login)
+    server.stop()
+
+
+@dataclass(frozen=True)
+class Rehearsed:
+    run: Run
+    printed: str
+    epochs_when_killed: int
+
+
+@pytest.fixture(scope="module")
+def rehearsed(daemon: Daemon, rehearsals: Rehearsals) -> Rehearsed:
+    """A whole rehearsal whose Trainer was killed once in mid-training."""
+    process = rehearsals.start("rehearsal")
+    output = rehearsals.output("rehearsal")
+    while not epochs_done(output):
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.2)
+    (trainer,) = daemon.docker("ps", "--quiet", "--filter", "label=task=Trainer").stdout.split()
+    daemon.docker("kill", trainer)
+    done = epochs_done(output)
+    return Rehearsed(*rehearsals.ended("rehearsal", process), done)
+
+
+def epochs_done(output: Path) -> int:
+    """What the training engine has in its working folder, if there is one."""
+    states = list(output.glob("artifacts/Trainer/.system/stateful_working_dir/*/state.json"))
+    return json.loads(states[0].read_text())["epochs"] if states else 0
+
+
+def test_the_image_needs_no_root_and_no_disk_and_has_no_build_tools(
+    daemon: Daemon, image: str
+) -> None:
+    config = json.loads(daemon.docker("image", "inspect", image).stdout)[0]["Config"]
+    assert config["User"] not in ("", "0", "root")
+    health = config["Healthcheck"]["Test"]
+    assert health[0] == "CMD"
+    sealed = ("run", "--rm", "--read-only", "--tmpfs=/tmp", "--network=none", image)
+    assert "runs one node" in daemon.docker(*sealed, *health[1:]).stdout
+    tools = "for each in cc c++ gcc g++ ld make pip pip3 uv git; do command -v $each; done"
+    assert daemon.docker(*sealed, "sh", "-c", tools, check=False).stdout == ""
+    # Neither this machine's package index nor its certificates.
+    files = (
+        "ls /etc/pip.conf /run/secrets .venv/bin/pip .venv/bin/uv 2>/dev/null; find . -name '*.env'"
+    )
+    assert daemon.docker(*sealed, "sh", "-c", files, check=False).stdout == ""
+    write = daemon.docker(*sealed, "touch", "/app/file", check=False)
+    assert "Read-only file system" in write.stderr
+
+
+def test_a_rehearsal_with_a_killed_trainer_ends_as_the_local_run(
+    rehearsals: Rehearsals, rehearsed: Rehearsed
+) -> None:
+    local = rehearsals.run_locally("local")
+    assert (local.code, rehearsed.run.code) == (0, 0)
+    ours = rehearsed.run.outcome
+    assert ours["status"] == "pushed"
+    assert rehearsed.run.versions() == [ours["pushed_version"]]
+    assert rehearsed.run.states() == local.states()
+    assert set(ours) == set(local.outcome)
+    for same in ("metrics", "gate", "data", "champion", "settings", "versions"):
+        assert ours[same] == local.outcome[same]
+    assert "x Trainer: exit code 137, attempt 1 of 3" in rehearsed.printed
+    (log,) = (rehearsed.run.output_root / "logs").iterdir()
+    going_on = f"Going on after epoch {rehearsed.epochs_when_killed} of an earlier attempt."
+    assert going_on in log.read_text()
+    assert (rehearsed.run.output_root / "report.html").stat().st_size > 10_000
+    owners = {path.stat().st_uid for path in rehearsed.run.output_root.rglob("*")}
+    assert owners == {USER}
+
+
+def test_a_rehearsal_again_trains_nothing_and_releases_nothing(
+    rehearsals: Rehearsals, rehearsed: Rehearsed
+) -> None:
+    again, _ = rehearsals.run("rehearsal")
+    assert again.code == 0
+    assert set(again.states().values()) == {"cached"}
+    assert again.versions() == [rehearsed.run.outcome["pushed_version"]]
+
+
+def test_a_container_that_fails_fails_the_rehearsal(rehearsals: Rehearsals) -> None:
+    # A pod of which the Secret is wrong.
+    failed, printed = rehearsals.run("failed", "retries.count=0", METADATA_PASSWORD="wrong")
+    assert failed.code == 1
+    assert "Error: ExampleGen ended with code 1; its last line: ExampleGen failed: " in printed
+    assert "does not let user" in printed
+    assert "StatisticsGen" not in printed
+
+
+def test_an_image_that_docker_lacks_is_named(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{daemon.socket}")
+    with pytest.raises(UserError, match="Docker has no image 'missing:1'; build it: docker build"):
+        containers.connect("missing:1")
+
+
+def test_a_missing_daemon_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nothing")
+    with pytest.raises(UserError, match=r"Docker cannot be used here .*start its daemon"):
+        containers.connect("segmentation-pipeline:cpu")
