@@ -85,13 +85,19 @@ class Containers:
 
         kfp.local's own lets Docker remove the container at its end, and takes one that is gone
         before its exit code was asked for as a success. It knows no retries either.
+
+        Raises:
+          UserError: if Docker cannot start the container.
         """
         task = _task(command)
         attempts = 1 + self._settings.retries_of(task)
         for attempt in range(1, attempts + 1):
             self._say(f"> {task}")
             begin = time.monotonic()
-            code, last_line = self._attempt(task, command)
+            try:
+                code, last_line = self._attempt(task, command)
+            except errors.DockerException as error:
+                raise UserError(f"Docker cannot run a container for {task}: {error}.") from None
             seconds = f"{time.monotonic() - begin:.1f} s with its container"
             if code == entrypoint.DONE:
                 self._say(f"+ {last_line.removesuffix('.')}, {seconds}")

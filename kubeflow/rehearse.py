@@ -19,12 +19,11 @@ from kfp import components, dsl, local
 
 from kubeflow import containers, entrypoint, form, settings
 from kubeflow.settings import KubeflowSettings
-from pipeline import console, dataset
+from pipeline import console, dataset, run_folder
 from pipeline.arguments import add_settings
 from pipeline.errors import UserError
 from pipeline.settings import BUILTIN_CONFIG
 
-_OUTCOME = "latest_run.json"
 _EPILOG = """\
 The settings are those of python -m kubeflow compile. Nodes, GPUs and limits are left out.
 
@@ -72,13 +71,22 @@ def run(arguments: argparse.Namespace) -> int:
     _check_kfp()
     containers.check_environment(chosen)
     client = containers.connect(arguments.image)
-    output_root = _make_folders(arguments.output_root)
+    folder = run_folder.make(arguments.output_root)
+    with run_folder.lock(folder):
+        return _run(arguments, chosen, client, folder)
+
+
+def _run(
+    arguments: argparse.Namespace, chosen: KubeflowSettings, client: Any, output_root: Path
+) -> int:
     log_file = output_root / "logs" / f"{datetime.datetime.now():%Y%m%d-%H%M%S}.log"
     with console.quiet(log_file) as terminal:
         console.say(terminal, f"Image: {arguments.image}  Log: {log_file}")
         # TFX takes seconds to load: not before the arguments are known to be good.
         from kubeflow import compiler
+        from pipeline import publication
 
+        publication.announce(chosen, output_root)
         compiled = compiler.compile_pipeline(chosen)
         tasks = containers.Containers(
             client,
@@ -87,8 +95,10 @@ def run(arguments: argparse.Namespace) -> int:
             _mounts(chosen, output_root, arguments.data_root),
             lambda line: console.say(terminal, line),
         )
-        _execute(compiled, tasks, output_root / "kfp", _values(chosen, arguments))
-        _show(terminal, chosen, output_root)
+        kfp_root = output_root / "kfp"
+        kfp_root.mkdir(exist_ok=True)
+        _execute(compiled, tasks, kfp_root, _values(chosen, arguments))
+        _show(terminal, output_root / publication.OUTCOME, chosen.model.name)
     if tasks.failure is None:
         return entrypoint.DONE
     console.complain(f"{tasks.failure} (details: {log_file})")
@@ -104,29 +114,21 @@ def _check_kfp() -> None:
         )
 
 
-def _make_folders(output_root: Path) -> Path:
-    try:
-        for name in ("logs", "kfp"):
-            (output_root / name).mkdir(parents=True, exist_ok=True)
-        (output_root / _OUTCOME).unlink(missing_ok=True)  # that of the run before
-    except OSError as error:
-        raise UserError(f"Cannot make the output folder {output_root}: {error.strerror}.") from None
-    return output_root.resolve()
-
-
 def _mounts(chosen: KubeflowSettings, output_root: Path, data_root: Path | None) -> list[Any]:
     volume = [containers.folder(output_root, chosen.storage.output_root)]
     if data_root is not None:
-        volume.append(
-            containers.folder(data_root.resolve(), chosen.storage.data_root, read_only=True)
-        )
+        volume.append(containers.folder(data_root.resolve(), _data_root(chosen), read_only=True))
     # Where kfp expects a task's artifacts, inside a container as outside.
     kfp_root = output_root / "kfp"
     return [*volume, containers.folder(kfp_root, str(kfp_root))]
 
 
+def _data_root(chosen: KubeflowSettings) -> str:
+    return chosen.storage.data_root or f"{chosen.storage.mount_path}/data"
+
+
 def _values(chosen: KubeflowSettings, arguments: argparse.Namespace) -> dict[str, str]:
-    data_root = chosen.storage.data_root if arguments.data_root else ""
+    data_root = _data_root(chosen) if arguments.data_root else ""
     images = dict.fromkeys((form.IMAGE, form.GPU_IMAGE), arguments.image)
     return {form.DATA_ROOT: data_root, **images}
 
@@ -151,7 +153,7 @@ def _parts(spec: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """
     tasks = spec["root"]["dag"]["tasks"]
     (last,) = (name for name, task in tasks.items() if "triggerPolicy" in task)
-    for names in (tasks.keys() - {last}, {last}):
+    for names in ([name for name in tasks if name != last], [last]):
         part = copy.deepcopy(dict(spec))
         part["root"]["dag"]["tasks"] = {name: dict(tasks[name]) for name in names}
         if last in names:
@@ -160,12 +162,10 @@ def _parts(spec: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         yield part
 
 
-def _show(terminal: Any, chosen: KubeflowSettings, output_root: Path) -> None:
-    outcome = output_root / _OUTCOME
-    if outcome.exists():
-        files = {
-            "outcome": outcome,
-            "report": output_root / "report.html",
-            "serving": output_root / "serving" / chosen.model.name,
-        }
-        console.verdict(terminal, json.loads(outcome.read_text()), files)
+def _show(terminal: Any, outcome: Path, model_name: str) -> None:
+    files = {
+        "outcome": outcome,
+        "report": outcome.with_name("report.html"),
+        "serving": outcome.parent / "serving" / model_name,
+    }
+    console.verdict(terminal, json.loads(outcome.read_text(encoding="utf-8")), files)

@@ -184,11 +184,14 @@ def test_a_rehearsal_again_trains_nothing_and_releases_nothing(
 
 
 def test_a_container_that_fails_fails_the_rehearsal(rehearsals: Rehearsals) -> None:
-    # A pod of which the Secret is wrong.
-    failed, printed = rehearsals.run("failed", "retries.count=0", METADATA_PASSWORD="wrong")
+    failed, printed = rehearsals.run("failed", "beam.runner=NoRunner", "retries.count=0")
     assert failed.code == 1
-    assert "Error: ExampleGen ended with code 1; its last line: ExampleGen failed: " in printed
-    assert "does not let user" in printed
+    sentence = "ExampleGen failed: "
+    assert f"Error: ExampleGen ended with code 1; its last line: {sentence}" in printed
+    # The task that ends every run has reported all the same.
+    assert failed.outcome["status"] == "failed"
+    assert failed.outcome["error"].startswith(sentence)
+    assert failed.states()["ExampleGen"] == "failed"
     assert "StatisticsGen" not in printed
 
 
