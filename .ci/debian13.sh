@@ -91,7 +91,11 @@ fi
 [ "$(id -u)" = 0 ] || cannot "this needs root rights; call it as root."
 unshare --mount --pid --fork true 2>/dev/null || cannot "this machine allows no mount namespaces."
 if [ "$1" = --bare ]; then
-    root=$2
+    root=${2:-}
+    if [ -z "$root" ] || [ -e "$root" ]; then
+        echo "debian13: --bare takes a folder that does not exist yet, not '$root'." >&2
+        exit 2
+    fi
     make_root ""
     exit
 fi

@@ -62,9 +62,9 @@ class Rehearsals:
         """Rehearses; how it ended, and what it printed."""
         return self.ended(name, self.start(name, *overrides, **environment))
 
-    def run_locally(self, name: str) -> Run:
-        """Calls the local runner in one container."""
-        return self.ended(name, self._start(name, ["python", "local_runner.py"], ()))[0]
+    def start_locally(self, name: str) -> subprocess.Popen[str]:
+        """Starts the local runner in one container."""
+        return self._start(name, ["python", "local_runner.py"], ())
 
     def ended(self, name: str, process: subprocess.Popen[str]) -> tuple[Run, str]:
         printed, _ = process.communicate(timeout=600)
@@ -108,14 +108,17 @@ def rehearsals(
 
 @dataclass(frozen=True)
 class Rehearsed:
+    """A whole rehearsal whose Trainer was killed once in mid-training, and the same run locally."""
+
     run: Run
     printed: str
     epochs_when_killed: int
+    local: Run
 
 
 @pytest.fixture(scope="module")
 def rehearsed(daemon: Daemon, rehearsals: Rehearsals) -> Rehearsed:
-    """A whole rehearsal whose Trainer was killed once in mid-training."""
+    local = rehearsals.start_locally("local")  # beside the rehearsal, on the other core
     process = rehearsals.start("rehearsal")
     output = rehearsals.output("rehearsal")
     while not epochs_done(output):
@@ -124,7 +127,8 @@ def rehearsed(daemon: Daemon, rehearsals: Rehearsals) -> Rehearsed:
     (trainer,) = daemon.docker("ps", "--quiet", "--filter", "label=task=Trainer").stdout.split()
     daemon.docker("kill", trainer)
     done = epochs_done(output)
-    return Rehearsed(*rehearsals.ended("rehearsal", process), done)
+    run, printed = rehearsals.ended("rehearsal", process)
+    return Rehearsed(run, printed, done, rehearsals.ended("local", local)[0])
 
 
 def epochs_done(output: Path) -> int:
@@ -153,10 +157,8 @@ def test_the_image_needs_no_root_and_no_disk_and_has_no_build_tools(
     assert "Read-only file system" in write.stderr
 
 
-def test_a_rehearsal_with_a_killed_trainer_ends_as_the_local_run(
-    rehearsals: Rehearsals, rehearsed: Rehearsed
-) -> None:
-    local = rehearsals.run_locally("local")
+def test_a_rehearsal_with_a_killed_trainer_ends_as_the_local_run(rehearsed: Rehearsed) -> None:
+    local = rehearsed.local
     assert (local.code, rehearsed.run.code) == (0, 0)
     ours = rehearsed.run.outcome
     assert ours["status"] == "pushed"
