@@ -121,8 +121,10 @@ def rehearsed(daemon: Daemon, rehearsals: Rehearsals) -> Rehearsed:
     local = rehearsals.start_locally("local")  # beside the rehearsal, on the other core
     process = rehearsals.start("rehearsal")
     output = rehearsals.output("rehearsal")
+    deadline = time.monotonic() + 600
     while not epochs_done(output):
         assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline, "no epoch was trained"
         time.sleep(0.2)
     (trainer,) = daemon.docker("ps", "--quiet", "--filter", "label=task=Trainer").stdout.split()
     daemon.docker("kill", trainer)
