@@ -23,8 +23,14 @@ setup:
 COMPILE = .venv/bin/uv pip compile --quiet --no-emit-index-url --generate-hashes \
 	--custom-compile-command "make lock" $(ARGS)
 
+# The current stack's versions, without the development tools: what the Dockerfile installs.
+IMAGE = $(COMPILE) --no-annotate --constraints requirements/current.txt --python-version 3.13 \
+	--python-platform x86_64-manylinux_2_40
+
 lock: setup
 	@echo uv | $(COMPILE) --no-annotate --universal --python-version 3.10 -o requirements/uv.txt -
 	$(COMPILE) --extra dev --python-version 3.10 --python-platform x86_64-manylinux_2_28 \
 		-o requirements/compatible.txt setup.py
 	$(COMPILE) --extra dev --universal --python-version 3.11 -o requirements/current.txt setup.py
+	$(IMAGE) -o requirements/image-cpu.txt setup.py
+	$(IMAGE) --extra gpu -o requirements/image-gpu.txt setup.py

@@ -16,9 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import filelock
-
-from pipeline import builtin_data, console, dataset, errors, settings
+from pipeline import builtin_data, console, dataset, errors, run_folder, settings
 from pipeline.arguments import Parser, add_settings
 from pipeline.errors import UserError
 
@@ -63,9 +61,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.data_root is None:
             files = [settings.BUILTIN_CONFIG, *files]
         chosen = settings.load(files, arguments.overrides)
-        output_root = _make_folder(arguments.output_root)
-        with _lock(output_root):
-            return _run(arguments, chosen, output_root)
+        folder = run_folder.make(arguments.output_root)
+        with run_folder.lock(folder):
+            return _run(arguments, chosen, folder)
     except UserError as error:
         sentence, code = str(error), USER_ERROR
     except KeyboardInterrupt:
@@ -76,32 +74,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         traceback.print_exc()
     console.complain(sentence)
     return code
-
-
-def _make_folder(path: Path) -> Path:
-    if set("*?[]") & set(str(path.absolute())):
-        raise UserError(
-            f"The output folder {path} has one of the characters * ? [ ] in its path, which Beam "
-            "takes for a pattern; give another --output-root."
-        )
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        (path / "logs").mkdir(exist_ok=True)
-    except OSError as error:
-        raise UserError(f"Cannot make the output folder {path}: {error.strerror}.") from None
-    return path.resolve()
-
-
-def _lock(output_root: Path) -> filelock.AcquireReturnProxy:
-    lock = filelock.FileLock(output_root / ".lock", timeout=0)
-    try:
-        return lock.acquire()
-    except filelock.Timeout:
-        raise UserError(
-            f"Another run is using {output_root}; wait for it, or give another --output-root."
-        ) from None
-    except OSError as error:
-        raise UserError(f"Cannot write to {output_root}: {error.strerror}.") from None
 
 
 def _run(arguments: argparse.Namespace, chosen: settings.Settings, output_root: Path) -> int:

@@ -28,6 +28,7 @@ setup(
         f"kfp-kubernetes==2.16.1; {CURRENT}",
         f"kfp==2.5.0; {COMPATIBLE}",
         f"kfp-kubernetes==1.0.0; {COMPATIBLE}",
+        "docker>=7,<8",
         "filelock",
         "jinja2",
         "matplotlib",
@@ -46,7 +47,9 @@ setup(
             "pytest",
             "ruff",
             "types-PyYAML",
-        ]
+        ],
+        # CUDA libraries, for the GPU image.
+        "gpu": [f"tensorflow[and-cuda]==2.21.0; {CURRENT}"],
     },
     entry_points={"console_scripts": ["segmentation-pipeline=local_runner:main"]},
 )

@@ -3,6 +3,8 @@
 #   .ci/debian13.sh make test
 # Needs root rights. The root is made once, in DEBIAN13_ROOT, and kept. The copy holds what git tracks or
 # would track, and goes when the command ends; ../shared beside the checkout is there, read-only.
+#   .ci/debian13.sh --bare DIR
+# only makes a root in DIR, with no packages beyond the least: a base for the container image.
 # Exit code: the command's; 77 where such a root cannot be had at all.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -22,7 +24,7 @@ mirror() {
         awk -v release="${VERSION_CODENAME:-}" '$1 == "Packages" && $2 == release { print $3; exit }'
 }
 
-make_root() {
+make_root() { # make_root PACKAGES
     command -v debootstrap >/dev/null ||
         { apt-get update && apt-get install -y debootstrap; } >/dev/null 2>&1 ||
         cannot "debootstrap is missing and apt-get cannot install it; install it by hand."
@@ -34,8 +36,7 @@ make_root() {
     export http_proxy=${http_proxy:-}
     # In a mount namespace, so that nothing debootstrap mounts can stay behind.
     if ! unshare --mount debootstrap --variant=minbase \
-        --include=ca-certificates,g++,git,make,python3,python3-dev,python3-venv \
-        trixie "$building" $(mirror) >"$log" 2>&1; then
+        ${1:+--include="$1"} trixie "$building" $(mirror) >"$log" 2>&1; then
         tail -n 5 "$log" >&2
         rm -rf "$building"
         echo "debian13: debootstrap failed, see $log; mend that and call again." >&2
@@ -89,7 +90,16 @@ if [ $# = 0 ]; then
 fi
 [ "$(id -u)" = 0 ] || cannot "this needs root rights; call it as root."
 unshare --mount --pid --fork true 2>/dev/null || cannot "this machine allows no mount namespaces."
-[ -d "$root" ] || make_root
+if [ "$1" = --bare ]; then
+    root=${2:-}
+    if [ -z "$root" ] || [ -e "$root" ]; then
+        echo "debian13: --bare takes a folder that does not exist yet, not '$root'." >&2
+        exit 2
+    fi
+    make_root ""
+    exit
+fi
+[ -d "$root" ] || make_root ca-certificates,g++,git,make,python3,python3-dev,python3-venv
 # Only a call that was killed leaves its copy behind.
 find "$root" -maxdepth 1 -name 'work.*' -mtime +0 -exec rm -rf {} +
 work=$(mktemp -d "$root/work.XXXXXX")

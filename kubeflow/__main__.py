@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "compile": ("kubeflow.compile", "Writes the file that Kubeflow Pipelines takes."),
     "submit": ("kubeflow.submit", "Uploads the pipeline if it is new, runs it, waits for the end."),
     "schedule": ("kubeflow.schedule", "Makes, pauses, resumes, deletes and lists schedules."),
+    "rehearse": ("kubeflow.rehearse", "Runs the pipeline on this machine, a container a task."),
     "status": ("kubeflow.status", "Shows the newest version, schedules and the last runs."),
 }
 

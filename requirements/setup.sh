@@ -114,7 +114,8 @@ if [ "${1:-}" = --which ]; then
     exit
 fi
 
-lock=requirements/$stack.txt
+# LOCK names another lock of the same stack: that of the container image.
+lock=${LOCK:-requirements/$stack.txt}
 complete=.venv/complete
 # cksum, because every POSIX machine has it; the file is written last, so half an install has none.
 key="$stack $python $(cat "$lock" requirements/uv.txt | cksum)"

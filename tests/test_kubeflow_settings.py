@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
 from kubeflow import settings
 from pipeline.errors import UserError
@@ -18,6 +19,19 @@ def test_the_example_loads_beside_settings_of_the_run() -> None:
     assert (pool.count, pool.spot) == (2, True)
     assert pool.node_selector["cloud.google.com/gke-accelerator"] == "nvidia-l4"
     assert chosen.pool("Transform") is None
+
+
+@pytest.mark.parametrize("cloud", ["gke", "eks", "aks"])
+def test_each_cloud_has_an_example_that_trains_on_a_tainted_spot_pool(cloud: str) -> None:
+    chosen = settings.load([settings.EXAMPLE_CONFIG.with_name(f"{cloud}.yaml")])
+    pool = chosen.pool("Trainer")
+    assert pool is not None
+    assert (pool.count, pool.spot) == (1, True)
+    assert any(each.key == pool.accelerator for each in pool.tolerations)
+    assert chosen.components.keys() == settings.load([settings.EXAMPLE_CONFIG]).components.keys()
+    guide = (ROOT / "docs" / "kubeflow.md").read_text(encoding="utf-8")
+    labels = {label for each in chosen.pools.values() for label in each.node_selector.values()}
+    assert [label for label in labels if label not in guide] == []
 
 
 def test_spot_pools_are_retried_more_often_and_a_component_has_the_last_word() -> None:

@@ -20,7 +20,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 TREE = Path(__file__).resolve().parent.parent
-LOCKS = ["compatible.txt", "current.txt", "uv.txt"]
+LOCKS = ["compatible.txt", "current.txt", "image-cpu.txt", "image-gpu.txt", "uv.txt"]
 # Every program that the script calls, so that PATH can hold these and nothing of the real machine.
 TOOLS = ["cat", "chmod", "cksum", "cp", "dirname", "grep", "mkdir", "rm", "sed", "sh", "tr"]
 
@@ -334,39 +334,61 @@ def test_every_requirement_is_pinned_and_hashed(lock: str) -> None:
         assert re.match(r"[a-z0-9.-]+==[^ ]+ .*--hash=sha256:[0-9a-f]{64}", line), line
 
 
-def declared() -> list[Requirement]:
-    """What setup.py asks for, its `dev` extra included."""
+def declared(extra: str | None) -> list[Requirement]:
+    """What setup.py asks for, that extra included."""
     arguments: dict[str, Any] = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(setuptools, "setup", arguments.update)
         patch.chdir(TREE)
         runpy.run_path("setup.py")
-    return [
-        Requirement(text)
-        for text in arguments["install_requires"] + arguments["extras_require"]["dev"]
-    ]
+    more = arguments["extras_require"][extra] if extra else []
+    return [Requirement(text) for text in arguments["install_requires"] + more]
 
 
-@pytest.mark.parametrize(
-    ("lock", "version"),
-    [("compatible.txt", "3.10")] + [("current.txt", f"3.{minor}") for minor in (11, 12, 13)],
-)
-def test_locks_hold_what_setup_py_asks_for(lock: str, version: str) -> None:
-    environment = {
-        "python_version": version,
-        "python_full_version": f"{version}.0",
-        "sys_platform": "linux",
-    }
-    locked = {
+def locked(lock: str, version: str) -> dict[str, str]:
+    """Name and version of what a lock holds for a Python on Linux."""
+    environment = environment_of(version)
+    return {
         canonicalize_name(pin.name): next(iter(pin.specifier)).version
         for pin in pins(lock)
         if not pin.marker or pin.marker.evaluate(environment)
     }
-    for wish in declared():
-        if not wish.marker or wish.marker.evaluate(environment):
+
+
+def environment_of(version: str) -> dict[str, str]:
+    return {
+        "python_version": version,
+        "python_full_version": f"{version}.0",
+        "sys_platform": "linux",
+    }
+
+
+@pytest.mark.parametrize(
+    ("lock", "version", "extra"),
+    [
+        ("compatible.txt", "3.10", "dev"),
+        *[("current.txt", f"3.{minor}", "dev") for minor in (11, 12, 13)],
+        ("image-cpu.txt", "3.13", None),
+        ("image-gpu.txt", "3.13", "gpu"),
+    ],
+)
+def test_locks_hold_what_setup_py_asks_for(lock: str, version: str, extra: str | None) -> None:
+    held = locked(lock, version)
+    for wish in declared(extra):
+        if not wish.marker or wish.marker.evaluate(environment_of(version)):
             name = canonicalize_name(wish.name)
-            assert name in locked, f"{wish} is not in {lock}: make lock"
-            assert locked[name] in wish.specifier, f"{wish} against {locked[name]}: make lock"
+            assert name in held, f"{wish} is not in {lock}: make lock"
+            assert held[name] in wish.specifier, f"{wish} against {held[name]}: make lock"
+
+
+@pytest.mark.parametrize("lock", ["image-cpu.txt", "image-gpu.txt"])
+def test_the_image_has_the_versions_of_the_current_stack(lock: str) -> None:
+    current, image = locked("current.txt", "3.13"), locked(lock, "3.13")
+    differing = {name for name in image.keys() & current.keys() if image[name] != current[name]}
+    assert differing == set()
+    cuda = {name for name in image.keys() - current.keys() if name.startswith("nvidia-")}
+    assert bool(cuda) == (lock == "image-gpu.txt")
+    assert image.keys() - current.keys() == cuda
 
 
 def stack_in_use() -> str:

@@ -1,0 +1,44 @@
+"""The output folder of runs on this machine: it is made, and used by one run at a time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import filelock
+
+from pipeline.errors import UserError
+
+
+def make(path: Path) -> Path:
+    """Makes the folder, with its logs/ in it, where they are missing; returns it as absolute path.
+
+    Raises:
+      UserError: if it cannot be made, or Beam would not understand its path.
+    """
+    if set("*?[]") & set(str(path.absolute())):
+        raise UserError(
+            f"The output folder {path} has one of the characters * ? [ ] in its path, which Beam "
+            "takes for a pattern; give another --output-root."
+        )
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        (path / "logs").mkdir(exist_ok=True)
+    except OSError as error:
+        raise UserError(f"Cannot make the output folder {path}: {error.strerror}.") from None
+    return path.resolve()
+
+
+def lock(path: Path) -> filelock.AcquireReturnProxy:
+    """Keeps other runs out of the folder, for as long as the result is held.
+
+    Raises:
+      UserError: if another run holds it, or nothing can be written there.
+    """
+    try:
+        return filelock.FileLock(path / ".lock", timeout=0).acquire()
+    except filelock.Timeout:
+        raise UserError(
+            f"Another run is using {path}; wait for it, or give another --output-root."
+        ) from None
+    except OSError as error:
+        raise UserError(f"Cannot write to {path}: {error.strerror}.") from None
