@@ -30,6 +30,7 @@ setup(
         f"kfp-kubernetes==1.0.0; {COMPATIBLE}",
         "filelock",
         "jinja2",
+        "markdown-it-py",
         "matplotlib",
         "pillow",
         "pydantic>=2",

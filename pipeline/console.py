@@ -89,6 +89,8 @@ def verdict(console: Console, outcome: Mapping[str, Any], files: Mapping[str, Pa
     console.print(f"\nstatus: [bold]{outcome['status']}[/]")
     if outcome["status"] == "pushed":
         say(console, f"Released version {outcome['pushed_version']} in {files['serving']}.")
+    elif outcome.get("refused"):
+        say(console, f"Not released: {outcome['refused']}")
     elif outcome["status"] == "not_blessed":
         failed = [row for row in outcome["gate"] if not row["held"]]
         names = ", ".join(f"{row['metric']} ({row['slice']})" for row in failed)

@@ -136,6 +136,9 @@ def _verdict(outcome: Mapping[str, Any]) -> dict[str, Any]:
         else:
             note = "It is the first version; there was no champion to compare it with."
         return {"kind": "good", "title": f"Released version {version}", "reasons": [], "note": note}
+    if outcome.get("refused"):
+        title, reason = "Not released: withdrawn", outcome["refused"]
+        return {"kind": "warn", "title": title, "reasons": [reason], "note": stays}
     if status == "not_blessed":
         rows = _gate_rows(outcome)
         missed = [row for row in rows if not row["held"]]
