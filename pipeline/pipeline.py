@@ -43,6 +43,7 @@ _TRAIN_CODE = (
     "pipeline.augmentation",
     "pipeline.optimisation",
     "pipeline.export",
+    "pipeline.counting",
 )
 
 

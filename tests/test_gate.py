@@ -140,7 +140,9 @@ def test_bounds_hold_on_each_species_when_asked(
     playground: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     export_as(monkeypatch, lambda _: background_only())
-    run = playground.again("train.seed=1004", "gate.slices=[overall, species]", *DEFAULT_GATE)
+    run = playground.again(
+        "train.seed=1004", "gate.slices=[overall, species]", "gate.min_examples=1", *DEFAULT_GATE
+    )
     slices = {row["slice"] for row in run.outcome["gate"] if row["kind"] == "at_least"}
     assert slices == {"overall", "species=cat", "species=dog"}
     assert ("iou_pet", "species=dog", False) in {
