@@ -184,11 +184,11 @@ class LocalRun:
 
     def execute(self) -> int:
         """Runs component after component; returns the exit code."""
-        from components import pusher
-        from pipeline import nodes, publication
+        from components import reconciliation
+        from pipeline import nodes, pipeline, publication
 
         publication.announce(self._settings, self._output_root)
-        pusher.forget_missing(self._metadata)
+        reconciliation.reconcile(self._metadata, str(self._serving_dir), pipeline.NAME)
         ir = nodes.compile_pipeline(self._pipeline)
         for node_id in nodes.node_ids(ir):
             try:

@@ -31,6 +31,7 @@ setup(
         "docker>=7,<8",
         "filelock",
         "jinja2",
+        "markdown-it-py",
         "matplotlib",
         "pillow",
         "pydantic>=2",

@@ -15,11 +15,12 @@ from pipeline import serving
 class ChampionStrategy(resolver.ResolverStrategy):
     """Resolves the released model that a candidate replaces.
 
-    Takes three channels: ``candidate`` (one Model), ``model`` and ``pushed_model`` (all of the
-    pipeline's). Leaves in ``model`` and ``pushed_model`` the last release of another model than the
-    candidate, or nothing. If the candidate is in service already, that is the model it was compared
-    with when it was released, so that a run in which nothing changed is compared with the same
-    model again, and is a cache hit.
+    Takes the channels ``candidate`` (one Model), ``model``, ``pushed_model`` and ``withdrawn`` (all
+    of the pipeline's). Leaves in ``model`` and ``pushed_model`` the last release of another model
+    than the candidate that no rollback took out of service, or nothing. If the candidate is in
+    service already, that is the model it was compared with when it was released, so that a run in
+    which nothing changed is compared with the same model again, and is a cache hit.
+    Leaves in ``withdrawn`` the last release of another model, if a rollback took that one back.
     """
 
     def resolve_artifacts(
@@ -30,16 +31,26 @@ class ChampionStrategy(resolver.ResolverStrategy):
         releases = sorted(
             input_dict["pushed_model"], key=lambda artifact: artifact.id, reverse=True
         )
-        champion: dict[str, list[types.Artifact]] = {"model": [], "pushed_model": []}
-        for release in releases:
-            model_id = release.get_int_custom_property(pusher.MODEL_ID)
-            if not release.get_int_custom_property(pusher.PUSHED) or model_id in candidates:
-                continue
-            if model_id in models:
-                _restore(models[model_id], release)
-                champion = {"model": [models[model_id]], "pushed_model": [release]}
-                break
-        return {**input_dict, **champion}
+        others = [
+            release
+            for release in releases
+            if release.get_int_custom_property(pusher.PUSHED)
+            and release.get_int_custom_property(pusher.MODEL_ID) in models.keys() - candidates
+        ]
+        standing = [release for release in others if not _is_withdrawn(release)][:1]
+        champions = [models[r.get_int_custom_property(pusher.MODEL_ID)] for r in standing]
+        for model, release in zip(champions, standing, strict=True):
+            _restore(model, release)
+        return {
+            **input_dict,
+            "model": champions,
+            "pushed_model": standing,
+            "withdrawn": [release for release in others[:1] if _is_withdrawn(release)],
+        }
+
+
+def _is_withdrawn(release: types.Artifact) -> bool:
+    return release.get_int_custom_property(pusher.WITHDRAWN) == 1
 
 
 def _restore(model: types.Artifact, release: types.Artifact) -> None:

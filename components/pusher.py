@@ -8,12 +8,9 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import ml_metadata as mlmd
-from ml_metadata.proto import metadata_store_pb2 as mlmd_pb2
 from tfx import types
 from tfx.components.pusher import component, executor
 from tfx.dsl.components.base import executor_spec
-from tfx.dsl.io import fileio
 from tfx.proto import pusher_pb2
 from tfx.types import (
     artifact_utils,
@@ -23,12 +20,20 @@ from tfx.types import (
 )
 from tfx.utils import json_utils, proto_utils
 
-from pipeline import serving
+from components import data_gate, example_gen
+from pipeline import code, evaluation, serving
 
-# Custom properties of the PushedModel artifact; all but the last are TFX's.
+# Custom properties of the PushedModel artifact; the first three are TFX's.
 PUSHED, VERSION, DESTINATION = "pushed", "pushed_version", "pushed_destination"
 MODEL_ID = "model_id"
+WITHDRAWN = "withdrawn"  # 1 if a rollback took it out of service
+REFUSED = "refused"  # why a blessed model was not released
 DATA_ROOT = "data_root"  # in the release record
+
+_WAS_WITHDRAWN = (
+    "A rollback took this very model out of service; no run releases it again, only "
+    "`python -m pipeline.releases rollback` does."
+)
 
 
 class Executor(executor.Executor):
@@ -54,32 +59,29 @@ class Executor(executor.Executor):
         folder = destination.filesystem.base_directory
         model = artifact_utils.get_single_instance(input_dict[standard_component_specs.MODEL_KEY])
         config = json_utils.loads(exec_properties[standard_component_specs.CUSTOM_CONFIG_KEY])
-        version = serving.release(
-            self.GetModelPath(input_dict),
-            folder,
-            model_uri=model.uri,
-            data_root=config[DATA_ROOT],
-        )
+        path = self.GetModelPath(input_dict)
+        if serving.digest(path) in serving.withdrawn(folder):
+            self._MarkNotPushed(pushed)
+            pushed.set_string_custom_property(REFUSED, _WAS_WITHDRAWN)
+            return
+        version = serving.release(path, folder, model_uri=model.uri, **config, **_facts(input_dict))
         self._MarkPushed(pushed, f"{folder.rstrip('/')}/{version}", str(version))
         pushed.set_int_custom_property(MODEL_ID, model.id)
 
 
-def forget_missing(connection: mlmd_pb2.ConnectionConfig) -> None:
-    """Marks releases as deleted in ML Metadata whose version is gone from the serving folder.
-
-    To be called before a run: else the cache answers that a model was released which is not there.
-    """
-    store = mlmd.MetadataStore(connection)
-    if "PushedModel" not in {known.name for known in store.get_artifact_types()}:
-        return
-    gone = []
-    for release in store.get_artifacts_by_type("PushedModel"):
-        destination = release.custom_properties[DESTINATION].string_value
-        live = release.state == mlmd_pb2.Artifact.LIVE
-        if live and destination and not fileio.exists(destination):
-            release.state = mlmd_pb2.Artifact.DELETED
-            gone.append(release)
-    store.put_artifacts(gone)
+def _facts(inputs: dict[str, list[types.Artifact]]) -> dict[str, Any]:
+    """What the release record keeps of the run."""
+    (evaluated,), (statistics,), (examples,) = (
+        inputs[key] for key in ("evaluation", "statistics", "examples")
+    )
+    return {
+        "data": {
+            "splits": data_gate.count_examples(statistics),
+            "quarantined": len(example_gen.read_quarantine(examples.uri)),
+        },
+        "metrics": evaluation.read_metrics(evaluated.uri),
+        "versions": code.versions(),
+    }
 
 
 class _Spec(standard_component_specs.PusherSpec):
@@ -88,14 +90,21 @@ class _Spec(standard_component_specs.PusherSpec):
         "replaces": component_spec.ChannelParameter(
             type=standard_artifacts.PushedModel, optional=True
         ),
+        "withdrawn": component_spec.ChannelParameter(
+            type=standard_artifacts.PushedModel, optional=True
+        ),
+        "evaluation": component_spec.ChannelParameter(type=standard_artifacts.ModelEvaluation),
+        "statistics": component_spec.ChannelParameter(type=standard_artifacts.ExampleStatistics),
+        "examples": component_spec.ChannelParameter(type=standard_artifacts.Examples),
     }
 
 
 class ReleasePusher(component.Pusher):
-    """TFX's Pusher with the executor above and one more input, the release that is replaced.
+    """TFX's Pusher with the executor above and more inputs.
 
-    The input makes going back and forth between two models a new release each time: without it the
-    cache would answer that a model which has been replaced since was released already.
+    `replaces` and `withdrawn` make going back and forth between two models a new release each time:
+    without them the cache would answer that a model which has been replaced since was released
+    already. The others are for the release record.
     """
 
     SPEC_CLASS = _Spec
@@ -103,11 +112,16 @@ class ReleasePusher(component.Pusher):
 
     def __init__(
         self,
+        *,
         model: types.BaseChannel,
         model_blessing: types.BaseChannel,
         replaces: types.BaseChannel,
+        withdrawn: types.BaseChannel,
+        evaluation: types.BaseChannel,
+        statistics: types.BaseChannel,
+        examples: types.BaseChannel,
         serving_dir: str,
-        data_root: str,
+        record: dict[str, Any],
     ):
         """Creates the component.
 
@@ -115,18 +129,26 @@ class ReleasePusher(component.Pusher):
           model: the candidate.
           model_blessing: Evaluator's verdict on it.
           replaces: the PushedModel of the champion, if there is one.
+          withdrawn: the last PushedModel, if a rollback took it back.
+          evaluation: Evaluator's output on the candidate.
+          statistics: of the examples.
+          examples: that the model learned from, or ExampleGen set aside.
           serving_dir: the serving folder of the model.
-          data_root: where the model's data came from, for the release record.
+          record: further JSON values for the release record; DATA_ROOT must be among them.
         """
         super(component.Pusher, self).__init__(
             spec=_Spec(
                 model=model,
                 model_blessing=model_blessing,
                 replaces=replaces,
+                withdrawn=withdrawn,
+                evaluation=evaluation,
+                statistics=statistics,
+                examples=examples,
                 push_destination=pusher_pb2.PushDestination(
                     filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=serving_dir)
                 ),
-                custom_config=json_utils.dumps({DATA_ROOT: data_root}),
+                custom_config=json_utils.dumps(record),
                 pushed_model=types.Channel(type=standard_artifacts.PushedModel),
             )
         )

@@ -65,9 +65,9 @@ def run(arguments: argparse.Namespace) -> int:
     files = arguments.config
     if arguments.data_root is None:
         files = [BUILTIN_CONFIG, *files]
-    else:
-        dataset.check_layout(arguments.data_root)
     chosen = settings.load(files, arguments.overrides)
+    if arguments.data_root is not None:
+        dataset.check_layout(arguments.data_root, chosen.data.spans)
     _check_kfp()
     containers.check_environment(chosen)
     client = containers.connect(arguments.image)

@@ -16,7 +16,7 @@ from tfx.dsl.components.base.base_component import BaseComponent
 from tfx.orchestration.pipeline import Pipeline
 from tfx.proto.orchestration import pipeline_pb2
 
-from components import pusher
+from components import reconciliation
 from pipeline import errors, nodes, outcome, publication
 from pipeline.errors import UserError
 from pipeline.pipeline import beam_arguments, create_pipeline
@@ -82,7 +82,7 @@ def run_node(run: Run, node_id: str) -> str:
             "pipeline with the code that is in the image."
         )
     if is_first(run, node_id):
-        pusher.forget_missing(run.connection)
+        reconciliation.reconcile(run.connection, str(run.serving_dir), run.pipeline.id)
     try:
         nodes.run_node(run.ir, node_id, run.id)
     except Exception as error:

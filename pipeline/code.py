@@ -1,4 +1,4 @@
-"""A fingerprint of code, so that after an edit or an upgrade nothing stale comes from the cache."""
+"""What code a run stands on; its fingerprint keeps what is stale from coming out of the cache."""
 
 from __future__ import annotations
 
@@ -8,6 +8,13 @@ import importlib.util
 from pathlib import Path
 
 _LIBRARIES = ("tfx", "tensorflow", "keras")
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a run stands on."""
+    tfx = importlib.metadata.version("tfx")
+    stack = "compatible" if tfx.startswith("1.16.") else "current"
+    return {"tfx": tfx, "tensorflow": importlib.metadata.version("tensorflow"), "stack": stack}
 
 
 def fingerprint(*modules: str) -> str:

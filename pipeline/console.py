@@ -89,6 +89,8 @@ def verdict(console: Console, outcome: Mapping[str, Any], files: Mapping[str, Pa
     console.print(f"\nstatus: [bold]{outcome['status']}[/]")
     if outcome["status"] == "pushed":
         say(console, f"Released version {outcome['pushed_version']} in {files['serving']}.")
+    elif outcome.get("refused"):
+        say(console, f"Not released: {outcome['refused']}")
     elif outcome["status"] == "not_blessed":
         failed = [row for row in outcome["gate"] if not row["held"]]
         names = ", ".join(f"{row['metric']} ({row['slice']})" for row in failed)
@@ -97,19 +99,24 @@ def verdict(console: Console, outcome: Mapping[str, Any], files: Mapping[str, Pa
 
 
 def _gate_table(gate: list[dict[str, Any]]) -> Table:
+    """The thresholds that failed, and those overall; of others only their number."""
+    shown = [row for row in gate if row["slice"] == "overall" or not row["held"]]
     table = Table(title="Thresholds", title_justify="left")
     for name in ("metric", "slice", "value", "bound", ""):
         table.add_column(name, justify="right" if name in ("value", "bound") else "left")
-    for row in gate:
+    for row in shown:
         change = row["kind"] == "change"
         number = "{:+.3f}" if change else "{:.3f}"
+        sign = "<=" if row["kind"] == "at_most" else ">="
         table.add_row(
             f"{row['metric']} against champion" if change else row["metric"],
             escape(row["slice"]),
             "none" if row["value"] is None else number.format(row["value"]),
-            f">= {number.format(row['bound'])}",
+            f"{sign} {number.format(row['bound'])}",
             "[green]held[/]" if row["held"] else "[red]failed[/]",
         )
+    if len(shown) < len(gate):
+        table.caption = f"{len(gate) - len(shown)} more, of species and breeds, held"
     return table
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import tensorflow_model_analysis as tfma
 from google.protobuf import wrappers_pb2
 from tensorflow_model_analysis.proto import config_pb2
 
-from pipeline import code, features, metrics
+from pipeline import code, features, metrics, tfma_metrics
 from pipeline.settings import Gate
 
 CANDIDATE, CHAMPION = "candidate", "champion"
@@ -19,23 +19,26 @@ OVERALL = "overall"
 EXAMPLE_COUNT = "example_count"
 SLICE_FEATURES = {"species": features.SPECIES_KEY, "breed": features.BREED}
 
+AT_LEAST, AT_MOST, CHANGE = "at_least", "at_most", "change"
+
+# TFMA knows no least number of examples of a slice. So bounds on species and breeds stand on a twin
+# of the metric, whose value holds any bound where the slice has too few.
+_JUDGED = "judged_"
+_HOLDS = {AT_LEAST: 1.0, AT_MOST: 0.0}
+
 
 def eval_config(gate: Gate) -> config_pb2.EvalConfig:
     """Evaluator's configuration.
 
-    Absolute bounds stand on pixel accuracy, mean IoU and the IoU of each class, on every slice that
-    `gate.slices` names; the bound against the champion stands on mean IoU overall.
+    Absolute bounds stand on every slice that `gate.slices` names. The bounds against the champion
+    stand on mean IoU, overall and of each species and breed.
     """
-    where = [_slicing_spec(name) for name in gate.slices]
-    mean_iou = _metric("MeanIoU", {"name": "mean_iou"}, gate.mean_iou, where)
-    mean_iou.threshold.CopyFrom(
-        config_pb2.MetricThreshold(
-            change_threshold=config_pb2.GenericChangeThreshold(
-                direction=config_pb2.MetricDirection.HIGHER_IS_BETTER,
-                absolute=wrappers_pb2.DoubleValue(value=-gate.max_drop),
-            )
-        )
-    )
+    overall = {
+        name: [_threshold([OVERALL], kind, bound)]
+        for name, (kind, bound) in _bounds(gate).items()
+        if OVERALL in gate.slices
+    }
+    overall.setdefault("mean_iou", []).append(_threshold([OVERALL], CHANGE, -gate.max_drop))
     return config_pb2.EvalConfig(
         model_specs=[
             config_pb2.ModelSpec(name=CANDIDATE, signature_name="evaluate"),
@@ -46,23 +49,37 @@ def eval_config(gate: Gate) -> config_pb2.EvalConfig:
             config_pb2.MetricsSpec(
                 metrics=[
                     config_pb2.MetricConfig(class_name="ExampleCount"),
-                    _metric(
-                        "PixelAccuracy", {"name": "pixel_accuracy"}, gate.pixel_accuracy, where
-                    ),
-                    mean_iou,
-                    *(
-                        _metric(
-                            "ClassIoU",
-                            {"name": metrics.class_iou_name(name), "class_id": class_id},
-                            gate.class_iou,
-                            where,
-                        )
-                        for class_id, name in enumerate(features.CLASS_NAMES)
-                    ),
+                    *(_metric(name, gate, overall.get(name, [])) for name in metrics.MEASURES),
+                    *_judged_metrics(gate),
                 ]
             )
         ],
     )
+
+
+def _judged_metrics(gate: Gate) -> Iterator[config_pb2.MetricConfig]:
+    """The twins of the metrics that have bounds on species or breeds."""
+    where = [name for name in gate.slices if name != OVERALL]
+    for name, (kind, bound) in _bounds(gate).items():
+        thresholds = [_threshold(where, kind, bound)] if where else []
+        if name == "mean_iou":
+            thresholds.append(_threshold(SLICE_FEATURES, CHANGE, -gate.max_drop_slice))
+        if thresholds:
+            twin = {"name": _JUDGED + name, "otherwise": _HOLDS[kind]}
+            yield _metric(name, gate, thresholds, min_images=gate.min_examples, **twin)
+
+
+def _bounds(gate: Gate) -> dict[str, tuple[str, float]]:
+    """The absolute bounds that are set, by metric, with their kind."""
+    bounds = {
+        "pixel_accuracy": (AT_LEAST, gate.pixel_accuracy),
+        "mean_iou": (AT_LEAST, gate.mean_iou),
+        **{metrics.iou_name(name): (AT_LEAST, gate.class_iou) for name in features.CLASS_NAMES},
+        "boundary_iou": (AT_LEAST, gate.boundary_iou),
+        "calibration_error": (AT_MOST, gate.calibration_error),
+        "images_below_floor": (AT_MOST, gate.images_below_floor),
+    }
+    return {name: (kind, bound) for name, (kind, bound) in bounds.items() if bound is not None}
 
 
 def read_metrics(evaluation_uri: str) -> dict[str, dict[str, Any]]:
@@ -70,36 +87,45 @@ def read_metrics(evaluation_uri: str) -> dict[str, dict[str, Any]]:
 
     Keys are ``overall``, ``species=cat``, ``breed=Bengal``, ...; a NaN is None.
     """
-    metrics_by_slice = {}
+    by_slice = {}
     for key, values in _read(evaluation_uri):
         found = {name: value for (name, kind), value in values.items() if kind == CANDIDATE}
-        metrics_by_slice[key] = {
+        interval = [found["mean_iou_low"], found["mean_iou_high"]]
+        by_slice[key] = {
             "examples": round(found[EXAMPLE_COUNT] or 0),
             "pixel_accuracy": found["pixel_accuracy"],
+            "mean_pixel_accuracy": found["mean_pixel_accuracy"],
             "mean_iou": found["mean_iou"],
-            "iou": {name: found[metrics.class_iou_name(name)] for name in features.CLASS_NAMES},
+            "mean_iou_interval": None if None in interval else interval,
+            "frequency_weighted_iou": found["frequency_weighted_iou"],
+            "boundary_iou": found["boundary_iou"],
+            "calibration_error": found["calibration_error"],
+            "images_below_floor": found["images_below_floor"],
+            "iou": {name: found[metrics.iou_name(name)] for name in features.CLASS_NAMES},
+            "dice": {name: found[metrics.dice_name(name)] for name in features.CLASS_NAMES},
         }
-    return dict(sorted(metrics_by_slice.items(), key=lambda item: _slice_order(item[0])))
+    return dict(sorted(by_slice.items(), key=lambda item: _slice_order(item[0])))
 
 
 def read_gate(evaluation_uri: str, gate: Gate) -> list[dict[str, Any]]:
     """Each threshold that Evaluator checked, with value, bound and verdict, as in latest_run.json.
 
     A row of kind ``change`` holds, as value, the candidate's metric less the champion's, and both
-    of these.
+    of these. Species and breeds with fewer examples than `gate.min_examples` have no row.
     """
     failed = {
-        (_slice_name(validation.slice_key), failure.metric_key.name, failure.metric_key.is_diff)
+        (
+            _slice_name(validation.slice_key),
+            failure.metric_key.name.removeprefix(_JUDGED),
+            failure.metric_key.is_diff,
+        )
         for validation in tfma.load_validation_result(evaluation_uri).metric_validations_per_slice
         for failure in validation.failures
     }
-    bounds = {
-        "pixel_accuracy": gate.pixel_accuracy,
-        "mean_iou": gate.mean_iou,
-        **{metrics.class_iou_name(name): gate.class_iou for name in features.CLASS_NAMES},
-    }
-    rows = []
+    rows: list[dict[str, Any]] = []
     for key, values in sorted(_read(evaluation_uri), key=lambda item: _slice_order(item[0])):
+        if key != OVERALL and (values[EXAMPLE_COUNT, CANDIDATE] or 0) < gate.min_examples:
+            continue
         if key.partition("=")[0] in gate.slices:
             rows += [
                 {
@@ -107,19 +133,19 @@ def read_gate(evaluation_uri: str, gate: Gate) -> list[dict[str, Any]]:
                     "slice": key,
                     "value": values[name, CANDIDATE],
                     "bound": bound,
-                    "kind": "at_least",
+                    "kind": kind,
                     "held": (key, name, False) not in failed,
                 }
-                for name, bound in bounds.items()
+                for name, (kind, bound) in _bounds(gate).items()
             ]
-        if key == OVERALL and ("mean_iou", "change") in values:
+        if ("mean_iou", CHANGE) in values:
             rows.append(
                 {
                     "metric": "mean_iou",
                     "slice": key,
-                    "value": values["mean_iou", "change"],
-                    "bound": -gate.max_drop,
-                    "kind": "change",
+                    "value": values["mean_iou", CHANGE],
+                    "bound": -(gate.max_drop if key == OVERALL else gate.max_drop_slice),
+                    "kind": CHANGE,
                     "held": (key, "mean_iou", True) not in failed,
                     "candidate": values["mean_iou", CANDIDATE],
                     "champion": values["mean_iou", CHAMPION],
@@ -133,7 +159,7 @@ def _read(evaluation_uri: str) -> Iterator[tuple[str, dict[tuple[str, str], floa
     for row in tfma.load_metrics(evaluation_uri):
         values = {}
         for entry in row.metric_keys_and_values:
-            kind = "change" if entry.key.is_diff else entry.key.model_name or CANDIDATE
+            kind = CHANGE if entry.key.is_diff else entry.key.model_name or CANDIDATE
             value = entry.value.double_value.value
             values[entry.key.name, kind] = value if math.isfinite(value) else None
         yield _slice_name(row.slice_key), values
@@ -159,21 +185,38 @@ def _slicing_spec(name: str) -> config_pb2.SlicingSpec:
 
 
 def _metric(
-    class_name: str, config: dict[str, Any], bound: float, where: list[config_pb2.SlicingSpec]
+    measure: str,
+    gate: Gate,
+    thresholds: list[config_pb2.PerSliceMetricThreshold],
+    **twin: Any,
 ) -> config_pb2.MetricConfig:
+    config = {"name": measure, "measure": measure, **twin}
+    if measure == "images_below_floor":
+        config["iou_floor"] = gate.iou_floor
+    # The fingerprint makes Evaluator run again when a metric's code has changed.
+    config["code"] = code.fingerprint(metrics.__name__, tfma_metrics.__name__)
     return config_pb2.MetricConfig(
-        class_name=class_name,
-        module=metrics.__name__,
-        # The fingerprint makes Evaluator run again when a metric's code has changed.
-        config=json.dumps({**config, "code": code.fingerprint(metrics.__name__)}),
-        per_slice_thresholds=[
-            config_pb2.PerSliceMetricThreshold(
-                slicing_specs=where,
-                threshold=config_pb2.MetricThreshold(
-                    value_threshold=config_pb2.GenericValueThreshold(
-                        lower_bound=wrappers_pb2.DoubleValue(value=bound)
-                    )
-                ),
-            )
-        ],
+        class_name=tfma_metrics.SegmentationMetric.__name__,
+        module=tfma_metrics.__name__,
+        config=json.dumps(config),
+        per_slice_thresholds=thresholds,
+    )
+
+
+def _threshold(
+    slices: Iterable[str], kind: str, bound: float
+) -> config_pb2.PerSliceMetricThreshold:
+    # Named slices even for the overall one: TFMA applies `MetricConfig.threshold` to all slices.
+    value = wrappers_pb2.DoubleValue(value=bound)
+    if kind == CHANGE:
+        better = config_pb2.MetricDirection.HIGHER_IS_BETTER
+        change = config_pb2.GenericChangeThreshold(direction=better, absolute=value)
+        threshold = config_pb2.MetricThreshold(change_threshold=change)
+    else:
+        end = {AT_LEAST: "lower_bound", AT_MOST: "upper_bound"}[kind]
+        threshold = config_pb2.MetricThreshold(
+            value_threshold=config_pb2.GenericValueThreshold(**{end: value})
+        )
+    return config_pb2.PerSliceMetricThreshold(
+        slicing_specs=map(_slicing_spec, slices), threshold=threshold
     )

@@ -1,8 +1,8 @@
 """The SavedModel that leaves the Trainer: transform graph and model in one, with three signatures.
 
 * ``serving_default``: encoded photos in, masks and probabilities out; needs plain TensorFlow only.
-* ``evaluate``: serialized raw examples in, one pixel confusion matrix an example out; what
-  Evaluator reads.
+* ``evaluate``: serialized raw examples in, a few counts of pixels an example out; what Evaluator
+  reads.
 * ``segment_examples``: serialized raw examples in, ids, true and predicted masks out; what the
   report shows.
 """
@@ -18,7 +18,7 @@ import tensorflow as tf
 import tensorflow_transform as tft
 from tfx.dsl.io import fileio
 
-from pipeline import features, preprocessing
+from pipeline import counting, features, preprocessing
 
 _WEIGHTS = os.path.join("assets.extra", "model.weights.h5")
 
@@ -66,34 +66,38 @@ class SegmentationModule(tf.Module):
 
     @tf.function
     def evaluate(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Counts pixels by true and predicted class.
+        """Counts pixels, each photo's by itself: see `pipeline.counting`.
 
         Args:
           examples: serialized raw examples, string [batch].
 
         Returns:
           confusion: float32 [batch, 9], each row the matrix with true classes down and predicted
-            classes across; NaN where the model's output is not finite, so that no gate can take it
-            for a prediction.
+            classes across.
+          boundary: float32 [batch, 6].
+          calibration: float32 [batch, 30].
+          All are NaN where the model's output is not finite, so that no gate can take it for a
+          prediction.
         """
+        counts = dict.fromkeys(("confusion", "boundary", "calibration"), tf.float32)
         # One photo at a time: Beam hands over a thousand, whose activations no memory holds.
-        return {"confusion": tf.map_fn(self._count, examples, fn_output_signature=tf.float32)}
+        return tf.map_fn(self._count, examples, fn_output_signature=counts)
 
-    def _count(self, example: tf.Tensor) -> tf.Tensor:
+    def _count(self, example: tf.Tensor) -> dict[str, tf.Tensor]:
         transformed = self.transform(self._parse(example[None]))
         predicted = self._segment(transformed)
+        probabilities = predicted["probabilities"][0]
+        mask = tf.cast(predicted["mask"][0], tf.int32)
         true = self._unpack(preprocessing.unpack_mask, transformed[features.MASK_PIXELS])
-        pairs = tf.cast(true, tf.int32) * features.NUM_CLASSES + tf.cast(
-            predicted["mask"], tf.int32
-        )
-        counts = tf.math.bincount(
-            tf.reshape(pairs, [-1]),
-            minlength=features.NUM_CLASSES**2,
-            maxlength=features.NUM_CLASSES**2,
-            dtype=tf.float32,
-        )
-        finite = tf.reduce_all(tf.math.is_finite(predicted["probabilities"]))
-        return tf.where(finite, counts, float("nan"))
+        true = tf.ensure_shape(tf.cast(true[0], tf.int32), [self._size, self._size])
+        mask = tf.ensure_shape(mask, [self._size, self._size])
+        counts = {
+            "confusion": counting.confusion(true, mask),
+            "boundary": counting.boundary(true, mask),
+            "calibration": counting.calibration(true, mask, probabilities),
+        }
+        finite = tf.reduce_all(tf.math.is_finite(probabilities))
+        return {name: tf.where(finite, count, float("nan")) for name, count in counts.items()}
 
     @tf.function
     def segment_examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:

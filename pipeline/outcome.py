@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import ml_metadata as mlmd
-import tensorflow as tf
-import tfx
 from ml_metadata.proto import metadata_store_pb2 as mlmd_pb2
 from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
@@ -18,7 +16,7 @@ from tfx.types.artifact import Artifact
 from tfx.utils import path_utils
 
 from components import data_gate, example_gen, pusher
-from pipeline import evaluation, trainer
+from pipeline import code, evaluation, trainer
 from pipeline.settings import Settings
 
 PUSHED, NOT_BLESSED, FAILED = "pushed", "not_blessed", "failed"
@@ -127,11 +125,12 @@ def collect(
       error: the sentence that says why the run failed, if it did.
       **facts: further fields.
     """
-    blessed = pushed_version = None
+    blessed = pushed_version = refused = None
     pushed = artifacts.get("Pusher", "pushed_model")
     if pushed is not None:
         blessed = bool(pushed.get_int_custom_property(pusher.PUSHED))
         pushed_version = int(pushed.get_string_custom_property(pusher.VERSION)) if blessed else None
+        refused = pushed.get_string_custom_property(pusher.REFUSED)
     champion = artifacts.get("Champion", "pushed_model")
     result: dict[str, Any] = {
         "status": FAILED if error else PUSHED if blessed else NOT_BLESSED,
@@ -143,7 +142,7 @@ def collect(
         "data": _no_data(),
         "components": [vars(component) for component in components],
         "training": training(artifacts),
-        "versions": versions(),
+        "versions": code.versions(),
     }
     statistics = artifacts.get("StatisticsGen", "statistics")
     examples = artifacts.get("ExampleGen", "examples")
@@ -157,6 +156,8 @@ def collect(
     if judged is not None:
         result["metrics"] = evaluation.read_metrics(judged.uri)
         result["gate"] = evaluation.read_gate(judged.uri, settings.gate)
+    if refused:
+        result["refused"] = refused
     if error:
         result["error"] = error
     return {**result, **facts, "settings": settings.flat()}
@@ -178,15 +179,9 @@ def unfinished(settings: Settings) -> dict[str, Any]:
         "data": _no_data(),
         "components": [],
         "training": {},
-        "versions": versions(),
+        "versions": code.versions(),
         "settings": settings.flat(),
     }
-
-
-def versions() -> dict[str, str]:
-    """Versions of what the run stands on."""
-    stack = "compatible" if tfx.__version__.startswith("1.16.") else "current"
-    return {"tfx": tfx.__version__, "tensorflow": tf.__version__, "stack": stack}
 
 
 def history(artifacts: RunArtifacts) -> list[dict[str, float]]:

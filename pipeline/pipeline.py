@@ -15,6 +15,7 @@ from tfx.orchestration.pipeline import Pipeline
 from tfx.proto import trainer_pb2, transform_pb2
 from tfx.types import Channel, standard_artifacts
 
+from components import pusher
 from components.champion import ChampionStrategy
 from components.data_gate import DataGate
 from components.example_gen import PetExampleGen
@@ -47,6 +48,7 @@ _TRAIN_CODE = (
     "pipeline.augmentation",
     "pipeline.optimisation",
     "pipeline.export",
+    "pipeline.counting",
 )
 
 
@@ -132,6 +134,7 @@ def create_pipeline(
         candidate=trainer.outputs["model"],
         model=Channel(type=standard_artifacts.Model),
         pushed_model=Channel(type=standard_artifacts.PushedModel),
+        withdrawn=Channel(type=standard_artifacts.PushedModel),
     ).with_id("Champion")
     evaluator = tfx_components.Evaluator(
         examples=example_gen.outputs["examples"],
@@ -141,12 +144,22 @@ def create_pipeline(
         eval_config=evaluation.eval_config(settings.gate),
         example_splits=[features.TEST],
     )
-    pusher = ReleasePusher(
+    release = ReleasePusher(
         model=trainer.outputs["model"],
         model_blessing=evaluator.outputs["blessing"],
         replaces=champion.outputs["pushed_model"],
+        withdrawn=champion.outputs["withdrawn"],
+        evaluation=evaluator.outputs["evaluation"],
+        statistics=statistics_gen.outputs["statistics"],
+        examples=example_gen.outputs["examples"],
         serving_dir=serving_dir,
-        data_root=data_root,
+        record={
+            pusher.DATA_ROOT: data_root,
+            "settings": settings.flat(),
+            "code": code.fingerprint(
+                *_INGEST_CODE, *_TRANSFORM_CODE, *_TRAIN_CODE, *models.sources(settings.model.name)
+            ),
+        },
     ).with_id("Pusher")
     return Pipeline(
         pipeline_name=NAME,
@@ -161,7 +174,7 @@ def create_pipeline(
             trainer,
             champion,
             evaluator,
-            pusher,
+            release,
         ],
         enable_cache=True,
         metadata_connection_config=metadata_connection_config,

@@ -139,6 +139,9 @@ def _verdict(outcome: Mapping[str, Any]) -> dict[str, Any]:
         else:
             note = "It is the first version; there was no champion to compare it with."
         return {"kind": "good", "title": f"Released version {version}", "reasons": [], "note": note}
+    if outcome.get("refused"):
+        title, reason = "Not released: withdrawn", outcome["refused"]
+        return {"kind": "warn", "title": title, "reasons": [reason], "note": stays}
     if status == "not_blessed":
         rows = _gate_rows(outcome)
         missed = [row for row in rows if not row["held"]]
@@ -172,7 +175,8 @@ def _gate_rows(outcome: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The thresholds, missed ones first, each with its sentence."""
     rows = []
     for row in outcome.get("gate") or []:
-        change = row.get("kind") == "change"
+        change, at_most = (row.get("kind") == kind for kind in ("change", "at_most"))
+        kind = "at most" if at_most else "at least"
         value, bound = _pair(row.get("value"), row.get("bound"), signed=change)
         name, where = _label(row.get("metric")), _slice_label(row.get("slice"))
         if change:
@@ -183,14 +187,15 @@ def _gate_rows(outcome: Mapping[str, Any]) -> list[dict[str, Any]]:
                 f" at least {bound} is allowed"
             )
         else:
-            reason = f"{name} ({where}): {value}, at least {bound} is required"
+            required = "allowed" if at_most else "required"
+            reason = f"{name} ({where}): {value}, {kind} {bound} is {required}"
         rows.append(
             {
                 "metric": name,
                 "slice": where,
                 "value": value,
                 "bound": bound,
-                "kind": f"against champion{compared}" if change else "at least",
+                "kind": f"against champion{compared}" if change else kind,
                 "held": bool(row.get("held")),
                 "reason": reason,
             }
@@ -200,7 +205,7 @@ def _gate_rows(outcome: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _metric_tables(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """Overall figures, and a table for each feature that slices are of, lowest mean IoU first."""
-    flat = {name: _flat(values) for name, values in metrics.items() if values}
+    flat = {name: _flat(_worded(values)) for name, values in metrics.items() if values}
     overall = flat.pop(OVERALL, {})
     columns = list(dict.fromkeys([*overall, *(key for row in flat.values() for key in row)]))
     tables: dict[str, list[tuple[str, list[Any], float]]] = {}
@@ -219,6 +224,16 @@ def _metric_tables(metrics: Mapping[str, Any]) -> dict[str, Any]:
             for feature, rows in sorted(tables.items(), key=lambda item: len(item[1]))
         ],
     }
+
+
+def _worded(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Metrics with their interval, a pair of numbers or None, as people write it."""
+    key = "mean_iou_interval"
+    if key not in values:
+        return dict(values)
+    interval = values[key]
+    text = " to ".join(map(_number, interval)) if interval else "none"
+    return {name: text if name == key else value for name, value in values.items()}
 
 
 def _components(outcome: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -1,12 +1,14 @@
 """The serving folder: ``<folder>/<integer version>/``, the layout TensorFlow Serving watches.
 
-A version appears by one rename and is never changed afterwards. Each carries a release record in
+The highest version is the one in service. A version appears by one rename, after a fresh process
+has used it, and is never changed afterwards. Each carries its release record and model card in
 ``assets.extra/``, which TensorFlow Serving leaves alone.
 """
 
 from __future__ import annotations
 
 import contextlib
+import datetime
 import hashlib
 import json
 import os
@@ -17,7 +19,15 @@ from typing import Any
 from tfx.dsl.io import fileio
 from tfx.utils import io_utils
 
+from pipeline import canary, model_card
+from pipeline.errors import UserError
+
 _RECORD = os.path.join("assets.extra", "release.json")
+_CARD = os.path.join("assets.extra", "model_card.md")
+_CARD_PAGE = os.path.join("assets.extra", "model_card.html")
+_ADDED = (_RECORD, _CARD, _CARD_PAGE)  # to the model, when it becomes a version
+
+IN_SERVICE, REPLACED, WITHDRAWN = "in service", "replaced", "withdrawn"
 
 
 def versions(folder: str) -> list[int]:
@@ -37,6 +47,35 @@ def record(folder: str, version: int) -> dict[str, Any]:
         return json.load(file)
 
 
+def history(folder: str) -> list[dict[str, Any]]:
+    """The records of all versions, oldest first, each with its ``status`` now."""
+    records = [{"version": version, **record(folder, version)} for version in versions(folder)]
+    taken_back = records[-1].get("withdrawn", []) if records else []
+    for each in records:
+        each["status"] = WITHDRAWN if each.get("digest") in taken_back else REPLACED
+    for each in records[-1:]:
+        each["status"] = IN_SERVICE
+    return records
+
+
+def withdrawn(folder: str) -> list[str]:
+    """Digests of the models that a rollback took out of service; the newest record has them all."""
+    existing = versions(folder)
+    return record(folder, existing[-1]).get("withdrawn", []) if existing else []
+
+
+def digest(model_path: str) -> str:
+    """Hex digest of a SavedModel, file by file; that of a version is the one of its model."""
+    total = hashlib.sha256()
+    for path in sorted(_files(model_path)):
+        name = os.path.relpath(path, model_path)
+        if name not in _ADDED:
+            with fileio.open(path, "rb") as file:
+                content = hashlib.sha256(file.read()).hexdigest()
+            total.update(f"{name} {content}\n".encode())
+    return total.hexdigest()
+
+
 def release(model_path: str, folder: str, **facts: Any) -> int:
     """Makes a SavedModel the newest version of a serving folder.
 
@@ -49,44 +88,117 @@ def release(model_path: str, folder: str, **facts: Any) -> int:
 
     Returns:
       The version that now is the newest: seconds since 1970, or one more than its predecessor.
+
+    Raises:
+      BrokenModelError: if the copy cannot be used; the folder is as it was.
     """
-    digest = _digest(model_path)
+    added = digest(model_path)
     existing = versions(folder)
-    if existing and record(folder, existing[-1]).get("digest") == digest:
+    if existing and record(folder, existing[-1]).get("digest") == added:
         return existing[-1]
     version = max(int(time.time()), existing[-1] + 1 if existing else 0)
-    # Beside the watched folder, so that no server takes it for a version; on the same disk, so that
-    # it can be renamed.
-    parent, name = os.path.split(folder.rstrip("/"))
-    staging = os.path.join(parent, f".staging-{name}")
-    with contextlib.suppress(fileio.NotFoundError):
-        fileio.rmtree(staging)  # what a killed run left behind
+    entry = {
+        "version": version,
+        "released": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        "digest": added,
+        "withdrawn": withdrawn(folder),
+        **facts,
+    }
+    staging = _beside(folder, "staging")
+    _remove(staging)  # what a killed run left behind
     io_utils.copy_dir(model_path, staging)
+    try:
+        canary.check(staging)
+    except Exception:
+        _remove(staging)
+        raise
     fileio.makedirs(os.path.join(staging, os.path.dirname(_RECORD)))
-    with fileio.open(os.path.join(staging, _RECORD), "w") as file:
-        json.dump({"version": version, "digest": digest, **facts}, file, indent=2)
+    _write(os.path.join(staging, _RECORD), json.dumps(entry, indent=2))
+    card = model_card.markdown(entry)
+    _write(os.path.join(staging, _CARD), card)
+    _write(os.path.join(staging, _CARD_PAGE), model_card.html(card))
     fileio.makedirs(folder)
     fileio.rename(staging, os.path.join(folder, str(version)))
     return version
 
 
+def rollback(folder: str, version: int) -> int:
+    """Puts the model of an older version back into service, as a version of its own.
+
+    The models that were released after it are withdrawn: no run releases one again, only another
+    rollback does.
+
+    Returns:
+      The new version, a copy of the old one.
+
+    Raises:
+      UserError: if there is no such version, or its model is in service already.
+      BrokenModelError: if it cannot be used any more.
+    """
+    existing = versions(folder)
+    if version not in existing:
+        known = ", ".join(map(str, existing)) or "none"
+        raise UserError(f"There is no version {version} in {folder}; it holds: {known}.")
+    path = os.path.join(folder, str(version))
+    back = digest(path)
+    later = [os.path.join(folder, str(each)) for each in existing if each > version]
+    if not later or digest(later[-1]) == back:
+        raise UserError(f"The model of version {version} in {folder} is in service already.")
+    taken_back = {*withdrawn(folder), *map(digest, later)} - {back}
+    facts = {
+        **record(folder, version),
+        "withdrawn": sorted(taken_back),
+        "rollback": {"to": version, "from": existing[-1]},
+    }
+    for own in ("version", "released", "digest"):
+        facts.pop(own, None)
+    return release(path, folder, **facts)
+
+
+def prune(folder: str, keep: int) -> list[int]:
+    """Removes the oldest versions, each at one stroke.
+
+    Args:
+      folder: the serving folder of a model.
+      keep: how many of the newest to leave; the one in service is always among them.
+
+    Returns:
+      The versions that were removed.
+    """
+    removed = versions(folder)[: -max(keep, 1)]
+    outside = _beside(folder, "pruned")
+    for version in removed:
+        _remove(outside)
+        fileio.rename(os.path.join(folder, str(version)), outside)
+    _remove(outside)
+    return removed
+
+
 def recover(version_path: str, model_path: str) -> None:
     """Makes the SavedModel that a version was released from anew, at one stroke."""
     part = f"{model_path.rstrip('/')}.part"
-    with contextlib.suppress(fileio.NotFoundError):
-        fileio.rmtree(part)  # what a killed run left behind
+    _remove(part)  # what a killed run left behind
     io_utils.copy_dir(version_path, part)
-    fileio.remove(os.path.join(part, _RECORD))
+    for name in _ADDED:
+        with contextlib.suppress(fileio.NotFoundError):
+            fileio.remove(os.path.join(part, name))
     fileio.rename(part, model_path)
 
 
-def _digest(model_path: str) -> str:
-    total = hashlib.sha256()
-    for path in sorted(_files(model_path)):
-        with fileio.open(path, "rb") as file:
-            content = hashlib.sha256(file.read()).hexdigest()
-        total.update(f"{os.path.relpath(path, model_path)} {content}\n".encode())
-    return total.hexdigest()
+def _beside(folder: str, purpose: str) -> str:
+    """A folder that no server takes for a version, on the same disk, so that it can be renamed."""
+    parent, name = os.path.split(folder.rstrip("/"))
+    return os.path.join(parent, f".{purpose}-{name}")
+
+
+def _remove(folder: str) -> None:
+    with contextlib.suppress(fileio.NotFoundError):
+        fileio.rmtree(folder)
+
+
+def _write(path: str, text: str) -> None:
+    with fileio.open(path, "w") as file:
+        file.write(text)
 
 
 def _files(folder: str) -> Iterator[str]:

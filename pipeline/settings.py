@@ -142,6 +142,22 @@ class Gate(_Values):
     max_drop: float = pydantic.Field(
         0.01, ge=0, le=1, description="most that mean IoU may lie below the champion's"
     )
+    max_drop_slice: float = pydantic.Field(
+        0.05, ge=0, le=1, description="most that it may lie below on one species or breed"
+    )
+    min_examples: int = pydantic.Field(
+        20, ge=1, description="test photos that a species or breed needs, to be judged by itself"
+    )
+    boundary_iou: float | None = pydantic.Field(None, ge=0, le=1, description="least boundary IoU")
+    calibration_error: float | None = pydantic.Field(
+        None, ge=0, le=1, description="most expected calibration error of the pixels"
+    )
+    iou_floor: float = pydantic.Field(
+        0.5, ge=0, le=1, description="mean IoU that counts one photo as failed if it is below"
+    )
+    images_below_floor: float | None = pydantic.Field(
+        None, ge=0, le=1, description="most share of photos below gate.iou_floor"
+    )
     slices: tuple[Literal["overall", "species", "breed"], ...] = pydantic.Field(
         ("overall",),
         min_length=1,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,21 @@ def run_locally(data_root: Path, output_root: Path, *overrides: str) -> Run:
     for override in (*SMALL, *overrides):
         arguments += ["--set", override]
     return run_main(local_runner.main(arguments), data_root, output_root)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _canary_in_this_process() -> Iterator[None]:
+    """Spares each release of the suite a process; tests/test_canary.py has the fresh one."""
+    from pipeline import canary
+
+    def check(path: str) -> None:
+        fault = canary.fault(path)
+        if fault:
+            raise canary.BrokenModelError(fault)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(canary, "check", check)
+        yield
 
 
 def run_main(code: int, data_root: Path, output_root: Path) -> Run:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from conftest import Run, run_locally
 
-from pipeline import builtin_data, export
+from pipeline import builtin_data, export, serving
 
 SIZE = 64
 # The default bounds, which the settings of the small run are laxer than.
@@ -140,7 +140,9 @@ def test_bounds_hold_on_each_species_when_asked(
     playground: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     export_as(monkeypatch, lambda _: background_only())
-    run = playground.again("train.seed=1004", "gate.slices=[overall, species]", *DEFAULT_GATE)
+    run = playground.again(
+        "train.seed=1004", "gate.slices=[overall, species]", "gate.min_examples=1", *DEFAULT_GATE
+    )
     slices = {row["slice"] for row in run.outcome["gate"] if row["kind"] == "at_least"}
     assert slices == {"overall", "species=cat", "species=dog"}
     assert ("iou_pet", "species=dog", False) in {
@@ -184,6 +186,21 @@ def test_candidate_is_compared_with_the_champion(
     forth = playground.again(*worse)
     assert forth.states()["Evaluator"] == "cached"
     assert forth.outcome["pushed_version"] == forth.versions()[-1] > back.outcome["pushed_version"]
+
+    # A rollback takes it out of service: the next run meets the champion that is back, and does not
+    # release what was taken back.
+    folder = str(playground.serving_dir)
+    rolled_back = serving.rollback(folder, back.outcome["pushed_version"])
+    again = playground.again(*worse)
+    assert again.outcome["champion"] == {"version": rolled_back}
+    assert again.outcome["status"] == "not_blessed"
+    assert "A rollback took this very model out of service" in again.outcome["refused"]
+    assert again.outcome["in_service"] == rolled_back
+    assert again.versions()[-1] == rolled_back
+    same = playground.again()
+    assert same.outcome["status"] == "pushed"
+    assert same.outcome["pushed_version"] == rolled_back
+    assert same.outcome["champion"] is None
 
 
 def test_champion_whose_artifacts_were_cleaned_away_is_still_compared(playground: Run) -> None:

@@ -94,7 +94,13 @@ def test_every_node_is_a_task_after_those_it_depends_on(example: Compiled) -> No
     assert upstream["Transform"] == {"ExampleGen", "ImportSchemaGen", "DataGate"}
     assert upstream["Champion"] == {"Trainer"}
     assert upstream["Evaluator"] == {"ExampleGen", "ImportSchemaGen", "Trainer", "Champion"}
-    assert upstream["Pusher"] == {"Trainer", "Evaluator", "Champion"}
+    assert upstream["Pusher"] == {
+        "ExampleGen",
+        "StatisticsGen",
+        "Trainer",
+        "Champion",
+        "Evaluator",
+    }
     assert len(upstream) == 10
 
 

@@ -245,6 +245,21 @@ def test_numbers_that_are_none_are_said_to_be_none(nothing):
     assert len(page.every("svg")) == 2
 
 
+def test_upper_bounds_and_intervals_are_worded() -> None:
+    row = {"metric": "calibration_error", "slice": "overall", "kind": "at_most", "held": False}
+    whole = {"mean_iou": 0.781, "mean_iou_interval": [0.71234, 0.84]}
+    _, page = render(
+        outcome(
+            status="not_blessed",
+            gate=[{**row, "value": 0.12, "bound": 0.1}],
+            metrics={"overall": whole, "breed=pug": {**whole, "mean_iou_interval": None}},
+        )
+    )
+    assert "Calibration error (overall): 0.120, at most 0.100 is allowed" in page.text
+    assert "0.712 to 0.840" in page.text
+    assert ["pug", "0.781", "none"] in page.rows
+
+
 def test_curves_are_drawn_for_what_the_history_has():
     _, page = render(outcome())
     figures = [f["aria-label"] for f in page.every("figure") if f.get("role") == "img"]

@@ -87,6 +87,9 @@ def test_metrics_equal_a_count_of_served_masks(small_run: Run) -> None:
     )
     assert overall["mean_iou"] == pytest.approx(np.mean(ious), abs=1e-6)
     assert list(overall["iou"].values()) == pytest.approx(ious, abs=1e-6)
+    low, high = overall["mean_iou_interval"]
+    assert low < overall["mean_iou"] < high
+    assert all(0 <= overall[name] <= 1 for name in ("boundary_iou", "calibration_error"))
 
 
 def test_metrics_of_a_slice_count_only_its_photos(small_run: Run) -> None:

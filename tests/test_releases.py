@@ -1,0 +1,251 @@
+"""The history of a serving folder, and the way back."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import filelock
+import pytest
+from conftest import ROOT
+from test_serving import make_model
+
+from pipeline import canary, model_card, releases, serving
+
+FACTS: dict[str, Any] = {
+    "data_root": "/data/pets",
+    "data": {"splits": {"train": 30, "eval": 4, "test": 6}, "quarantined": 2},
+    "metrics": {"overall": {"mean_iou": 0.7125, "iou": {"pet": None}}},
+    "settings": {"model.name": "m", "train.epochs": 7},
+    "code": "0123456789abcdef",
+}
+
+
+@pytest.fixture(autouse=True)
+def any_model_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(canary, "check", lambda path: None)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three releases, of the models 0, 1 and 2."""
+    folder = tmp_path / "output" / "serving" / "m"
+    for name in "012":
+        serving.release(make_model(tmp_path / name, name), str(folder), **FACTS)
+    return folder
+
+
+def call(folder: Path, *arguments: str) -> int:
+    return releases.main([*arguments, "--serving", str(folder)])
+
+
+def weights(folder: Path, version: int) -> str:
+    return (folder / str(version) / "variables" / "variables.index").read_text()
+
+
+def test_history_tells_what_was_released(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(folder, "list", "--json") == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert [record["status"] for record in listed] == ["replaced", "replaced", "in service"]
+    assert all(FACTS.items() <= record.items() for record in listed)
+    assert call(folder, "list") == 0
+    table = capsys.readouterr().out
+    assert table.count("0.713") == table.count("30 / 4 / 6") == table.count("/data/pets") == 3
+    version = listed[1]["version"]
+    assert call(folder, "show", str(version), "--json") == 0
+    assert json.loads(capsys.readouterr().out) == listed[1]
+    assert call(folder, "show", str(version)) == 0
+    assert "train.epochs" in capsys.readouterr().out
+
+
+def test_rollback_is_a_release_of_the_old_model(folder: Path) -> None:
+    first, second, third = serving.versions(str(folder))
+    assert call(folder, "rollback", str(first)) == 0
+    back = serving.versions(str(folder))[-1]
+    assert back > third
+    assert weights(folder, back) == "0"
+    assert serving.digest(str(folder / str(back))) == serving.digest(str(folder / str(first)))
+    record = serving.record(str(folder), back)
+    assert record["rollback"] == {"to": first, "from": third}
+    assert record["metrics"] == FACTS["metrics"]
+    status = {record["version"]: record["status"] for record in serving.history(str(folder))}
+    assert status == {
+        first: "replaced",
+        second: "withdrawn",
+        third: "withdrawn",
+        back: "in service",
+    }
+
+
+def test_withdrawn_models_are_remembered_longer_than_their_versions(
+    folder: Path, tmp_path: Path
+) -> None:
+    first, _, third = serving.versions(str(folder))
+    digest = serving.digest(str(folder / str(third)))
+    call(folder, "rollback", str(first))
+    serving.release(make_model(tmp_path / "3", "3"), str(folder))
+    call(folder, "prune", "--keep", "1")
+    assert digest in serving.withdrawn(str(folder))
+
+
+def test_rollback_forward_lifts_the_withdrawal(folder: Path) -> None:
+    first, _, third = serving.versions(str(folder))
+    call(folder, "rollback", str(first))
+    assert call(folder, "rollback", str(third)) == 0
+    assert weights(folder, serving.versions(str(folder))[-1]) == "2"
+    assert serving.digest(str(folder / str(third))) not in serving.withdrawn(str(folder))
+
+
+def test_prune_leaves_the_newest_and_always_the_one_in_service(folder: Path) -> None:
+    before = serving.versions(str(folder))
+    assert call(folder, "prune", "--keep", "2") == 0
+    assert serving.versions(str(folder)) == before[1:]
+    assert serving.prune(str(folder), 0) == before[1:2]
+    assert serving.versions(str(folder)) == before[2:]
+    assert [path.name for path in folder.parent.iterdir()] == ["m"]
+
+
+def test_mistakes_are_told_in_a_sentence(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    newest = str(serving.versions(str(folder))[-1])
+    for arguments, sentence in (
+        (["show", "7"], "There is no version 7"),
+        (["rollback", "7"], "There is no version 7"),
+        (["rollback", newest], "is in service already"),
+        (["rollback", "x"], "invalid int value"),
+        (["prune", "--keep", "0"], "must be at least 1"),
+        (["list", "--serving", str(tmp_path / "none")], "There is no serving folder"),
+    ):
+        assert releases.main([*arguments[:1], "--serving", str(folder), *arguments[1:]]) == 2
+        error = capsys.readouterr().err
+        assert sentence in error
+        assert error.count("\n") == 1
+
+
+def test_rollback_waits_for_no_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = serving.versions(str(folder))[0]
+    with filelock.FileLock(folder.parent.parent / ".lock"):
+        assert call(folder, "rollback", str(first)) == 2
+    assert "A run is using" in capsys.readouterr().err
+
+
+def test_rollback_to_a_model_that_broke_changes_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def check(path: str) -> None:
+        raise canary.BrokenModelError("it is broken")
+
+    monkeypatch.setattr(canary, "check", check)
+    before = serving.history(str(folder))
+    assert call(folder, "rollback", str(before[0]["version"])) == 1
+    assert "Nothing was changed: it is broken." in capsys.readouterr().err
+    assert serving.history(str(folder)) == before
+    assert [path.name for path in folder.parent.iterdir()] == ["m"]
+
+
+def test_model_card_lies_in_the_version(folder: Path) -> None:
+    version = serving.versions(str(folder))[-1]
+    extra = folder / str(version) / "assets.extra"
+    card = (extra / "model_card.md").read_text()
+    assert card.startswith(f"# Model card: m, version {version}\n")
+    for text in ("train 30, eval 4, test 6", "| overall | 0.713 | none |", "/data/pets"):
+        assert text in card
+    page = (extra / "model_card.html").read_text()
+    assert page.count("<table>") == 2
+    assert f"<title>Model card: m, version {version}</title>" in page
+
+
+def test_model_card_shows_markup_and_does_not_obey_it() -> None:
+    evil = "<script>alert(1)</script> | `x`"
+    record = {"version": 1, "digest": "d", "metrics": {f"breed={evil}": {"mean_iou": 0.5}}}
+    card = model_card.markdown(record)
+    page = model_card.html(card)
+    assert "<script" not in page
+    assert "<td>breed=&lt;script&gt;alert(1)&lt;/script&gt; | `x`</td>" in page
+
+
+# A releaser that is killed, and a reader that loads whatever is newest. The model is 60 files, all
+# of the same content; in a sound version they agree.
+KILLED = """
+import json, os, pathlib, random, signal, sys, time
+from pipeline import canary, serving
+root, seed = pathlib.Path(sys.argv[1]), int(sys.argv[2])
+folder, source, stop = root / "serving" / "m", root / "source", root / "stop"
+
+def write(text):
+    for i in range(60):
+        path = source / f"part{i % 6}" / str(i)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text * 2000)
+
+def contents(path):
+    return {p.read_text() for p in pathlib.Path(path).rglob("*") if p.parent.name[:4] == "part"}
+
+def check(path):
+    if len(list(pathlib.Path(path).rglob("part*/*"))) != 60 or len(contents(path)) != 1:
+        raise canary.BrokenModelError("half a copy")
+
+canary.check = check
+
+def read():
+    loads, newest, faults = 0, 0, []
+    while not stop.exists():
+        version = serving.versions(str(folder))[-1]
+        try:
+            check(folder / str(version))
+            assert serving.record(str(folder), version)["version"] == version
+            assert version >= newest
+        except Exception as error:
+            faults.append(f"{version}: {error!r}")
+        loads, newest = loads + 1, version
+    (root / "read.json").write_text(json.dumps({"loads": loads, "faults": faults}))
+
+def release():
+    for i in range(1000):
+        write(f"{os.getpid()}-{i} ")
+        serving.release(str(source), str(folder))
+        for version in serving.versions(str(folder))[:-20]:
+            serving.prune(str(folder), 20)
+
+def child(do):
+    pid = os.fork()
+    if pid:
+        return pid
+    do()
+    os._exit(0)
+
+write("first")
+serving.release(str(source), str(folder))
+reader = child(read)
+moments, unfinished = random.Random(seed), 0
+for _ in range(20):
+    releaser = child(release)
+    time.sleep(moments.uniform(0.0, 0.4))
+    os.kill(releaser, signal.SIGKILL)
+    os.waitpid(releaser, 0)
+    unfinished += (root / "serving" / ".staging-m").exists()
+stop.touch()
+os.waitpid(reader, 0)
+found = json.loads((root / "read.json").read_text())
+print(json.dumps({**found, "unfinished": unfinished, "last": serving.versions(str(folder))[-1]}))
+"""
+
+
+def test_release_killed_at_20_random_moments_is_never_seen_half(tmp_path: Path) -> None:
+    seed = random.randrange(1000)
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(tmp_path), str(seed)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["faults"] == [], seed
+    assert found["loads"] >= 20
+    assert found["unfinished"] >= 3, "too few releases were cut off to show anything"
