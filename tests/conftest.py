@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import current_stack
 import hypothesis
 import pytest
 
@@ -20,6 +21,21 @@ warnings.filterwarnings("ignore", category=FutureWarning)
 # On a machine that others use too, the time of one example says nothing.
 hypothesis.settings.register_profile("shared", deadline=None)
 hypothesis.settings.load_profile("shared")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.name == current_stack.TEST)  # last, as it waits
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    if current_stack.wanted(session.items) and not session.config.option.collectonly:
+        session.config.stash[current_stack.SUITE] = current_stack.Suite()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if suite := session.config.stash.get(current_stack.SUITE, None):
+        suite.end()
+
 
 ROOT = Path(__file__).parent.parent
 REAL_SAMPLE = ROOT.parent / "shared" / "data" / "oxford-iiit-pet-sample"

@@ -14,6 +14,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import current_stack
 import pytest
 import setuptools
 from packaging.requirements import Requirement
@@ -392,7 +393,7 @@ def test_the_image_has_the_versions_of_the_current_stack(lock: str) -> None:
 
 
 def stack_in_use() -> str:
-    return "compatible" if sys.version_info < (3, 11) else "current"
+    return "current" if current_stack.in_use() else "compatible"
 
 
 def test_the_environment_is_exactly_the_lock() -> None:
@@ -461,31 +462,3 @@ def test_the_sdist_holds_every_file_of_the_packages(distributions: Path) -> None
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert package_files() | {"local_runner.py", "setup.py", "pyproject.toml"} <= names
-
-
-@pytest.mark.slow
-def test_whole_suite_on_the_current_stack_in_debian_13(
-    capfd: pytest.CaptureFixture[str],
-) -> None:
-    if stack_in_use() == "current":
-        pytest.skip("this run is on the current stack already")
-    if os.environ.get("TEST_DEBIAN13") != "1":
-        pytest.skip("CURRENT STACK NOT TESTED: set TEST_DEBIAN13=1, as .ci/run does")
-    with capfd.disabled():  # shown as it comes: it takes as long as the suite itself
-        print("\n---- the current stack, in a Debian 13 root ----", flush=True)
-        inner = subprocess.Popen(
-            [TREE / ".ci" / "debian13.sh", "make", "test"],
-            stdin=subprocess.DEVNULL,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        try:
-            code = inner.wait(timeout=3600)
-        finally:
-            # The whole group, else a run that hangs would go on beside the rest.
-            if inner.poll() is None:
-                os.killpg(inner.pid, signal.SIGKILL)
-        print("---- end of the current stack ----", flush=True)
-    if code == 77:
-        pytest.skip("CURRENT STACK NOT TESTED: no Debian 13 root can be had here, see above")
-    assert code == 0, "the suite failed on the current stack, see above"
