@@ -1,4 +1,4 @@
-"""The suite on the current stack, in a Debian 13 root, beside the one that runs on the host's stack.
+"""The suite on the current stack, in a Debian 13 root, beside the one on the host's stack.
 
 Most tests keep one core busy, so that the two side by side take little longer than one.
 """
@@ -24,14 +24,16 @@ class Suite:
     """``make test`` in the root, with its output in a file."""
 
     def __init__(self) -> None:
-        self._log = tempfile.TemporaryFile("w+")
-        self._process = subprocess.Popen(
-            [_SCRIPT, "make", "test"],
-            stdin=subprocess.DEVNULL,
-            stdout=self._log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+        self._folder = tempfile.TemporaryDirectory()
+        self._log = Path(self._folder.name) / "log"
+        with self._log.open("w") as log:
+            self._process = subprocess.Popen(
+                [_SCRIPT, "make", "test"],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
 
     def wait(self) -> int:
         """Its exit code, when it has ended."""
@@ -39,14 +41,13 @@ class Suite:
 
     def output(self) -> str:
         """What it has printed so far."""
-        self._log.seek(0)
-        return self._log.read()
+        return self._log.read_text(errors="replace")
 
     def end(self) -> None:
         # The whole group, else a run that hangs would go on.
         if self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGKILL)
-        self._log.close()
+        self._folder.cleanup()
 
 
 SUITE = pytest.StashKey[Suite]()
