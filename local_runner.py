@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import logging
+import os
 import sys
 import time
 import traceback
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from tfx.proto.orchestration import pipeline_pb2
 
 FINISHED, COMPONENT_FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
+
+_METADATA = "metadata.sqlite"
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -48,6 +51,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="where models, report and everything else go (default: output)",
     )
     add_settings(parser)
+    parser.add_argument(
+        "--history", action="store_true", help="list the runs in the output folder, and run nothing"
+    )
     parser.add_argument("--verbose", action="store_true", help="show tracebacks of errors")
     return parser.parse_args(argv)
 
@@ -57,6 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     verbose = "--verbose" in (sys.argv if argv is None else argv)
     try:
         arguments = _parse(argv)
+        if arguments.history:
+            return _show_history(arguments.output_root)
         files = arguments.config
         if arguments.data_root is None:
             files = [settings.BUILTIN_CONFIG, *files]
@@ -74,6 +82,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         traceback.print_exc()
     console.complain(sentence)
     return code
+
+
+def _show_history(output_root: Path) -> int:
+    database = output_root / _METADATA
+    if not database.exists():
+        raise UserError(f"There is no {database}: no run has been made in {output_root}.")
+    with console.quiet(Path(os.devnull)):
+        from tfx.orchestration import metadata
+
+        from pipeline import history
+
+        runs = history.past_runs(metadata.sqlite_metadata_connection_config(str(database)))
+    console.print_table(history.table(runs))
+    return FINISHED
 
 
 def _run(arguments: argparse.Namespace, chosen: settings.Settings, output_root: Path) -> int:
@@ -136,9 +158,7 @@ class LocalRun:
         self._terminal = terminal
         _check_beam(chosen.beam.runner)
         self._serving_dir = output_root / "serving" / chosen.model.name
-        self._metadata = metadata.sqlite_metadata_connection_config(
-            str(output_root / "metadata.sqlite")
-        )
+        self._metadata = metadata.sqlite_metadata_connection_config(str(output_root / _METADATA))
         self._pipeline = create_pipeline(
             data_root=str(data_root),
             pipeline_root=str(output_root / "artifacts"),

@@ -14,6 +14,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+_FILE_WIDTH = 160  # columns, where the output is no terminal
+
 
 @contextlib.contextmanager
 def quiet(log_file: Path) -> Iterator[Console]:
@@ -118,6 +120,12 @@ def _gate_table(gate: list[dict[str, Any]]) -> Table:
     if len(shown) < len(gate):
         table.caption = f"{len(gate) - len(shown)} more, of species and breeds, held"
     return table
+
+
+def print_table(table: Table) -> None:
+    """Prints a table to standard output, wide where that is no terminal."""
+    wide = None if sys.stdout.isatty() else _FILE_WIDTH
+    Console(highlight=False, width=wide).print(table)
 
 
 def complain(sentence: str, stream: TextIO | None = None) -> None:

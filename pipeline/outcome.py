@@ -70,10 +70,19 @@ class RunArtifacts:
         begin, end = execution.create_time_since_epoch, execution.last_update_time_since_epoch
         return (end - begin) / 1000
 
+    def nodes(self) -> list[str]:
+        """The nodes that began, in order."""
+        return list(self._executions)
+
     def begin(self) -> float | None:
         """When the run's first node began, seconds since 1970; None if none did."""
         times = [each.create_time_since_epoch for each in self._executions.values()]
         return min(times) / 1000 if times else None
+
+    def end(self) -> float | None:
+        """When the run's last node ended, or was last heard of; None if none began."""
+        times = [each.last_update_time_since_epoch for each in self._executions.values()]
+        return max(times) / 1000 if times else None
 
     def error(self, node: str) -> str | None:
         """The sentence that was noted about a failed node."""

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import filelock
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -27,7 +26,6 @@ from pipeline.arguments import Parser
 from pipeline.errors import UserError
 
 _DONE, _BROKEN, _USER_ERROR = 0, 1, 2
-_FILE_WIDTH = 160  # columns, where the output is no terminal
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -96,7 +94,7 @@ def _list(arguments: argparse.Namespace) -> None:
             escape(record.get("data_root", "unknown")),
         )
     table.caption = "photos: train / eval / test"
-    _print(table)
+    console.print_table(table)
 
 
 def _show(arguments: argparse.Namespace) -> None:
@@ -113,7 +111,7 @@ def _show(arguments: argparse.Namespace) -> None:
     table = Table(title=f"Version {arguments.version}", title_justify="left", show_header=False)
     for name, value in _rows(record):
         table.add_row(escape(name), escape(value))
-    _print(table)
+    console.print_table(table)
 
 
 def _rollback(arguments: argparse.Namespace) -> None:
@@ -165,11 +163,6 @@ def _lock(folder: Path) -> Iterator[None]:
         raise UserError(f"A run is using {folder}; wait for it, then call this again.") from None
     except OSError as error:
         raise UserError(f"{folder} cannot be changed ({error.strerror or error}).") from None
-
-
-def _print(table: Table) -> None:
-    wide = None if sys.stdout.isatty() else _FILE_WIDTH
-    Console(highlight=False, width=wide).print(table)
 
 
 def _status(record: dict[str, Any]) -> str:

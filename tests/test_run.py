@@ -161,6 +161,25 @@ def test_same_run_again_is_answered_from_the_cache(playground: Run) -> None:
     assert again.outcome["metrics"] == playground.outcome["metrics"]
 
 
+def test_history_lists_the_runs_newest_first(
+    playground: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    import local_runner
+
+    refused = playground.again("gate.pixel_accuracy=1", "train.seed=12")
+    capfd.readouterr()
+    assert local_runner.main(["--history", "--output-root", str(playground.output_root)]) == 0
+    _, _, _, last, before, *_ = capfd.readouterr().out.splitlines()
+    mean_iou = refused.outcome["metrics"]["overall"]["mean_iou"]
+    assert "not_blessed" in last
+    assert f"{mean_iou:.3f}" in last
+    assert f"pushed: {playground.outcome['pushed_version']}" in before
+    assert f" {sum(playground.outcome['data']['splits'].values())} " in before
+    assert local_runner.main(["--history", "--output-root", str(tmp_path / "none")]) == 2
+    assert "no run has been made" in capfd.readouterr().err
+    assert not (tmp_path / "none").exists()
+
+
 def first_loss(run: Run) -> float:
     """Of the training that ran last in the output folder."""
     last = max(run.output_root.rglob("history.csv"), key=lambda path: path.stat().st_mtime)

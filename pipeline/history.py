@@ -1,0 +1,86 @@
+"""The runs that an output folder has seen, from ML Metadata: ``local_runner.py --history``."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass
+
+import ml_metadata as mlmd
+from ml_metadata.proto import metadata_store_pb2 as mlmd_pb2
+from rich.markup import escape
+from rich.table import Table
+from tfx.dsl.io import fileio
+
+from components import data_gate, example_gen, pusher
+from pipeline import evaluation, outcome
+
+
+@dataclass(frozen=True)
+class PastRun:
+    """What is left of a run; None or nothing for what it did not get to."""
+
+    begin: datetime.datetime
+    seconds: float  # to the end of its last component
+    verdict: str
+    mean_iou: float | None  # of the candidate, on the test split
+    photos: int | None  # that were used, all splits together
+    spans: list[str]
+
+
+def past_runs(connection: mlmd_pb2.ConnectionConfig) -> list[PastRun]:
+    """All runs in which a component began, the newest first."""
+    contexts = mlmd.MetadataStore(connection).get_contexts_by_type("pipeline_run")
+    found = [_past_run(outcome.RunArtifacts(connection, context.name)) for context in contexts]
+    return sorted((run for run in found if run), key=lambda run: run.begin, reverse=True)
+
+
+def _past_run(artifacts: outcome.RunArtifacts) -> PastRun | None:
+    begin, end = artifacts.begin(), artifacts.end()
+    if begin is None or end is None:
+        return None
+    statistics = artifacts.get("StatisticsGen", "statistics")
+    examples = artifacts.get("ExampleGen", "examples")
+    judged = artifacts.get("Evaluator", "evaluation")
+    try:
+        photos = sum(data_gate.count_examples(statistics).values()) if statistics else None
+        spans = example_gen.read_scan(examples.uri)["spans"] if examples else []
+        overall = evaluation.read_metrics(judged.uri)["overall"] if judged else {}
+    except (OSError, KeyError, fileio.NotFoundError):  # cleaned away, or an older version's
+        photos, spans, overall = None, [], {}
+    return PastRun(
+        begin=datetime.datetime.fromtimestamp(begin).astimezone(),
+        seconds=end - begin,
+        verdict=_verdict(artifacts),
+        mean_iou=overall.get("mean_iou"),
+        photos=photos,
+        spans=spans,
+    )
+
+
+def _verdict(artifacts: outcome.RunArtifacts) -> str:
+    pushed = artifacts.get("Pusher", "pushed_model")
+    if pushed is None:
+        failed = [node for node in artifacts.nodes() if artifacts.state(node) == outcome.FAILED]
+        return f"{outcome.FAILED}: {failed[0]}" if failed else "did not end"
+    if pushed.get_int_custom_property(pusher.PUSHED):
+        return f"{outcome.PUSHED}: {pushed.get_string_custom_property(pusher.VERSION)}"
+    return outcome.NOT_BLESSED
+
+
+def table(runs: list[PastRun]) -> Table:
+    """The runs as people read them."""
+    result = Table()
+    for name in ("begin", "verdict", "mean IoU", "photos", "batches", "minutes"):
+        result.add_column(
+            name, justify="right" if name in ("mean IoU", "photos", "minutes") else "left"
+        )
+    for run in runs:
+        result.add_row(
+            f"{run.begin:%Y-%m-%d %H:%M:%S}",
+            run.verdict,
+            "" if run.mean_iou is None else f"{run.mean_iou:.3f}",
+            "" if run.photos is None else str(run.photos),
+            escape(", ".join(run.spans)),
+            f"{run.seconds / 60:.1f}",
+        )
+    return result
