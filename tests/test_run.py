@@ -212,7 +212,7 @@ def test_edited_schema_counts_as_a_change(
     from pipeline import pipeline
 
     text = (Path(pipeline.SCHEMA_DIR) / "pets.pbtxt").read_text()
-    (tmp_path / "pets.pbtxt").write_text(text.replace("max: 10000", "max: 20"))
+    (tmp_path / "pets.pbtxt").write_text(text.replace("min: 8", "min: 2000"))
     monkeypatch.setattr(pipeline, "SCHEMA_DIR", str(tmp_path))
     refused = playground.again()
     assert refused.code == 2
