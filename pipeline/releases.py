@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
@@ -33,6 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     verbose = "--verbose" in (sys.argv if argv is None else argv)
     try:
         arguments = _parse(argv)
+        with console.quiet(Path(os.devnull)):  # TensorFlow has much to say when it is loaded
+            import pipeline.serving  # noqa: F401
         arguments.do(arguments)
         return _DONE
     except UserError as error:
