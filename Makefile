@@ -5,6 +5,9 @@
 # Each of them makes .venv first where it is missing or out of date: see docs/stacks.md.
 .PHONY: run test test-debian13 lock setup
 
+# Without bytecode, TensorFlow and TFX take several seconds more to load in each process; it stays in this folder.
+unexport PYTHONDONTWRITEBYTECODE
+
 run: setup
 	@.venv/bin/python local_runner.py $(ARGS)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import ml_metadata as mlmd
 from ml_metadata.proto import metadata_store_pb2 as mlmd_pb2
 from tfx.dsl.io import fileio
@@ -10,6 +12,8 @@ from components import pusher
 from pipeline import serving
 
 _RELEASE, _ROLLBACK, _OUTPUT = "PushedModel", "Rollback", "pushed_model"
+
+_Records = dict[str, dict[str, Any]]  # of `serving.history`, by the folder of the version
 
 
 def reconcile(connection: mlmd_pb2.ConnectionConfig, folder: str, pipeline_name: str) -> None:
@@ -26,9 +30,12 @@ def reconcile(connection: mlmd_pb2.ConnectionConfig, folder: str, pipeline_name:
     store = mlmd.MetadataStore(connection)
     if _RELEASE not in {known.name for known in store.get_artifact_types()}:
         return
+    records = {
+        f"{folder.rstrip('/')}/{record['version']}": record for record in serving.history(folder)
+    }
     _forget_missing(store)
-    _note_rollbacks(store, folder, pipeline_name)
-    _note_withdrawn(store, folder)
+    _note_rollbacks(store, records, pipeline_name)
+    _note_withdrawn(store, records)
 
 
 def _forget_missing(store: mlmd.MetadataStore) -> None:
@@ -42,7 +49,7 @@ def _forget_missing(store: mlmd.MetadataStore) -> None:
     store.put_artifacts(gone)
 
 
-def _note_rollbacks(store: mlmd.MetadataStore, folder: str, pipeline_name: str) -> None:
+def _note_rollbacks(store: mlmd.MetadataStore, records: _Records, pipeline_name: str) -> None:
     """Adds the releases that a rollback made: each is a later one of a model that is known."""
     context = store.get_context_by_type_and_name("pipeline", pipeline_name)
     known = {
@@ -51,8 +58,7 @@ def _note_rollbacks(store: mlmd.MetadataStore, folder: str, pipeline_name: str) 
     }
     models = {artifact.uri: artifact.id for artifact in store.get_artifacts_by_type("Model")}
     by_model = {a.custom_properties[pusher.MODEL_ID].int_value: a for a in known.values()}
-    for record in serving.history(folder):
-        destination = f"{folder.rstrip('/')}/{record['version']}"
+    for destination, record in records.items():
         original = by_model.get(models.get(record.get("model_uri")))
         if "rollback" not in record or destination in known or original is None:
             continue
@@ -76,16 +82,15 @@ def _publish(
     store.put_execution(execution, [(release, event)], [context])
 
 
-def _note_withdrawn(store: mlmd.MetadataStore, folder: str) -> None:
-    status = {
-        f"{folder.rstrip('/')}/{record['version']}": record["status"] == serving.WITHDRAWN
-        for record in serving.history(folder)
-    }
+def _note_withdrawn(store: mlmd.MetadataStore, records: _Records) -> None:
     changed = []
     for release in store.get_artifacts_by_type(_RELEASE):
         destination = release.custom_properties[pusher.DESTINATION].string_value
         noted = release.custom_properties[pusher.WITHDRAWN].int_value == 1
-        if destination in status and status[destination] != noted:
-            release.custom_properties[pusher.WITHDRAWN].int_value = int(status[destination])
+        if destination not in records:
+            continue
+        withdrawn = records[destination]["status"] == serving.WITHDRAWN
+        if withdrawn != noted:
+            release.custom_properties[pusher.WITHDRAWN].int_value = int(withdrawn)
             changed.append(release)
     store.put_artifacts(changed)

@@ -5,12 +5,9 @@ from __future__ import annotations
 import contextlib
 import subprocess
 from collections.abc import Iterator
-from typing import Literal
 
 import keras
 import tensorflow as tf
-
-Precision = Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"]
 
 _LARGE_GPU_MB = 15_000  # what a "16 GB" card really offers
 
@@ -41,11 +38,14 @@ def auto_batch_size() -> int:
 
 
 @contextlib.contextmanager
-def precision(choice: Precision) -> Iterator[str]:
+def precision(choice: str) -> Iterator[str]:
     """In this context layers compute in the chosen precision; weights are float32 in each.
 
     ``auto`` takes bfloat16 where all GPUs have it in hardware (compute capability 8 and above),
     float16 where they have only that (7), and float32 on older ones and on a CPU.
+
+    Args:
+      choice: ``train.precision`` of the settings.
 
     Yields:
       The name of Keras' dtype policy.

@@ -14,7 +14,8 @@ frequency weighting.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -24,17 +25,23 @@ CONFIDENCE = 0.95  # of intervals
 _REPLICATES = 1000  # of the bootstrap
 
 
-class Counts(NamedTuple):
+@dataclass(frozen=True)
+class Counts:
     """What `pipeline.counting` counted on the images of a slice."""
 
     images: np.ndarray  # [images, classes, classes], a confusion matrix each
     boundary: np.ndarray  # [2, classes], intersections and unions
     calibration: np.ndarray  # [3, bins], pixels, summed confidence, right ones
 
-    @property
+    @cached_property
     def confusion(self) -> np.ndarray:
         """The matrix of all images together, [classes, classes]."""
         return self.images.sum(axis=0)
+
+    @cached_property
+    def interval(self) -> np.ndarray:
+        """Bounds of the mean IoU, see `mean_iou_interval`."""
+        return mean_iou_interval(self.images)
 
 
 def pixel_accuracy(confusion: np.ndarray) -> float:
@@ -161,8 +168,8 @@ MEASURES: dict[str, Measure] = {
     "pixel_accuracy": lambda counts: pixel_accuracy(counts.confusion),
     "mean_pixel_accuracy": lambda counts: mean_pixel_accuracy(counts.confusion),
     "mean_iou": lambda counts: mean_iou(counts.confusion),
-    "mean_iou_low": lambda counts: float(mean_iou_interval(counts.images)[0]),
-    "mean_iou_high": lambda counts: float(mean_iou_interval(counts.images)[1]),
+    "mean_iou_low": lambda counts: float(counts.interval[0]),
+    "mean_iou_high": lambda counts: float(counts.interval[1]),
     "frequency_weighted_iou": lambda counts: frequency_weighted_iou(counts.confusion),
     "boundary_iou": lambda counts: boundary_iou(counts.boundary),
     "calibration_error": lambda counts: calibration_error(counts.calibration),

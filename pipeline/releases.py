@@ -9,7 +9,6 @@ Exit code 0 if it was done, 1 if the old model cannot be used any more, 2 for ba
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import sys
@@ -22,7 +21,7 @@ import filelock
 from rich.markup import escape
 from rich.table import Table
 
-from pipeline import canary, console, settings
+from pipeline import canary, console, run_folder, settings
 from pipeline.arguments import Parser
 from pipeline.errors import UserError
 
@@ -156,16 +155,9 @@ def _history(folder: Path) -> list[dict[str, Any]]:
     return serving.history(str(folder))
 
 
-@contextlib.contextmanager
-def _lock(folder: Path) -> Iterator[None]:
+def _lock(folder: Path) -> filelock.AcquireReturnProxy:
     """Keeps a run on this machine from releasing meanwhile; its output root holds the folder."""
-    try:
-        with filelock.FileLock(folder.resolve().parent.parent / ".lock", timeout=0):
-            yield
-    except filelock.Timeout:
-        raise UserError(f"A run is using {folder}; wait for it, then call this again.") from None
-    except OSError as error:
-        raise UserError(f"{folder} cannot be changed ({error.strerror or error}).") from None
+    return run_folder.lock(folder.resolve().parent.parent, ", then call this again")
 
 
 def _status(record: dict[str, Any]) -> str:

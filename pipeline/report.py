@@ -7,38 +7,24 @@ it. The page is laid out in ``templates/report.html.j2``; this module says what 
 from __future__ import annotations
 
 import base64
-import datetime
-import io
 import json
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jinja2
-import markupsafe
-import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
-from pipeline import features, images
+from pipeline import charts, features, images, wording
 
-OVERALL = "overall"
 # What a table or list shows at most; latest_run.json has the rest.
 MOST_REASONS = 6
 MOST_QUARANTINED = 200
 # Longest side of a gallery picture, pixels: a dozen photos make about half a megabyte.
 GALLERY_SIDE = 256
-
-_NOT_PLOTTED = {"epoch", "seconds", "best"}
-# Stands for the page's text colour while matplotlib draws, which knows no `currentColor`.
-_TEXT_COLOUR = "#010203"
-# Both are readable on white and on near-black, and differ for colour-blind readers.
-_LINE_STYLES = {"train": ("#d9730d", "--"), "eval": ("#2f86d6", "-")}
 
 
 @dataclass(frozen=True)
@@ -82,13 +68,13 @@ def render(
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters.update(number=_number, duration=_duration)
+    environment.filters.update(number=wording.number, duration=wording.duration)
     return environment.get_template("report.html.j2").render(
         verdict=_verdict(outcome),
         facts=_facts(outcome),
         gate=_gate_rows(outcome),
         metrics=_metric_tables(outcome.get("metrics") or {}),
-        charts=_charts(history),
+        charts=charts.of_history(history),
         gallery=[_gallery_view(item) for item in gallery],
         legend=[(name, images.hex_colour(i)) for i, name in enumerate(features.CLASS_NAMES)],
         splits=data.get("splits") or {},
@@ -164,8 +150,8 @@ def _facts(outcome: Mapping[str, Any]) -> list[tuple[str, str]]:
     seconds = outcome.get("seconds")
     facts = {
         "Model": outcome.get("model_name"),
-        "Started": _moment(outcome.get("started")),
-        "Took": None if seconds is None else _duration(seconds),
+        "Started": wording.moment(outcome.get("started")),
+        "Took": None if seconds is None else wording.duration(seconds),
         "Serving folder": outcome.get("serving_dir"),
     }
     return [(name, str(value)) for name, value in facts.items() if value]
@@ -177,10 +163,10 @@ def _gate_rows(outcome: Mapping[str, Any]) -> list[dict[str, Any]]:
     for row in outcome.get("gate") or []:
         change, at_most = (row.get("kind") == kind for kind in ("change", "at_most"))
         kind = "at most" if at_most else "at least"
-        value, bound = _pair(row.get("value"), row.get("bound"), signed=change)
-        name, where = _label(row.get("metric")), _slice_label(row.get("slice"))
+        value, bound = wording.pair(row.get("value"), row.get("bound"), signed=change)
+        name, where = wording.label(row.get("metric")), wording.slice_label(row.get("slice"))
         if change:
-            both = [_number(row[key]) for key in ("candidate", "champion") if key in row]
+            both = [wording.number(row[key]) for key in ("candidate", "champion") if key in row]
             compared = f" ({' instead of '.join(both)})" if len(both) == 2 else ""
             reason = (
                 f"{name} ({where}) against the champion: {value}{compared},"
@@ -206,7 +192,7 @@ def _gate_rows(outcome: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _metric_tables(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """Overall figures, and a table for each feature that slices are of, lowest mean IoU first."""
     flat = {name: _flat(_worded(values)) for name, values in metrics.items() if values}
-    overall = flat.pop(OVERALL, {})
+    overall = flat.pop(wording.OVERALL, {})
     columns = list(dict.fromkeys([*overall, *(key for row in flat.values() for key in row)]))
     tables: dict[str, list[tuple[str, list[Any], float]]] = {}
     for name, row in flat.items():
@@ -216,11 +202,11 @@ def _metric_tables(metrics: Mapping[str, Any]) -> dict[str, Any]:
         cells = [row.get(column) for column in columns]
         tables.setdefault(feature, []).append((value or feature, cells, share))
     return {
-        "overall": [(_label(name), value) for name, value in overall.items()],
-        "columns": [_label(column) for column in columns],
+        "overall": [(wording.label(name), value) for name, value in overall.items()],
+        "columns": [wording.label(column) for column in columns],
         "bar": columns.index("mean_iou") if "mean_iou" in columns else None,
         "tables": [
-            (_label(feature), sorted(rows, key=lambda row: row[2]))
+            (wording.label(feature), sorted(rows, key=lambda row: row[2]))
             for feature, rows in sorted(tables.items(), key=lambda item: len(item[1]))
         ],
     }
@@ -232,7 +218,7 @@ def _worded(values: Mapping[str, Any]) -> dict[str, Any]:
     if key not in values:
         return dict(values)
     interval = values[key]
-    text = " to ".join(map(_number, interval)) if interval else "none"
+    text = " to ".join(map(wording.number, interval)) if interval else "none"
     return {name: text if name == key else value for name, value in values.items()}
 
 
@@ -248,70 +234,6 @@ def _components(outcome: Mapping[str, Any]) -> list[dict[str, Any]]:
         }
         for c in components
     ]
-
-
-def _charts(history: Sequence[Mapping[str, float]]) -> list[dict[str, Any]]:
-    names = dict.fromkeys(key for row in history for key in row)
-    measures = [n for n in names if n not in _NOT_PLOTTED and n.removeprefix("val_") == n]
-    charts = []
-    for measure in sorted(measures, key=lambda name: name != "loss"):
-        lines = {
-            series: [_as_float(row.get(key)) for row in history]
-            for series, key in (("train", measure), ("eval", f"val_{measure}"))
-            if key in names
-        }
-        if any(math.isfinite(y) for line in lines.values() for y in line):
-            charts.append(_chart(measure, lines, history))
-    return charts
-
-
-def _chart(
-    measure: str, lines: Mapping[str, list[float]], history: Sequence[Mapping[str, float]]
-) -> dict[str, Any]:
-    epochs = [_as_float(row.get("epoch", i + 1)) for i, row in enumerate(history)]
-    best = [epoch for epoch, row in zip(epochs, history, strict=True) if row.get("best")][-1:]
-    style: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": measure, "font.size": 12}
-    style |= {key: _TEXT_COLOUR for key in ("text.color", "axes.labelcolor", "axes.edgecolor")}
-    style |= {key: _TEXT_COLOUR for key in ("xtick.color", "ytick.color", "grid.color")}
-    with matplotlib.rc_context(style):
-        figure = Figure(figsize=(5.4, 3.1), layout="constrained")
-        axes = figure.subplots()
-        for series, values in lines.items():
-            colour, dashes = _LINE_STYLES[series]
-            marker = "o" if len(values) < 3 else None
-            axes.plot(epochs, values, color=colour, ls=dashes, lw=2, marker=marker, label=series)
-        for epoch in best:
-            axes.axvline(
-                epoch, color=_TEXT_COLOUR, alpha=0.7, lw=1.5, ls=":", label=f"kept: {epoch:g}"
-            )
-        axes.set_xlabel("epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(axis="y", alpha=0.15)
-        axes.legend(frameon=False)
-        buffer = io.StringIO()
-        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
-    ends = "; ".join(
-        f"{series} from {_number(values[0])} to {_number(values[-1])}"
-        for series, values in lines.items()
-    )
-    kept = f"; epoch {best[0]:g} was kept" if best else ""
-    return {
-        "title": _label(measure),
-        "alt": f"{_label(measure)} over {len(epochs)} epochs: {ends}{kept}.",
-        "svg": markupsafe.Markup(_inline_svg(buffer.getvalue(), measure)),
-    }
-
-
-def _inline_svg(document: str, name: str) -> str:
-    """Makes matplotlib's SVG file fit a page: it takes the text colour and keeps its ids apart."""
-    svg = document[document.index("<svg") :]
-    svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg).replace("xlink:href", "href")
-    svg = re.sub(r' (width|height)="[\d.]+pt"', "", svg, count=2)
-    prefix = re.sub(r"\W", "-", name)
-    svg = re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{prefix}-", svg)
-    return svg.replace("<svg", '<svg aria-hidden="true"', 1).replace(_TEXT_COLOUR, "currentColor")
 
 
 def _gallery_view(item: GalleryItem) -> dict[str, Any]:
@@ -354,57 +276,3 @@ def _flat(values: Mapping[str, Any] | None, prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{key}"] = json.dumps(value) if isinstance(value, list) else value
     return flat
-
-
-def _label(name: Any) -> str:
-    """How people write a metric or feature: ``iou_pet`` and ``iou.pet`` are "IoU pet"."""
-    words = re.split(r"[_./\s]+", str(name))
-    words[0] = words[0][:1].upper() + words[0][1:]
-    return " ".join("IoU" if word.lower() == "iou" else word for word in words)
-
-
-def _slice_label(name: Any) -> str:
-    return OVERALL if name in (None, "", OVERALL) else str(name).replace("=", " ", 1)
-
-
-def _as_float(value: Any) -> float:
-    return math.nan if value is None else float(value)
-
-
-def _number(value: Any, digits: int = 3, signed: bool = False) -> str:
-    """A measure with ``digits`` decimals, a count as it is, and a dash for what is no number."""
-    if isinstance(value, float) and math.isfinite(value):
-        text = f"{value:{'+' if signed else ''}.{digits}f}"
-        return text.replace("-", "\N{MINUS SIGN}")
-    if value is None or isinstance(value, float):
-        return "not a number"
-    return str(value)
-
-
-def _pair(value: Any, bound: Any, signed: bool) -> tuple[str, str]:
-    """Both numbers with enough decimals to tell them apart."""
-    for digits in range(3, 10):
-        texts = _number(value, digits, signed), _number(bound, digits, signed)
-        if texts[0] != texts[1] or value == bound:
-            break
-    return texts
-
-
-def _moment(text: Any) -> str:
-    """An ISO time as people read it, to the minute."""
-    try:
-        moment = datetime.datetime.fromisoformat(str(text).replace("Z", "+00:00"))
-    except ValueError:
-        return str(text or "")
-    return moment.strftime("%Y-%m-%d %H:%M %Z").strip()
-
-
-def _duration(seconds: Any) -> str:
-    """Seconds as people say them: 4.2 s, 1 min 5 s, 2 h 3 min."""
-    if seconds is None:
-        return ""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"

@@ -28,8 +28,14 @@ def make(path: Path) -> Path:
     return path.resolve()
 
 
-def lock(path: Path) -> filelock.AcquireReturnProxy:
+def lock(
+    path: Path, advice: str = ", or give another --output-root"
+) -> filelock.AcquireReturnProxy:
     """Keeps other runs out of the folder, for as long as the result is held.
+
+    Args:
+      path: the output folder.
+      advice: what else than waiting helps where another run holds it.
 
     Raises:
       UserError: if another run holds it, or nothing can be written there.
@@ -37,8 +43,6 @@ def lock(path: Path) -> filelock.AcquireReturnProxy:
     try:
         return filelock.FileLock(path / ".lock", timeout=0).acquire()
     except filelock.Timeout:
-        raise UserError(
-            f"Another run is using {path}; wait for it, or give another --output-root."
-        ) from None
+        raise UserError(f"Another run is using {path}; wait for it{advice}.") from None
     except OSError as error:
         raise UserError(f"Cannot write to {path}: {error.strerror}.") from None

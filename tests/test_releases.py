@@ -131,7 +131,7 @@ def test_rollback_waits_for_no_run(folder: Path, capsys: pytest.CaptureFixture[s
     first = serving.versions(str(folder))[0]
     with filelock.FileLock(folder.parent.parent / ".lock"):
         assert call(folder, "rollback", str(first)) == 2
-    assert "A run is using" in capsys.readouterr().err
+    assert "Another run is using" in capsys.readouterr().err
 
 
 def test_rollback_to_a_model_that_broke_changes_nothing(
