@@ -150,8 +150,7 @@ def train(
     data = splits[features.TRAIN]
     model = models.build(chosen.model.name, data[0].shape[1])
     trainer.compile_model(model, training, lambda: class_pixels(data))
-    size = training.batch_size
-    batch_size = size if size != "auto" else devices.auto_batch_size()
+    batch_size = devices.batch_size(training.batch_size)
     steps = len(data[0]) // batch_size
     epochs = training.epochs if minutes is None else MOST_EPOCHS
     judge = Judge(splits, math.inf if minutes is None else minutes, CLOCKS[clock])

@@ -87,10 +87,8 @@ def measure(
         engine = logging.getLogger("pipeline.engine")
         engine.setLevel(logging.INFO)
         engine.addHandler(watch)
-        train, judged = (
-            Photos([str(folder / name)], size, batch_size) for name in ("train", "eval")
-        )
-        count = train.count
+        train, judged = ([str(folder / name)] for name in ("train", "eval"))
+        count = Photos(train, size, batch_size).count
         with tempfile.TemporaryDirectory() as state:
             trainer.fit(lambda: models.build(DEFAULT, size), chosen, train, judged, state)
     else:

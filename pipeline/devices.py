@@ -23,8 +23,19 @@ def strategy() -> tf.distribute.Strategy:
     return tf.distribute.MirroredStrategy() if len(gpus) > 1 else tf.distribute.get_strategy()
 
 
-def auto_batch_size() -> int:
-    """Photos a step: for each GPU 64 if all of them have 16 GB or more, else 16; 16 on a CPU."""
+def batch_size(choice: int | str, devices: int = 1) -> int:
+    """Photos a step, over all devices together, each of which gets as many.
+
+    Args:
+      choice: ``train.batch_size`` of the settings. ``auto`` takes for each GPU 64 if all of them
+        have 16 GB or more, else 16, and 16 on a CPU; a number is rounded up to a multiple.
+      devices: that train in step.
+    """
+    wanted = _auto_batch_size() if choice == "auto" else int(choice)
+    return -(-wanted // devices) * devices
+
+
+def _auto_batch_size() -> int:
     gpus = tf.config.list_physical_devices("GPU")
     if not gpus:
         return 16

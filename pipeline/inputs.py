@@ -19,16 +19,18 @@ class Photos:
     So a training that was cut off and goes on sees what it would have seen without the cut.
     """
 
-    def __init__(self, patterns: Sequence[str], size: int, batch_size: int):
+    def __init__(self, patterns: Sequence[str], size: int, batch_size: int, devices: int = 1):
         """Reads the examples into memory, packed, where they fit.
 
         Args:
           patterns: of gzipped TFRecord files.
           size: side of the packed pixels.
           batch_size: photos a batch; the last batch of an epoch may have fewer.
+          devices: that share each batch of training. All get as many photos of it, so an epoch
+            leaves out those that remain, other ones each time.
         """
         names = sorted(name for pattern in patterns for name in tf.io.gfile.glob(pattern))
-        self._size, self._batch_size = size, batch_size
+        self._size, self._batch_size, self._devices = size, batch_size, devices
         self._records = tf.data.TFRecordDataset(names, compression_type="GZIP")
         self._memory: tf.Tensor | None = None
         held, total = [], 0
@@ -45,7 +47,12 @@ class Photos:
     @property
     def steps(self) -> int:
         """Batches an epoch."""
-        return -(-self.count // self._batch_size)
+        return -(-self._shared // self._batch_size)
+
+    @property
+    def _shared(self) -> int:
+        """Photos an epoch of training."""
+        return self.count - self.count % self._devices
 
     def class_pixels(self) -> list[int]:
         """Pixels of each class, over all photos."""
@@ -66,7 +73,7 @@ class Photos:
           seed: of the training.
           strength: of augmentation, 0 to 1.
         """
-        photos = self._unpacked(self._serialized(seed + 7919 * number))
+        photos = self._unpacked(self._serialized(seed + 7919 * number).take(self._shared))
         return self._rescaled(
             augmentation.augmented_batches(
                 photos, self._batch_size, strength, seed, first_photo=number * self.count

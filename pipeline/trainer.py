@@ -40,20 +40,17 @@ def run_fn(fn_args: FnArgs) -> None:
     config = fn_args.custom_config
     chosen, settings = Model.model_validate(config["model"]), Train.model_validate(config["train"])
     size: int = config["image_size"]
-    batch_size = settings.batch_size
-    if batch_size == "auto":
-        batch_size = devices.auto_batch_size()
     trained, history, facts = fit(
         lambda: models.build(chosen.name, size, chosen.encoder_weights),
         settings,
-        Photos(fn_args.train_files, size, batch_size),
-        Photos(fn_args.eval_files, size, batch_size),
+        fn_args.train_files,
+        fn_args.eval_files,
         config["working_dir"],
         config.get("serving_dir"),
     )
     _write_history(history, fn_args.model_run_dir)
     with fileio.open(os.path.join(fn_args.model_run_dir, FACTS), "w") as file:
-        json.dump({"batch_size": batch_size, **facts}, file)
+        json.dump(facts, file)
     # In float32 and for one device, whatever it was trained with and on.
     model = models.build(chosen.name, size)
     model.set_weights(trained.get_weights())
@@ -64,18 +61,18 @@ def run_fn(fn_args: FnArgs) -> None:
 def fit(
     build: Callable[[], keras.Model],
     settings: Train,
-    train: Photos,
-    evaluation: Photos,
+    train_files: Sequence[str],
+    eval_files: Sequence[str],
     working_dir: str,
     serving_dir: str | None = None,
 ) -> tuple[keras.Model, list[dict[str, float]], dict[str, Any]]:
     """Trains a model on all GPUs of the machine, or goes on where an earlier attempt stood.
 
     Args:
-      build: makes the model.
+      build: makes the model; its input says which side the packed pixels have.
       settings: of the training.
-      train: what it learns from.
-      evaluation: what picks the epoch that is kept.
+      train_files: patterns of the transformed examples that it learns from.
+      eval_files: the same of those that pick the epoch which is kept.
       working_dir: for the state, see `engine.Training`.
       serving_dir: the serving folder whose newest release the training starts from; None: from
         scratch.
@@ -86,8 +83,12 @@ def fit(
     """
     keras.utils.set_random_seed(settings.seed)
     strategy = devices.strategy()
+    replicas = strategy.num_replicas_in_sync
+    batch_size = devices.batch_size(settings.batch_size, replicas)
     with strategy.scope(), devices.precision(settings.precision) as precision:
         model = build()
+        size = model.input_shape[1]
+        train = Photos(train_files, size, batch_size, replicas)
         training = engine.Training(
             model,
             settings,
@@ -108,9 +109,10 @@ def fit(
                     lambda: training.seconds,
                 )
             )
-        history = training.run(train, evaluation, callbacks)
+        history = training.run(train, Photos(eval_files, size, batch_size), callbacks)
     facts = {
-        "devices": strategy.num_replicas_in_sync,
+        "batch_size": batch_size,
+        "devices": replicas,
         "precision": precision,
         "started_from": training.state.started_from,
         "best_epoch": training.state.best_epoch,

@@ -16,6 +16,7 @@ import pytest
 import tiny_training
 
 from pipeline import engine, optimisation
+from pipeline.inputs import Photos
 
 
 def weights(folder: Path) -> list[np.ndarray]:
@@ -61,8 +62,6 @@ def test_training_learns_and_keeps_its_best_epoch(whole: Path) -> None:
 
 def test_metrics_are_those_of_the_kept_weights(whole: Path, tmp_path: Path) -> None:
     model = tiny_training.train(tmp_path)
-    from pipeline.inputs import Photos
-
     (best,) = [row for row in history(tmp_path) if row["best"]]
     photos = Photos([str(tmp_path / "eval")], tiny_training.SIZE, 4)
     confusion = np.zeros((3, 3))
@@ -111,17 +110,35 @@ def epochs_done(state: Path) -> int:
 
 
 def test_two_devices_do_what_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same batches, each split over the devices, lead to the same weights."""
+    """The same batches, each split over the devices, lead to the same weights.
+
+    A batch of 7 becomes one of 8, and the last one of the 18 photos has 2.
+    """
     # Other optimisers divide by the size of the gradient, be it no more than rounding.
     monkeypatch.setattr(optimisation, "optimizer", tiny_training.gradient_descent)
-    overrides = ["train.ema=null", "train.batch_size=6", "train.epochs=3"]
-    tiny_training.train(tmp_path / "one", overrides, tiny_training.smooth_model)
-    run_alone(tmp_path / "two", "--devices=2", *overrides).check_returncode()
+    overrides = ["train.ema=null", "train.epochs=3"]
+    tiny_training.train(
+        tmp_path / "one", [*overrides, "train.batch_size=8"], tiny_training.smooth_model
+    )
+    run_alone(tmp_path / "two", "--devices=2", *overrides, "train.batch_size=7").check_returncode()
     for one, two in zip(weights(tmp_path / "one"), weights(tmp_path / "two"), strict=True):
         np.testing.assert_allclose(one, two, rtol=0, atol=1e-5)
     assert history(tmp_path / "two")[-1]["val_mean_iou"] == pytest.approx(
         history(tmp_path / "one")[-1]["val_mean_iou"], abs=1e-5
     )
+
+
+def test_devices_share_an_epoch_evenly(tmp_path: Path) -> None:
+    """Its remainder is left out: other photos each time."""
+    tiny_training.write_examples(tmp_path / "train", 18, 1)
+    photos = Photos([str(tmp_path / "train")], tiny_training.SIZE, 8, devices=4)
+    seen = []
+    for number in (0, 1):
+        batches = [images.numpy() for images, _ in photos.epoch(number, seed=1, strength=0)]
+        assert [len(images) for images in batches] == [8, 8]
+        seen.append({image.tobytes() for images in batches for image in images})
+    assert photos.steps == 2
+    assert seen[0] != seen[1]
 
 
 def test_frozen_encoder_learns_after_the_first_epochs(tmp_path: Path) -> None:

@@ -30,8 +30,12 @@ def test_batch_size_follows_the_smallest_gpu(
         tool.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":" if says is not None else None)
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["a GPU"])
-    assert devices.auto_batch_size() == batch_size
+    assert devices.batch_size("auto") == batch_size
 
 
 def test_batch_size_without_a_gpu() -> None:
-    assert devices.auto_batch_size() == 16
+    assert devices.batch_size("auto") == 16
+
+
+def test_every_device_gets_as_many_photos() -> None:
+    assert [devices.batch_size(choice, 4) for choice in (1, 8, 9, "auto")] == [4, 8, 12, 16]

@@ -21,7 +21,6 @@ import numpy as np
 import tensorflow as tf
 
 from pipeline import devices, features, optimisation, settings, trainer
-from pipeline.inputs import Photos
 from pipeline.models import _layers
 
 SIZE = 16
@@ -84,9 +83,9 @@ def train(
             write_examples(folder / f"{name}.part", count, seed)
             (folder / f"{name}.part").rename(folder / name)
     (folder / "state").mkdir(exist_ok=True)
-    batch_size = int(chosen.batch_size)
-    photos, judge = (Photos([str(folder / name)], SIZE, batch_size) for name in ("train", "eval"))
-    model, history, _ = trainer.fit(build, chosen, photos, judge, str(folder / "state"))
+    model, history, _ = trainer.fit(
+        build, chosen, [str(folder / "train")], [str(folder / "eval")], str(folder / "state")
+    )
     np.savez(folder / "done.npz", *model.get_weights())
     (folder / "history.json").write_text(json.dumps(history))
     return model
