@@ -138,6 +138,9 @@ class Training:
         if self._settings.freeze_epochs:
             models.freeze_encoder(self._model, frozen)
         self._compile(self._model)
+        # Now, not by the first step: TensorFlow traces a step that makes variables twice. And the
+        # state of an optimiser is loaded only into one that is built.
+        self._model.optimizer.build(self._model.trainable_variables)
         self._frozen = frozen
 
     def _note(self, epoch: int, row: dict[str, float], raw: list[Any]) -> None:
@@ -208,8 +211,6 @@ class Training:
         with fileio.open(path, "r") as file:
             state = State(**json.load(file))
         self._prepare(state.epochs - 1)
-        # Built before it is loaded, else the optimiser's own variables are left out.
-        self._model.optimizer.build(self._model.trainable_variables)
         self._model.load_weights(self._local("last", state.epochs))
         log.info("Going on after epoch %d of an earlier attempt.", state.epochs)
         return state

@@ -40,10 +40,15 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 ROOT = Path(__file__).parent.parent
 REAL_SAMPLE = ROOT.parent / "shared" / "data" / "oxford-iiit-pet-sample"
 
-# Small enough to be quick, and bounds that any model holds, to let it through to its release.
+# Quick, though a little of each class is learned, and bounds that any model holds, to let it through
+# to its release.
 SMALL = (
     "transform.image_size=64",
-    "train.epochs=1",
+    "model.name=xception_unet_s",
+    "train.epochs=4",
+    "train.batch_size=4",
+    "train.learning_rate=0.01",
+    "train.augmentation=0",
     "gate.pixel_accuracy=0.01",
     "gate.mean_iou=0.01",
     "gate.class_iou=0",
@@ -70,8 +75,9 @@ class Run:
 
     @property
     def serving_dir(self) -> Path:
-        """Where the default model's releases go."""
-        return self.output_root / "serving" / settings.Model().name
+        """Where the releases of its model go."""
+        model = self.outcome.get("model_name") or settings.Model().name
+        return self.output_root / "serving" / model
 
     def released(self) -> Path:
         return self.serving_dir / str(self.outcome["pushed_version"])
@@ -130,6 +136,17 @@ def small_run(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Run
 @pytest.fixture(scope="session")
 def _playground(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return run_locally(small_data, tmp_path_factory.mktemp("playground") / "output")
+
+
+@pytest.fixture
+def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spares a test that is about something else the training: the model stays as it was made."""
+    from pipeline import engine
+
+    names = ("loss", "accuracy", "mean_iou")
+    row = {"epoch": 1.0, "best": 1.0, "seconds": 0.0}
+    row |= {prefix + name: 0.5 for prefix in ("", "val_") for name in names}
+    monkeypatch.setattr(engine.Training, "run", lambda *_: [row])
 
 
 @pytest.fixture

@@ -58,6 +58,7 @@ def test_faulty_items_are_set_aside_and_the_rest_gives_the_same_model(
         assert id_ in page
 
 
+@pytest.mark.usefixtures("untrained")
 def test_one_faulty_item_is_always_tolerated_and_two_of_forty_are_not(
     data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -92,6 +93,7 @@ def test_empty_split_is_refused_with_a_sentence(
     assert "The split 'test' has no usable items (40 in all)" in capfd.readouterr().err
 
 
+@pytest.mark.usefixtures("untrained")
 def test_data_that_does_not_fit_the_schema_is_refused(
     data: Path,
     tmp_path: Path,
@@ -108,6 +110,7 @@ def test_data_that_does_not_fit_the_schema_is_refused(
     assert "does not fit the schema: height: " in capfd.readouterr().err
 
 
+@pytest.mark.usefixtures("untrained")
 def test_items_on_no_list_are_left_out_and_named(data: Path, tmp_path: Path) -> None:
     extra = photos(data)[0]
     shutil.copy(extra, extra.with_name("Extra_1.jpg"))
@@ -144,6 +147,7 @@ def test_every_change_of_the_files_is_noticed(data: Path) -> None:
     assert len(set(seen)) == len(seen) - 1
 
 
+@pytest.mark.usefixtures("untrained")
 def test_mask_that_is_named_right_mends_the_item(data: Path, tmp_path: Path) -> None:
     victim = photos(data)[0]
     mask_of(victim).rename(mask_of(victim).with_name("wrong.png"))

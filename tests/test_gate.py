@@ -69,6 +69,7 @@ def failed_bounds(run: Run) -> set[str]:
     return {row["metric"] for row in run.outcome["gate"] if not row["held"]}
 
 
+@pytest.mark.usefixtures("untrained")
 def test_background_only_is_refused(playground: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     export_as(monkeypatch, lambda _: background_only())
     before = playground.versions()
@@ -82,6 +83,7 @@ def test_background_only_is_refused(playground: Run, monkeypatch: pytest.MonkeyP
     assert run.versions() == before
 
 
+@pytest.mark.usefixtures("untrained")
 def test_background_only_is_refused_on_data_that_flatters_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -124,6 +126,7 @@ def test_shuffled_outputs_are_refused(playground: Run, monkeypatch: pytest.Monke
     assert "mean_iou" in failed_bounds(run)
 
 
+@pytest.mark.usefixtures("untrained")
 def test_nan_weights_are_refused_even_by_a_gate_without_bounds(
     playground: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,6 +139,7 @@ def test_nan_weights_are_refused_even_by_a_gate_without_bounds(
     assert {"pixel_accuracy", "mean_iou"} <= failed_bounds(run)
 
 
+@pytest.mark.usefixtures("untrained")
 def test_bounds_hold_on_each_species_when_asked(
     playground: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

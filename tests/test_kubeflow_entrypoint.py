@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import SMALL, Run
+from conftest import ROOT, SMALL, Run
+from forked import Forked
 from mariadb import MariaDB, Unavailable
 from tfx.orchestration import metadata as tfx_metadata
 
-from kubeflow import metadata, pods, tasks
+from kubeflow import entrypoint, metadata, pods, tasks
 from pipeline import builtin_data, settings
 from pipeline.errors import UserError
 from pipeline.outcome import RunArtifacts
 
-ROOT = Path(__file__).resolve().parent.parent
 NODES = [
     *("ExampleGen", "ImportSchemaGen", "StatisticsGen", "ExampleValidator", "DataGate"),
     *("Transform", "Trainer", "Champion", "Evaluator", "Pusher"),
@@ -37,8 +34,9 @@ class Cluster:
         self.output_root = output_root
         self.environment = environment
         self.metadata = "mysql" if environment else "sqlite"
+        self._started = 0
 
-    def start(self, task: list[str], run: str, *overrides: str) -> subprocess.Popen[str]:
+    def start(self, task: list[str], run: str, *overrides: str) -> Forked:
         arguments = [*task, "--run-id", run, "--output-root", str(self.output_root)]
         arguments += ["--data-root", str(self.data_root), "--metadata", self.metadata]
         # In all three ways that the compiled pipeline uses.
@@ -46,14 +44,9 @@ class Cluster:
         for override in (*SMALL[1:4], *overrides):
             arguments += ["--set", override]
         arguments += ["--settings", "; ".join(SMALL[4:])]
-        return subprocess.Popen(
-            [sys.executable, "-m", "kubeflow.entrypoint", *arguments],
-            cwd=ROOT,
-            env={**os.environ, **self.environment},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        self._started += 1
+        log = self.output_root.with_name(f"task-{self._started}.log")
+        return Forked(entrypoint.main, arguments, log, self.environment)
 
     def run(self, node: str, run: str, *overrides: str) -> tuple[int, str]:
         """Exit code and last line of the log of one node."""
@@ -91,10 +84,10 @@ class Cluster:
         return RunArtifacts(tfx_metadata.sqlite_metadata_connection_config(path), run)
 
 
-def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
-    out, _ = process.communicate(timeout=600)
+def ended(process: Forked) -> tuple[int, str]:
+    code, out = process.wait()
     print(out)  # pytest shows it when a test fails
-    return process.returncode, out.splitlines()[-1]
+    return code, out.splitlines()[-1]
 
 
 @pytest.mark.slow
@@ -164,9 +157,9 @@ def test_a_stopped_task_leaves_what_the_next_attempt_goes_on_from(tmp_path: Path
     many = "train.epochs=500"
     training = cluster.start(["run", "Trainer"], "run-1", many)
     runs = cluster.output_root / "artifacts/Trainer/model_run"
-    wait_for(lambda: epochs_done(working) >= 1, training)
+    training.wait_for(lambda: epochs_done(working) >= 1)
     (left,) = working.iterdir()
-    training.send_signal(signal.SIGTERM)
+    training.terminate()
     code, last = ended(training)
     assert code == 143
     assert last == "Trainer: told to stop; another attempt goes on from here."
@@ -174,11 +167,9 @@ def test_a_stopped_task_leaves_what_the_next_attempt_goes_on_from(tmp_path: Path
 
     # Killed outright: the node finds the same execution, and the training goes on in its folder.
     training = cluster.start(["run", "Trainer"], "run-1", many)
-    wait_for(lambda: epochs_done(working) > done, training)
+    training.wait_for(lambda: epochs_done(working) > done)
     training.kill()
-    training.wait()
-    assert training.stdout
-    assert f"Going on after epoch {done} of an earlier attempt." in training.stdout.read()
+    assert f"Going on after epoch {done} of an earlier attempt." in training.output()
     assert len(list(runs.iterdir())) == 1
     assert [each.name for each in working.iterdir()] == [left.name]
     assert cluster.artifacts("run-1").state("Trainer") == "failed"
@@ -197,14 +188,6 @@ def epochs_done(working: Path) -> int:
     return json.loads(states[0].read_text())["epochs"] if states else 0
 
 
-def wait_for(condition: Any, process: subprocess.Popen[str], seconds: float = 300) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < end, "nothing happened"
-        time.sleep(0.2)
-
-
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
@@ -215,9 +198,13 @@ def wait_for(condition: Any, process: subprocess.Popen[str], seconds: float = 30
 def test_bad_settings_end_at_once_with_code_2(
     overrides: list[str], sentence: str, tmp_path: Path
 ) -> None:
-    cluster = Cluster(tmp_path / "data", tmp_path / "output")
-    code, last = cluster.run("ExampleGen", "run-1", *overrides)
-    assert code == 2
+    command = [sys.executable, "-m", "kubeflow.entrypoint", "run", "ExampleGen", "--run-id=run-1"]
+    command += [f"--data-root={tmp_path}", f"--output-root={tmp_path}", "--metadata=sqlite"]
+    for override in overrides:
+        command += ["--set", override]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    last = (done.stdout + done.stderr).splitlines()[-1]
     assert last.startswith("ExampleGen refused: ")
     assert sentence in last
 
@@ -268,9 +255,8 @@ def test_concurrent_nodes_on_a_real_server(
     cluster = Cluster(small_data, tmp_path / "output", **environment(**mariadb.login))
     # Both begin on an empty database, and both want to make its tables.
     pair = [cluster.start(["run", node], "run-1") for node in NODES[:2]]
-    outputs = [process.communicate(timeout=600)[0] for process in pair]
-    assert [process.returncode for process in pair] == [0, 0], "\n".join(outputs)
-    assert all(mariadb.login["password"] not in out for out in outputs)
+    assert [ended(process)[0] for process in pair] == [0, 0]
+    assert all(mariadb.login["password"] not in process.output() for process in pair)
     assert cluster.prepare("run-1", "StatisticsGen") == ["executed"]
     config = metadata.connection("mysql", tmp_path, environment(**mariadb.login))
     artifacts = RunArtifacts(config, "run-1")

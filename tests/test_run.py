@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import csv
-import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -15,7 +13,8 @@ import numpy as np
 import PIL.Image
 import pytest
 import tensorflow as tf
-from conftest import REAL_SAMPLE, ROOT, SMALL, Run, run_locally, run_main
+from conftest import REAL_SAMPLE, SMALL, Run, run_locally, run_main
+from forked import Forked
 
 from pipeline import features, models, predict
 
@@ -219,6 +218,7 @@ def test_edited_schema_counts_as_a_change(
     assert "does not fit the schema: height" in refused.outcome["error"]
 
 
+@pytest.mark.usefixtures("untrained")
 def test_output_folder_that_was_moved_is_refused(
     small_data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -253,6 +253,7 @@ def test_predict_writes_masks_of_the_photos_own_size(small_run: Run, tmp_path: P
         assert PIL.Image.open(tmp_path / f"{photo.stem}_overlay.png").size == mask.size
 
 
+@pytest.mark.usefixtures("untrained")
 def test_failed_component_is_named_and_the_next_run_goes_on(
     small_data: Path,
     tmp_path: Path,
@@ -284,18 +285,16 @@ def test_failed_component_is_named_and_the_next_run_goes_on(
 
 @pytest.mark.slow
 def test_killed_run_goes_on_where_it_stood(small_data: Path, tmp_path: Path) -> None:
-    command = [sys.executable, str(ROOT / "local_runner.py"), "--data-root", str(small_data)]
-    command += ["--output-root", str(tmp_path)]
+    import local_runner
+
+    output = tmp_path / "output"
+    arguments = ["--data-root", str(small_data), "--output-root", str(output)]
     for override in (*SMALL, "train.epochs=500"):
-        command += ["--set", override]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
-    assert process.stdout
-    for line in process.stdout:
-        if "epoch 1/" in line:
-            break
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    run = run_locally(small_data, tmp_path)
+        arguments += ["--set", override]
+    process = Forked(local_runner.main, arguments, tmp_path / "log")
+    process.wait_for(lambda: "epoch 1/" in process.output())
+    process.kill()
+    run = run_locally(small_data, output)
     assert run.outcome["status"] == "pushed"
     assert {c: run.states()[c] for c in COMPONENTS[:6]} == dict.fromkeys(COMPONENTS[:6], "cached")
 

@@ -114,13 +114,18 @@ def pretend_devices(count: int) -> None:
     devices.strategy = lambda: tf.distribute.MirroredStrategy(names)
 
 
-if __name__ == "__main__":
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command line."""
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument("overrides", nargs="*")
     parser.add_argument("--devices", type=int, help="train the smooth model on so many")
-    args = parser.parse_intermixed_args()
+    args = parser.parse_intermixed_args(argv)
     if args.devices:
         pretend_devices(args.devices)
         optimisation.optimizer = gradient_descent  # type: ignore[assignment]
     train(args.folder, args.overrides, smooth_model if args.devices else tiny_model)
+
+
+if __name__ == "__main__":
+    main()
