@@ -41,7 +41,7 @@ def run_fn(fn_args: FnArgs) -> None:
     chosen, settings = Model.model_validate(config["model"]), Train.model_validate(config["train"])
     size: int = config["image_size"]
     trained, history, facts = fit(
-        lambda: models.build(chosen.name, size, chosen.encoder_weights),
+        lambda: models.build(chosen.name, size, chosen.encoder_weights, chosen.width),
         settings,
         fn_args.train_files,
         fn_args.eval_files,
@@ -52,7 +52,7 @@ def run_fn(fn_args: FnArgs) -> None:
     with fileio.open(os.path.join(fn_args.model_run_dir, FACTS), "w") as file:
         json.dump(facts, file)
     # In float32 and for one device, whatever it was trained with and on.
-    model = models.build(chosen.name, size)
+    model = models.build(chosen.name, size, width=chosen.width)
     model.set_weights(trained.get_weights())
     transform_output = tft.TFTransformOutput(fn_args.transform_graph_path)
     export.save(model, transform_output, size, fn_args.serving_model_dir)
