@@ -60,6 +60,12 @@ class RunArtifacts:
             return CACHED
         return EXECUTED if state == mlmd_pb2.Execution.COMPLETE else FAILED
 
+    def cut_off(self, node: str) -> bool:
+        """Whether the node began and no end of it was noted: it was killed, or still runs."""
+        return self.began(node) and (
+            self._executions[node].last_known_state == mlmd_pb2.Execution.RUNNING
+        )
+
     def began(self, node: str) -> bool:
         """Whether the node got as far as to be noted in the metadata store."""
         return node in self._executions
