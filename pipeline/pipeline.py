@@ -122,6 +122,8 @@ def create_pipeline(
         eval_args=trainer_pb2.EvalArgs(splits=[features.EVAL]),
         custom_config={
             "model": settings.model.model_dump(mode="json"),
+            # The name of a file says nothing about what is in it.
+            "encoder_weights": code.digest(settings.model.encoder_weights),
             "image_size": settings.transform.image_size,
             "train": settings.train.model_dump(mode="json"),
             "code": code.fingerprint(*_TRAIN_CODE, *models.sources(settings.model.name)),
