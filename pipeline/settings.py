@@ -143,6 +143,37 @@ class Train(_Values):
         return self
 
 
+class Tune(_Values):
+    trials: int = pydantic.Field(
+        0, ge=0, description="trainings that look for settings before the one that counts; 0: none"
+    )
+    trial_epochs: int = pydantic.Field(10, ge=1, description="most epochs of a trial")
+    learning_rates: tuple[Rate, ...] = pydantic.Field(
+        (0.0005, 0.008),
+        min_length=2,
+        max_length=2,
+        description="least and highest train.learning_rate that is tried",
+    )
+    augmentations: tuple[Strength, ...] = pydantic.Field(
+        (0, 1),
+        min_length=2,
+        max_length=2,
+        description="least and highest train.augmentation that is tried",
+    )
+    widths: tuple[Width, ...] = pydantic.Field(
+        (0.5, 0.75, 1, 1.5),
+        min_length=1,
+        description="each model.width that is tried, with models that have more than one",
+    )
+
+    @pydantic.field_validator("learning_rates", "augmentations")
+    @classmethod
+    def _least_first(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if value[0] > value[1]:
+            raise ValueError("must begin with the least")
+        return value
+
+
 class Gate(_Values):
     pixel_accuracy: float = pydantic.Field(0.80, ge=0, le=1, description="least pixel accuracy")
     mean_iou: float = pydantic.Field(0.60, ge=0, le=1, description="least mean IoU")
@@ -198,6 +229,7 @@ class Settings(Section):
     data: Data = Data()
     transform: Transform = Transform()
     model: Model = Model()
+    tune: Tune = Tune()
     train: Train = Train()
     gate: Gate = Gate()
     beam: Beam = Beam()
@@ -210,6 +242,15 @@ class Settings(Section):
     @pydantic.model_validator(mode="after")
     def _model_has_the_width(self) -> Settings:
         models.check_width(self.model.name, self.model.width)
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _trials_start_from_scratch(self) -> Settings:
+        if self.tune.trials and self.train.start_from == "champion":
+            raise ValueError(
+                f"tune.trials is {self.tune.trials}, but train.start_from is champion; trials "
+                "start from scratch and say nothing about one that goes on: set one of them back."
+            )
         return self
 
     @pydantic.model_validator(mode="after")

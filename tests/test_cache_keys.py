@@ -31,3 +31,18 @@ def test_what_a_file_of_encoder_weights_holds_counts(tmp_path: Path) -> None:
     assert config("Trainer", *chosen) == first != missing
     weights.write_bytes(b"other")
     assert config("Trainer", *chosen) != first
+
+
+def test_how_long_the_training_is_does_not_matter_to_the_trials() -> None:
+    asked = ("tune.trials=2", "train.epochs=9")
+    trials, training = config("Tuner", *asked), config("Trainer", *asked)
+    longer = ("tune.trials=2", "train.epochs=10", "train.max_minutes=5")
+    assert config("Tuner", *longer) == trials
+    assert config("Trainer", *longer) != training
+    for change in (
+        "tune.trial_epochs=2",
+        "train.seed=2",
+        "tune.widths=[1]",
+        "transform.image_size=64",
+    ):
+        assert config("Tuner", *asked, change) != trials
