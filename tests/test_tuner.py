@@ -121,17 +121,18 @@ def test_the_best_settings_go_to_trainer_release_and_report(
             "tune.trials=2",
             "tune.trial_epochs=1",
             "tune.widths=[0.5]",
-            "tune.learning_rates=[0.1, 0.1]",
+            "tune.learning_rates=[0.03, 0.03]",
         ),
-        *("train.seed=21", "train.schedule=constant"),
+        *("train.seed=21", "train.schedule=constant", "train.learning_rate=1e-6"),
     )
     assert run.outcome["status"] == "pushed"
     assert run.states()["Tuner"] == run.states()["Trainer"] == "executed"
     tuned = run.outcome["tuning"]
-    best = max(tuned["trials"], key=lambda trial: trial["score"])
-    assert [trial["trial"] for trial in tuned["trials"]] == [1, 2]
+    worst, best = tuned["trials"]
+    assert (worst["trial"], best["trial"]) == (1, 2)
+    assert worst["score"] < best["score"]
     assert tuned["best"] == {k: best[k] for k in best if k not in ("trial", "score")}
-    assert builds.widths == [1, 0.5, *[tuned["best"]["model.width"]] * 2]
+    assert builds.widths == [1, 0.5, 0.5, 0.5]
     (row,) = csv.DictReader(newest(run.output_root, "history.csv").open())
     assert float(row["learning_rate"]) == pytest.approx(tuned["best"]["train.learning_rate"])
     released = serving.record(str(run.serving_dir), run.outcome["pushed_version"])
