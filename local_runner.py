@@ -93,7 +93,10 @@ def _show_history(output_root: Path) -> int:
 
         from pipeline import history
 
-        runs = history.past_runs(metadata.sqlite_metadata_connection_config(str(database)))
+        runs = history.past_runs(
+            metadata.sqlite_metadata_connection_config(str(database)),
+            going_on=run_folder.in_use(output_root),
+        )
     console.print_table(history.table(runs))
     return FINISHED
 

@@ -20,7 +20,7 @@ from tfx.types import (
 )
 from tfx.utils import json_utils, proto_utils
 
-from components import data_gate, example_gen
+from components import data_gate, example_gen, tuner
 from pipeline import code, evaluation, serving
 
 # Custom properties of the PushedModel artifact; the first three are TFX's.
@@ -64,6 +64,8 @@ class Executor(executor.Executor):
             self._MarkNotPushed(pushed)
             pushed.set_string_custom_property(REFUSED, _WAS_WITHDRAWN)
             return
+        for best in input_dict.get(standard_component_specs.HYPERPARAMETERS_KEY, []):
+            config["settings"] |= tuner.read_best(best)
         version = serving.release(path, folder, model_uri=model.uri, **config, **_facts(input_dict))
         self._MarkPushed(pushed, f"{folder.rstrip('/')}/{version}", str(version))
         pushed.set_int_custom_property(MODEL_ID, model.id)
@@ -96,6 +98,9 @@ class _Spec(standard_component_specs.PusherSpec):
         "evaluation": component_spec.ChannelParameter(type=standard_artifacts.ModelEvaluation),
         "statistics": component_spec.ChannelParameter(type=standard_artifacts.ExampleStatistics),
         "examples": component_spec.ChannelParameter(type=standard_artifacts.Examples),
+        standard_component_specs.HYPERPARAMETERS_KEY: component_spec.ChannelParameter(
+            type=standard_artifacts.HyperParameters, optional=True
+        ),
     }
 
 
@@ -120,6 +125,7 @@ class ReleasePusher(component.Pusher):
         evaluation: types.BaseChannel,
         statistics: types.BaseChannel,
         examples: types.BaseChannel,
+        hyperparameters: types.BaseChannel | None = None,
         serving_dir: str,
         record: dict[str, Any],
     ):
@@ -133,8 +139,10 @@ class ReleasePusher(component.Pusher):
           evaluation: Evaluator's output on the candidate.
           statistics: of the examples.
           examples: that the model learned from, or ExampleGen set aside.
+          hyperparameters: that the Tuner found; in the record they replace settings.
           serving_dir: the serving folder of the model.
-          record: further JSON values for the release record; DATA_ROOT must be among them.
+          record: further JSON values for the release record; DATA_ROOT and, by dotted key,
+            "settings" must be among them.
         """
         super(component.Pusher, self).__init__(
             spec=_Spec(
@@ -145,6 +153,7 @@ class ReleasePusher(component.Pusher):
                 evaluation=evaluation,
                 statistics=statistics,
                 examples=examples,
+                hyperparameters=hyperparameters,
                 push_destination=pusher_pb2.PushDestination(
                     filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=serving_dir)
                 ),

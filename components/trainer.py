@@ -1,35 +1,15 @@
-"""Trainer with a working folder: what an attempt leaves there, the next one finds."""
+"""Trainer that goes on where an earlier attempt stood."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from tfx import types
 from tfx.components.trainer import component, executor
 from tfx.dsl.components.base import executor_spec
-from tfx.types import standard_component_specs
-from tfx.utils import json_utils
 
-WORKING_DIR = "working_dir"
+from components.working_dir import WithWorkingDir
 
 
-class Executor(executor.GenericExecutor):
-    """TFX's own, which calls `run_fn`; its ``custom_config`` gets the key ``working_dir``.
-
-    The folder exists, is the same for every attempt at the same training (see `pipeline.nodes`) and
-    is deleted when one succeeds.
-    """
-
-    def Do(
-        self,
-        input_dict: dict[str, list[types.Artifact]],
-        output_dict: dict[str, list[types.Artifact]],
-        exec_properties: dict[str, Any],
-    ) -> None:
-        key = standard_component_specs.CUSTOM_CONFIG_KEY
-        config = json_utils.loads(exec_properties[key])
-        config[WORKING_DIR] = self._context.stateful_working_dir
-        super().Do(input_dict, output_dict, {**exec_properties, key: json_utils.dumps(config)})
+class Executor(WithWorkingDir, executor.GenericExecutor):
+    """TFX's own, which calls `run_fn`, with a working folder."""
 
 
 class ResumableTrainer(component.Trainer):

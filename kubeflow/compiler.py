@@ -51,7 +51,7 @@ def compile_pipeline(settings: KubeflowSettings) -> str:
       UserError: if the settings name a component that the pipeline does not have.
     """
     graph = _graph(settings)
-    settings.check_components([*(node.id for node in graph), REPORT])
+    settings.check_components([*(node.id for node in graph), tfx_pipeline.TUNER, REPORT])
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "pipeline.yaml"
         compiler.Compiler().compile(_pipeline(settings, graph), str(path))

@@ -103,6 +103,7 @@ def _run(arguments: argparse.Namespace) -> tuple[int, str]:
             *form.overrides(arguments.settings),
         ],
     )
+    form.check_nodes(arguments.pinned, chosen)
     output_root = arguments.output_root
     try:
         output_root.mkdir(parents=True, exist_ok=True)

@@ -7,6 +7,7 @@ every task as ``--set KEY=VALUE``. What the form does not offer by name goes int
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from kubeflow.settings import KubeflowSettings
@@ -23,6 +24,7 @@ _OFFERED = (
     "gate.max_drop",
 )
 _SEPARATOR = ";"
+_TRIALS = "tune.trials"  # decides whether the pipeline has a Tuner
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +76,25 @@ def pinned(settings: KubeflowSettings) -> dict[str, Any]:
     They are written into every task, so that a newer image with other defaults changes nothing.
     """
     return {key: value for key, value in settings.flat().items() if key not in _OFFERED}
+
+
+def check_nodes(pinned: Mapping[str, Any], chosen: Settings) -> None:
+    """Refuses a run that needs other nodes than the pipeline was compiled with.
+
+    Args:
+      pinned: what `pinned` gave when the pipeline was compiled.
+      chosen: the settings of the run.
+
+    Raises:
+      UserError: if the one has a Tuner and the other has none.
+    """
+    there = bool(pinned.get(_TRIALS))
+    if there != bool(chosen.tune.trials):
+        raise UserError(
+            f"The run's parameter 'settings' makes {_TRIALS} {chosen.tune.trials}, but the "
+            f"pipeline was compiled with {'a' if there else 'no'} Tuner; compile it with that "
+            "setting."
+        )
 
 
 def overrides(text: str) -> list[str]:

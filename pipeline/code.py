@@ -17,6 +17,13 @@ def versions() -> dict[str, str]:
     return {"tfx": tfx, "tensorflow": importlib.metadata.version("tensorflow"), "stack": stack}
 
 
+def digest(path: str | None) -> str | None:
+    """Hex digest of a file's content; None where there is no such file."""
+    if path is None or not Path(path).is_file():
+        return None
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
+
+
 def fingerprint(*modules: str) -> str:
     """Hex digest of the sources of modules, given by dotted name, and of library versions."""
     digest = hashlib.sha256()

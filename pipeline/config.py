@@ -192,11 +192,14 @@ def _mapping(value: Any, path: Sequence[str], example: str, file: Path) -> Mappi
 
 def _unknown(key: str, known: Sequence[str], where: str) -> UserError:
     # `train.epoch` and plain `epochs` should both lead to `train.epochs`.
+    name = key.rpartition(".")[2]
     by_name = {k.rpartition(".")[2]: k for k in known}
-    close = difflib.get_close_matches(key, known, n=1, cutoff=0.6) or [
-        by_name[match]
-        for match in difflib.get_close_matches(key.rpartition(".")[2], list(by_name), n=1)
-    ]
+    namesakes = [k for k in known if k.rpartition(".")[2] == name]
+    close = (
+        difflib.get_close_matches(key, namesakes, n=1, cutoff=0)
+        or difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+        or [by_name[match] for match in difflib.get_close_matches(name, list(by_name), n=1)]
+    )
     hint = f"did you mean '{close[0]}'?" if close else "--help lists all settings."
     return UserError(f"Unknown setting {key!r} in {where}; {hint}")
 

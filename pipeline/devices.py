@@ -13,13 +13,8 @@ _LARGE_GPU_MB = 15_000  # what a "16 GB" card really offers
 
 
 def strategy() -> tf.distribute.Strategy:
-    """All GPUs of the machine in step, or the one device there is.
-
-    GPUs take memory as they need it, so that others can use them as well.
-    """
+    """All GPUs of the machine in step, or the one device there is."""
     gpus = tf.config.list_physical_devices("GPU")
-    for gpu in gpus:
-        tf.config.experimental.set_memory_growth(gpu, True)
     return tf.distribute.MirroredStrategy() if len(gpus) > 1 else tf.distribute.get_strategy()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 from dataclasses import dataclass
 
@@ -27,11 +28,19 @@ class PastRun:
     spans: list[str]
 
 
-def past_runs(connection: mlmd_pb2.ConnectionConfig) -> list[PastRun]:
-    """All runs in which a component began, the newest first."""
+def past_runs(connection: mlmd_pb2.ConnectionConfig, going_on: bool = False) -> list[PastRun]:
+    """All runs in which a component began, the newest first.
+
+    Args:
+      connection: to the metadata store.
+      going_on: the newest run has not been cut off, but goes on; the store cannot tell.
+    """
     contexts = mlmd.MetadataStore(connection).get_contexts_by_type("pipeline_run")
     found = [_past_run(outcome.RunArtifacts(connection, context.name)) for context in contexts]
-    return sorted((run for run in found if run), key=lambda run: run.begin, reverse=True)
+    runs = sorted((run for run in found if run), key=lambda run: run.begin, reverse=True)
+    if going_on and runs:
+        runs[0] = dataclasses.replace(runs[0], verdict="goes on")
+    return runs
 
 
 def _past_run(artifacts: outcome.RunArtifacts) -> PastRun | None:
@@ -60,8 +69,11 @@ def _past_run(artifacts: outcome.RunArtifacts) -> PastRun | None:
 def _verdict(artifacts: outcome.RunArtifacts) -> str:
     pushed = artifacts.get("Pusher", "pushed_model")
     if pushed is None:
-        failed = [node for node in artifacts.nodes() if artifacts.state(node) == outcome.FAILED]
-        return f"{outcome.FAILED}: {failed[0]}" if failed else "did not end"
+        unfinished = [node for node in artifacts.nodes() if artifacts.state(node) == outcome.FAILED]
+        if not unfinished:
+            return "cut off"  # between two nodes
+        (node, *_) = unfinished
+        return f"cut off in {node}" if artifacts.cut_off(node) else f"{outcome.FAILED}: {node}"
     if pushed.get_int_custom_property(pusher.PUSHED):
         return f"{outcome.PUSHED}: {pushed.get_string_custom_property(pusher.VERSION)}"
     return outcome.NOT_BLESSED

@@ -14,6 +14,10 @@ from tfx.orchestration.pipeline import Pipeline
 from tfx.orchestration.portable import launcher, outputs_utils, runtime_parameter_utils
 from tfx.proto.orchestration import pipeline_pb2
 
+# GPUs give memory as it is needed, so that others can use them as well. Read when TensorFlow first
+# uses a GPU, which may be in any node: the Trainer could no longer ask for it.
+os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+
 
 def compile_pipeline(pipeline: Pipeline) -> pipeline_pb2.Pipeline:
     """Compiles a pipeline to TFX's intermediate representation."""

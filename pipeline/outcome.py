@@ -15,7 +15,7 @@ from tfx.types import artifact_utils
 from tfx.types.artifact import Artifact
 from tfx.utils import path_utils
 
-from components import data_gate, example_gen, pusher
+from components import data_gate, example_gen, pusher, tuner
 from pipeline import code, evaluation, trainer
 from pipeline.settings import Settings
 
@@ -59,6 +59,12 @@ class RunArtifacts:
         if state == mlmd_pb2.Execution.CACHED:
             return CACHED
         return EXECUTED if state == mlmd_pb2.Execution.COMPLETE else FAILED
+
+    def cut_off(self, node: str) -> bool:
+        """Whether the node began and no end of it was noted: it was killed, or still runs."""
+        return self.began(node) and (
+            self._executions[node].last_known_state == mlmd_pb2.Execution.RUNNING
+        )
 
     def began(self, node: str) -> bool:
         """Whether the node got as far as to be noted in the metadata store."""
@@ -150,6 +156,7 @@ def collect(
         "gate": [],
         "data": _no_data(),
         "components": [vars(component) for component in components],
+        "tuning": tuning(artifacts),
         "training": training(artifacts),
         "versions": code.versions(),
     }
@@ -187,6 +194,7 @@ def unfinished(settings: Settings) -> dict[str, Any]:
         "gate": [],
         "data": _no_data(),
         "components": [],
+        "tuning": {},
         "training": {},
         "versions": code.versions(),
         "settings": settings.flat(),
@@ -202,6 +210,18 @@ def history(artifacts: RunArtifacts) -> list[dict[str, float]]:
 def training(artifacts: RunArtifacts) -> dict[str, Any]:
     """What the Trainer noted about itself (see `trainer.fit`); empty if it did not get as far."""
     return json.loads(_model_run_file(artifacts, trainer.FACTS) or "{}")
+
+
+def tuning(artifacts: RunArtifacts) -> dict[str, Any]:
+    """The ``best`` values of settings that the Tuner found, and its ``trials``.
+
+    A trial has its number, the score and its values; empty without a Tuner.
+    """
+    best = artifacts.get("Tuner", "best_hyperparameters")
+    results = artifacts.get("Tuner", "tuner_results")
+    if best is None or results is None:
+        return {}
+    return {"best": tuner.read_best(best), "trials": tuner.read_trials(results)}
 
 
 def _model_run_file(artifacts: RunArtifacts, name: str) -> str:

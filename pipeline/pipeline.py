@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from ml_metadata.proto import metadata_store_pb2
 from tfx import components as tfx_components
@@ -22,10 +23,12 @@ from components.example_gen import PetExampleGen
 from components.pusher import ReleasePusher
 from components.schema_gen import CuratedSchemaGen
 from components.trainer import ResumableTrainer
+from components.tuner import ResumableTuner
 from pipeline import code, evaluation, features, models
-from pipeline.settings import Beam, Settings
+from pipeline.settings import Beam, Settings, Train
 
 NAME = "segmentation"
+TUNER = "Tuner"  # the one node that is there only where it is asked for
 SCHEMA_DIR = str(resources.files("schemas"))
 
 # The sources that decide what a component makes; an edit of one of them makes it run again.
@@ -61,6 +64,36 @@ def beam_arguments(beam: Beam) -> list[str]:
     setup_file = Path(__file__).parent.parent / "setup.py"
     package = [f"--setup_file={setup_file}"] if setup_file.exists() else []
     return [f"--runner={beam.runner}", *package, *beam.args]
+
+
+def _tuner(settings: Settings, transform: tfx_components.Transform) -> ResumableTuner:
+    # Trials have a length of their own; that of the training which follows need not be known.
+    train = settings.train.model_copy(
+        update={"epochs": settings.tune.trial_epochs, "max_minutes": None}
+    )
+    return ResumableTuner(
+        examples=transform.outputs["transformed_examples"],
+        tuner_fn="pipeline.tuning.tuner_fn",
+        train_args=trainer_pb2.TrainArgs(splits=[features.TRAIN]),
+        eval_args=trainer_pb2.EvalArgs(splits=[features.EVAL]),
+        custom_config={
+            **_training_config(settings, train, "pipeline.tuning"),
+            "tune": settings.tune.model_dump(mode="json"),
+        },
+    ).with_id(TUNER)
+
+
+def _training_config(settings: Settings, train: Train, *more_code: str) -> dict[str, Any]:
+    """What a training depends on, beside the data."""
+    sources = models.sources(settings.model.name)
+    return {
+        "model": settings.model.model_dump(mode="json"),
+        # The name of a file says nothing about what is in it.
+        "encoder_weights": code.digest(settings.model.encoder_weights),
+        "image_size": settings.transform.image_size,
+        "train": train.model_dump(mode="json"),
+        "code": code.fingerprint(*_TRAIN_CODE, *more_code, *sources),
+    }
 
 
 def create_pipeline(
@@ -114,17 +147,17 @@ def create_pipeline(
         disable_statistics=True,
     )
     transform.add_upstream_node(data_gate)
+    tuner = _tuner(settings, transform) if settings.tune.trials else None
+    hyperparameters = tuner.outputs["best_hyperparameters"] if tuner else None
     trainer = ResumableTrainer(
         examples=transform.outputs["transformed_examples"],
         transform_graph=transform.outputs["transform_graph"],
+        hyperparameters=hyperparameters,
         run_fn="pipeline.trainer.run_fn",
         train_args=trainer_pb2.TrainArgs(splits=[features.TRAIN]),
         eval_args=trainer_pb2.EvalArgs(splits=[features.EVAL]),
         custom_config={
-            "model": settings.model.model_dump(mode="json"),
-            "image_size": settings.transform.image_size,
-            "train": settings.train.model_dump(mode="json"),
-            "code": code.fingerprint(*_TRAIN_CODE, *models.sources(settings.model.name)),
+            **_training_config(settings, settings.train),
             # The folder, not the release in it: with the same data there is nothing to train.
             **({"serving_dir": serving_dir} if settings.train.start_from == "champion" else {}),
         },
@@ -152,6 +185,7 @@ def create_pipeline(
         evaluation=evaluator.outputs["evaluation"],
         statistics=statistics_gen.outputs["statistics"],
         examples=example_gen.outputs["examples"],
+        hyperparameters=hyperparameters,
         serving_dir=serving_dir,
         record={
             pusher.DATA_ROOT: data_root,
@@ -171,6 +205,7 @@ def create_pipeline(
             example_validator,
             data_gate,
             transform,
+            *([tuner] if tuner else []),
             trainer,
             champion,
             evaluator,

@@ -74,6 +74,7 @@ def render(
         facts=_facts(outcome),
         gate=_gate_rows(outcome),
         metrics=_metric_tables(outcome.get("metrics") or {}),
+        tuning=_tuning(outcome),
         charts=charts.of_history(history),
         gallery=[_gallery_view(item) for item in gallery],
         legend=[(name, images.hex_colour(i)) for i, name in enumerate(features.CLASS_NAMES)],
@@ -220,6 +221,19 @@ def _worded(values: Mapping[str, Any]) -> dict[str, Any]:
     interval = values[key]
     text = " to ".join(map(wording.number, interval)) if interval else "none"
     return {name: text if name == key else value for name, value in values.items()}
+
+
+def _tuning(outcome: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The trials of the Tuner, best first; None without any."""
+    trials = (outcome.get("tuning") or {}).get("trials") or []
+    if not trials:
+        return None
+    names = [name for name in trials[0] if name not in ("trial", "score")]
+    ranked = sorted(trials, key=lambda row: row["score"], reverse=True)
+    return {
+        "names": names,
+        "rows": [(row["trial"], row["score"], [row.get(name) for name in names]) for row in ranked],
+    }
 
 
 def _components(outcome: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -8,6 +8,8 @@ import filelock
 
 from pipeline.errors import UserError
 
+_LOCK = ".lock"
+
 
 def make(path: Path) -> Path:
     """Makes the folder, with its logs/ in it, where they are missing; returns it as absolute path.
@@ -41,8 +43,19 @@ def lock(
       UserError: if another run holds it, or nothing can be written there.
     """
     try:
-        return filelock.FileLock(path / ".lock", timeout=0).acquire()
+        return filelock.FileLock(path / _LOCK, timeout=0).acquire()
     except filelock.Timeout:
         raise UserError(f"Another run is using {path}; wait for it{advice}.") from None
     except OSError as error:
         raise UserError(f"Cannot write to {path}: {error.strerror}.") from None
+
+
+def in_use(path: Path) -> bool:
+    """Whether a run holds the folder's lock."""
+    try:
+        filelock.FileLock(path / _LOCK, timeout=0).acquire().lock.release()
+    except filelock.Timeout:
+        return True
+    except OSError:  # where nothing can be written no run is at work
+        pass
+    return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
 
@@ -14,6 +14,11 @@ from pipeline.config import Section
 
 CONFIGS = Path(str(resources.files("pipeline") / "configs"))
 BUILTIN_CONFIG = CONFIGS / "builtin.yaml"
+
+# Of settings that the Tuner tries values of.
+Rate = Annotated[float, pydantic.Field(gt=0)]
+Strength = Annotated[float, pydantic.Field(ge=0, le=1)]
+Width = Annotated[float, pydantic.Field(gt=0, le=8)]
 
 
 class _Values(Section):
@@ -64,6 +69,9 @@ class Model(_Values):
     encoder_weights: str | None = pydantic.Field(
         None, min_length=1, description="of a pretrained encoder: imagenet, or a weights file"
     )
+    width: Width = pydantic.Field(
+        1, description="what the channels of its layers are multiplied by"
+    )
 
 
 class Train(_Values):
@@ -81,7 +89,7 @@ class Train(_Values):
         0, ge=0, le=1, description="0 weighs all pixels alike, 1 all classes"
     )
     optimizer: Literal["adamw", "rmsprop"] = pydantic.Field("adamw", description="adamw or rmsprop")
-    learning_rate: float = pydantic.Field(0.002, gt=0, description="highest step size")
+    learning_rate: Rate = pydantic.Field(0.002, description="highest step size")
     schedule: Literal["constant", "cosine"] = pydantic.Field(
         "cosine", description="course of the step size; cosine: warm-up, then down to 0"
     )
@@ -93,8 +101,8 @@ class Train(_Values):
     ema: float | None = pydantic.Field(
         None, gt=0, lt=1, description="momentum of a running mean of the weights, which is kept"
     )
-    augmentation: float = pydantic.Field(
-        0.5, ge=0, le=1, description="strength of flips, crops, turns and colour; 0: none"
+    augmentation: Strength = pydantic.Field(
+        0.5, description="strength of flips, crops, turns and colour; 0: none"
     )
     best_epoch_by: Literal["val_loss", "val_accuracy", "val_mean_iou"] = pydantic.Field(
         "val_mean_iou", description="which epoch is kept: lowest val_loss, or highest of the others"
@@ -133,6 +141,37 @@ class Train(_Values):
                 f"{self.optimizer} has none; set it to 0 or take adamw."
             )
         return self
+
+
+class Tune(_Values):
+    trials: int = pydantic.Field(
+        0, ge=0, description="trainings that look for settings before the one that counts; 0: none"
+    )
+    trial_epochs: int = pydantic.Field(10, ge=1, description="most epochs of a trial")
+    learning_rates: tuple[Rate, ...] = pydantic.Field(
+        (0.0005, 0.008),
+        min_length=2,
+        max_length=2,
+        description="least and highest train.learning_rate that is tried",
+    )
+    augmentations: tuple[Strength, ...] = pydantic.Field(
+        (0, 1),
+        min_length=2,
+        max_length=2,
+        description="least and highest train.augmentation that is tried",
+    )
+    widths: tuple[Width, ...] = pydantic.Field(
+        (0.5, 0.75, 1, 1.5),
+        min_length=1,
+        description="each model.width that is tried, with models that have more than one",
+    )
+
+    @pydantic.field_validator("learning_rates", "augmentations")
+    @classmethod
+    def _least_first(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if value[0] > value[1]:
+            raise ValueError("must begin with the least")
+        return value
 
 
 class Gate(_Values):
@@ -190,6 +229,7 @@ class Settings(Section):
     data: Data = Data()
     transform: Transform = Transform()
     model: Model = Model()
+    tune: Tune = Tune()
     train: Train = Train()
     gate: Gate = Gate()
     beam: Beam = Beam()
@@ -197,6 +237,20 @@ class Settings(Section):
     @pydantic.model_validator(mode="after")
     def _model_takes_the_image_size(self) -> Settings:
         models.check_image_size(self.model.name, self.transform.image_size)
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _model_has_the_width(self) -> Settings:
+        models.check_width(self.model.name, self.model.width)
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _trials_start_from_scratch(self) -> Settings:
+        if self.tune.trials and self.train.start_from == "champion":
+            raise ValueError(
+                f"tune.trials is {self.tune.trials}, but train.start_from is champion; trials "
+                "start from scratch and say nothing about one that goes on: set one of them back."
+            )
         return self
 
     @pydantic.model_validator(mode="after")

@@ -6,7 +6,7 @@ import csv
 import json
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -31,31 +31,67 @@ def run_fn(fn_args: FnArgs) -> None:
     Args:
       fn_args: ``custom_config`` holds ``model`` (the settings of that section), ``image_size``
         (pixels), ``train`` (the settings of that section), ``serving_dir`` (only to start from the
-        champion there) and ``working_dir`` (see `components.trainer`). ``model_run_dir`` receives
+        champion there) and ``working_dir`` (see `components.working_dir`). ``hyperparameters``,
+        where the Tuner ran, are stronger than those settings. ``model_run_dir`` receives
         history.csv, training.json and TensorBoard logs, ``serving_model_dir`` the SavedModel.
 
     Raises:
       engine.TrainingError: training gave no usable model.
     """
     config = fn_args.custom_config
-    chosen, settings = Model.model_validate(config["model"]), Train.model_validate(config["train"])
-    size: int = config["image_size"]
-    trained, history, facts = fit(
-        lambda: models.build(chosen.name, size, chosen.encoder_weights),
-        settings,
-        fn_args.train_files,
-        fn_args.eval_files,
-        config["working_dir"],
-        config.get("serving_dir"),
-    )
+    found = (fn_args.hyperparameters or {}).get("values", {})
+    chosen, settings = tuned(config, found)
+    trained, history, facts = train_on(fn_args, chosen, settings, config["working_dir"])
     _write_history(history, fn_args.model_run_dir)
     with fileio.open(os.path.join(fn_args.model_run_dir, FACTS), "w") as file:
         json.dump(facts, file)
+    size: int = config["image_size"]
     # In float32 and for one device, whatever it was trained with and on.
-    model = models.build(chosen.name, size)
+    model = models.build(chosen.name, size, width=chosen.width)
     model.set_weights(trained.get_weights())
     transform_output = tft.TFTransformOutput(fn_args.transform_graph_path)
     export.save(model, transform_output, size, fn_args.serving_model_dir)
+
+
+def tuned(config: Mapping[str, Any], values: Mapping[str, Any]) -> tuple[Model, Train]:
+    """The settings of a training, in which some have other values.
+
+    Args:
+      config: ``model`` and ``train`` hold the settings of these sections.
+      values: by the dotted key of the setting.
+    """
+    sections = {name: dict(config[name]) for name in ("model", "train")}
+    for key, value in values.items():
+        section, _, name = key.partition(".")
+        sections[section][name] = value
+    return Model.model_validate(sections["model"]), Train.model_validate(sections["train"])
+
+
+def train_on(
+    fn_args: FnArgs, chosen: Model, settings: Train, working_dir: str
+) -> tuple[keras.Model, list[dict[str, float]], dict[str, Any]]:
+    """Trains on the examples of a Trainer or a Tuner.
+
+    Args:
+      fn_args: of the component, see `run_fn`.
+      chosen: the model.
+      settings: of the training.
+      working_dir: for the state, see `engine.Training`; it exists.
+
+    Returns:
+      As `fit`.
+    """
+    config = fn_args.custom_config
+    return fit(
+        lambda: models.build(
+            chosen.name, config["image_size"], chosen.encoder_weights, chosen.width
+        ),
+        settings,
+        fn_args.train_files,
+        fn_args.eval_files,
+        working_dir,
+        config.get("serving_dir"),
+    )
 
 
 def fit(

@@ -40,8 +40,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 ROOT = Path(__file__).parent.parent
 REAL_SAMPLE = ROOT.parent / "shared" / "data" / "oxford-iiit-pet-sample"
 
-# Quick, though a little of each class is learned, and bounds that any model holds, to let it through
-# to its release.
+# Quick, though it learns a little of each class; any model holds the bounds and is released.
 SMALL = (
     "transform.image_size=64",
     "model.name=xception_unet_s",

@@ -15,7 +15,7 @@ from kfp import components
 from kfp.pipeline_spec import pipeline_spec_pb2
 
 from kubeflow import __main__ as command
-from kubeflow import compiler, pods, settings
+from kubeflow import compiler, form, pods, settings
 from pipeline.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -102,6 +102,19 @@ def test_every_node_is_a_task_after_those_it_depends_on(example: Compiled) -> No
         "Evaluator",
     }
     assert len(upstream) == 10
+
+
+def test_a_tuner_is_there_where_it_is_asked_for() -> None:
+    asked = compiled("tune.trials=3")
+    upstream = asked.upstream()
+    assert upstream["Tuner"] == {"Transform"}
+    assert "Tuner" in upstream["Trainer"] & upstream["Pusher"]
+    assert len(upstream) == 11
+    assert asked.executor("tuner")["image"] == "{{$.inputs.parameters['gpu_image']}}"
+    pinned = {"tune.trials": 3}
+    form.check_nodes(pinned, settings.load([], ["tune.trials=9"]))
+    with pytest.raises(UserError, match=r"tune\.trials 0, but .* compiled with a Tuner"):
+        form.check_nodes(pinned, settings.load())
 
 
 def test_the_report_comes_last_whatever_happened(example: Compiled) -> None:

@@ -140,3 +140,15 @@ def test_checking_settings_loads_no_tensorflow():
         "sys.exit(any(m in sys.modules for m in ('tensorflow', 'keras')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if models.scalable(name)])
+def test_a_width_multiplies_the_channels(name):
+    whole, narrow = models.build(name, 32), models.build(name, 32, width=0.5)
+    assert 0.2 < narrow.count_params() / whole.count_params() < 0.5
+    assert narrow.output_shape == whole.output_shape
+
+
+def test_a_width_that_a_model_does_not_have_is_refused():
+    with pytest.raises(ValueError, match="'mobilenet_unet' has one width only"):
+        models.build("mobilenet_unet", 32, width=0.5)

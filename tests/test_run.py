@@ -179,6 +179,16 @@ def test_history_lists_the_runs_newest_first(
     assert not (tmp_path / "none").exists()
 
 
+def newest_verdict(output_root: Path, capfd: pytest.CaptureFixture[str]) -> str:
+    """What ``--history`` says about the newest run."""
+    import local_runner
+
+    capfd.readouterr()
+    assert local_runner.main(["--history", "--output-root", str(output_root)]) == 0
+    _, _, _, last, *_ = capfd.readouterr().out.splitlines()
+    return last.split("│")[2].strip()
+
+
 def first_loss(run: Run) -> float:
     """Of the training that ran last in the output folder."""
     last = max(run.output_root.rglob("history.csv"), key=lambda path: path.stat().st_mtime)
@@ -276,6 +286,7 @@ def test_failed_component_is_named_and_the_next_run_goes_on(
     assert "Traceback" not in output.out + output.err
     assert "the GPU fell off" in output.err
     assert "the GPU fell off" in (tmp_path / "report.html").read_text()
+    assert newest_verdict(tmp_path, capfd) == "failed: Trainer"
 
     mended = failed.again()
     assert mended.outcome["status"] == "pushed"
@@ -284,7 +295,9 @@ def test_failed_component_is_named_and_the_next_run_goes_on(
 
 
 @pytest.mark.slow
-def test_killed_run_goes_on_where_it_stood(small_data: Path, tmp_path: Path) -> None:
+def test_killed_run_goes_on_where_it_stood(
+    small_data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     import local_runner
 
     output = tmp_path / "output"
@@ -293,7 +306,9 @@ def test_killed_run_goes_on_where_it_stood(small_data: Path, tmp_path: Path) -> 
         arguments += ["--set", override]
     process = Forked(local_runner.main, arguments, tmp_path / "log")
     process.wait_for(lambda: "epoch 1/" in process.output())
+    assert newest_verdict(output, capfd) == "goes on"
     process.kill()
+    assert newest_verdict(output, capfd) == "cut off in Trainer"
     run = run_locally(small_data, output)
     assert run.outcome["status"] == "pushed"
     assert {c: run.states()[c] for c in COMPONENTS[:6]} == dict.fromkeys(COMPONENTS[:6], "cached")

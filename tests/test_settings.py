@@ -53,6 +53,9 @@ def test_shipped_configs_load(name: str) -> None:
         ("train.batch_size=0", "Setting 'train.batch_size' is 0 (from --set); must be at least 1."),
         ("train.max_minutes=.nan", "Setting 'train.max_minutes' is nan (from --set)"),
         ("gate.slices=[]", "Setting 'gate.slices' is [] (from --set)"),
+        ("tune.augmentations=[0, 2]", "Setting 'tune.augmentations' is 2 (from --set)"),
+        ("tune.learning_rates=[1, 0.1]", "must begin with the least."),
+        ("tune.learning_rates=[1]", "should have at least 2 items"),
         ("model.name=resnet", "known models: encoder_decoder"),
         ("transform.image_size=201", "it must be a positive multiple of 8, for example 200 or 208"),
     ],
@@ -62,6 +65,21 @@ def test_wrong_override_is_one_sentence(override: str, sentence: str) -> None:
         settings.load([], [override])
     assert sentence in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["model.name=mobilenet_unet", "model.width=2"], "has one width only"),
+        (["tune.trials=2", "train.start_from=champion"], "trials start from scratch"),
+        (["model.encoder_weights=imagenet"], "has no pretrained encoder"),
+    ],
+)
+def test_settings_that_do_not_fit_each_other_are_refused(
+    overrides: list[str], sentence: str
+) -> None:
+    with pytest.raises(UserError, match=sentence):
+        settings.load([], overrides)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,8 @@ To add an architecture, add one file to this folder that has
 It may have
 
 * ``LEAST_SIZE``: the least image side, in pixels, where that is more than ``SIZE_MULTIPLE``;
+* ``SCALABLE = True``: then ``build`` takes ``width`` as well, which multiplies the channels of its
+  layers;
 * ``PRETRAINED = True``: then ``build`` takes ``encoder_weights`` as well, and the model has a layer
   ``encoder``, itself a model, which `freeze_encoder` freezes.
 
@@ -23,7 +25,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import keras
@@ -66,7 +68,20 @@ def check_pretrained(name: str) -> None:
         )
 
 
-def build(name: str, image_size: int, encoder_weights: str | None = None) -> keras.Model:
+def scalable(name: str) -> bool:
+    """Whether model `name` comes in any width."""
+    return getattr(_module(name), "SCALABLE", False)
+
+
+def check_width(name: str, width: float) -> None:
+    """Raises ValueError, one sentence, if model `name` cannot have this width."""
+    if width != 1 and not scalable(name):
+        raise ValueError(f"Model {name!r} has one width only, so width must be 1, not {width:g}.")
+
+
+def build(
+    name: str, image_size: int, encoder_weights: str | None = None, width: float = 1
+) -> keras.Model:
     """Builds model `name`.
 
     Args:
@@ -74,21 +89,25 @@ def build(name: str, image_size: int, encoder_weights: str | None = None) -> ker
         image_size: Side of the square input and output, in pixels.
         encoder_weights: For models with a pretrained encoder: ``imagenet`` or a file. None: all
             weights are fresh.
+        width: For scalable models: what the channels of its layers are multiplied by.
 
     Returns:
         A Keras model from float32 [batch, size, size, 3] in [0, 1] to class probabilities, float32
         [batch, size, size, NUM_CLASSES].
 
     Raises:
-        ValueError: The name is unknown, the model cannot take the size, or it has no encoder to
-            which the weights belong, or they cannot be loaded.
+        ValueError: The name is unknown, the model cannot take the size or the width, or it has no
+            encoder to which the weights belong, or they cannot be loaded.
     """
     check_image_size(name, image_size)
-    module = _module(name)
-    if encoder_weights is None:
-        return module.build(image_size)
-    check_pretrained(name)
-    return module.build(image_size, encoder_weights)
+    check_width(name, width)
+    options: dict[str, Any] = {}
+    if encoder_weights is not None:
+        check_pretrained(name)
+        options["encoder_weights"] = encoder_weights
+    if width != 1:
+        options["width"] = width
+    return _module(name).build(image_size, **options)
 
 
 def freeze_encoder(model: keras.Model, frozen: bool) -> None:

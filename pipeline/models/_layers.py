@@ -52,6 +52,11 @@ def _float32(variable: keras.Variable) -> tf.Tensor:
     return tf.cast(tf.convert_to_tensor(variable), tf.float32)
 
 
+def channels(count: int, width: float) -> int:
+    """So many channels times `width`, to the nearest multiple of 8, which processors like."""
+    return max(8, round(count * width / 8) * 8)
+
+
 def norm(x: Any, relu: bool = True) -> Any:
     """Batch normalisation, then ReLU.
 

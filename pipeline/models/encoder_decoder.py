@@ -17,20 +17,24 @@ if TYPE_CHECKING:
     import keras
 
 SIZE_MULTIPLE = 8  # three layers of stride 2
+SCALABLE = True
 
 
-def build(image_size: int) -> keras.Model:
+def build(image_size: int, width: float = 1) -> keras.Model:
     """From float32 [batch, size, size, 3] in [0, 1] to float32 [batch, size, size, NUM_CLASSES]."""
     import keras
     from keras import layers
 
+    from pipeline.models import _layers
+
+    stages = [_layers.channels(count, width) for count in (64, 128, 256)]
     same = {"padding": "same", "activation": "relu"}
     photo = keras.Input((image_size, image_size, 3), name="photo")
     x = photo
-    for filters in (64, 128, 256):
+    for filters in stages:
         x = layers.Conv2D(filters, 3, strides=2, **same)(x)
         x = layers.Conv2D(filters, 3, **same)(x)
-    for filters in (256, 128, 64):
+    for filters in reversed(stages):
         x = layers.Conv2DTranspose(filters, 3, **same)(x)
         x = layers.Conv2DTranspose(filters, 3, strides=2, **same)(x)
     probabilities = layers.Conv2D(

@@ -11,12 +11,18 @@ if TYPE_CHECKING:
     import keras
 
 SIZE_MULTIPLE = 8
+SCALABLE = True
 
 
-def build(image_size: int) -> keras.Model:
+def build(image_size: int, width: float = 1) -> keras.Model:
     """From float32 [batch, size, size, 3] in [0, 1] to float32 [batch, size, size, NUM_CLASSES]."""
     from pipeline.models import _xception_unet
 
     return _xception_unet.build(
-        image_size, "xception_unet_s", widths=(16, 48, 96, 160), down=(1, 1, 2), up=(1, 1, 1)
+        image_size,
+        "xception_unet_s",
+        widths=(16, 48, 96, 160),
+        down=(1, 1, 2),
+        up=(1, 1, 1),
+        width=width,
     )
