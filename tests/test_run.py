@@ -247,7 +247,9 @@ def test_built_in_model_does_not_replace_one_of_real_data(
 ) -> None:
     import local_runner
 
-    assert local_runner.main(["--output-root", str(small_run.output_root)]) == 2
+    model = next(each for each in SMALL if each.startswith("model.name="))
+    arguments = ["--output-root", str(small_run.output_root), "--set", model]
+    assert local_runner.main(arguments) == 2
     assert f"trained on {small_run.data_root}; give the run on" in capfd.readouterr().err
 
 
