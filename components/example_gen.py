@@ -65,10 +65,9 @@ def make_example(item: dataset.Item, checked: checks.Checked) -> tf.train.Exampl
         features.WIDTH: _int64(checked.width),
         features.FILE_SIZE: _int64(len(checked.image_file)),
     }
-    for name, share in checked.class_shares.items():
-        feature[features.share_key(name)] = tf.train.Feature(
-            float_list=tf.train.FloatList(value=[share])
-        )
+    shares = {features.share_key(name): share for name, share in checked.class_shares.items()}
+    for name, value in (shares | checked.appearance).items():
+        feature[name] = tf.train.Feature(float_list=tf.train.FloatList(value=[value]))
     return tf.train.Example(features=tf.train.Features(feature=feature))
 
 
@@ -158,8 +157,9 @@ class PetExampleGen(component.FileBasedExampleGen):
           settings: which of its items are taken, and for which split.
           code: fingerprint of the code that ingests; a new one makes the component run again.
         """
-        # How much of the quarantine is tolerated is for the DataGate to say.
-        chosen = settings.model_dump(mode="json", exclude={"max_quarantined"})
+        # What is tolerated is for schema and DataGate to say.
+        tolerated = {"max_quarantined", "breeds", "drift", "drift_bound"}
+        chosen = settings.model_dump(mode="json", exclude=tolerated)
         super().__init__(input_base=data_root, custom_config=_pack(**chosen, code=code))
 
 

@@ -91,6 +91,7 @@ def test_every_node_is_a_task_after_those_it_depends_on(example: Compiled) -> No
     upstream = example.upstream()
     assert upstream["ExampleGen"] == upstream["ImportSchemaGen"] == set()
     assert upstream["StatisticsGen"] == {"ExampleGen", "ImportSchemaGen"}
+    assert upstream["DriftValidator"] == {"StatisticsGen", "ReleasedData"}
     assert upstream["Transform"] == {"ExampleGen", "ImportSchemaGen", "DataGate"}
     assert upstream["Champion"] == {"Trainer"}
     assert upstream["Evaluator"] == {"ExampleGen", "ImportSchemaGen", "Trainer", "Champion"}

@@ -24,6 +24,7 @@ COMPONENTS = [
     "ImportSchemaGen",
     "StatisticsGen",
     "ExampleValidator",
+    "DriftValidator",
     "DataGate",
     "Transform",
     "Trainer",
@@ -297,7 +298,7 @@ def test_killed_run_goes_on_where_it_stood(small_data: Path, tmp_path: Path) -> 
     process.wait()
     run = run_locally(small_data, tmp_path)
     assert run.outcome["status"] == "pushed"
-    assert {c: run.states()[c] for c in COMPONENTS[:6]} == dict.fromkeys(COMPONENTS[:6], "cached")
+    assert {c: run.states()[c] for c in COMPONENTS[:7]} == dict.fromkeys(COMPONENTS[:7], "cached")
 
 
 def test_second_run_on_one_output_folder_is_refused(
