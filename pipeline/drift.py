@@ -63,16 +63,13 @@ def read(anomalies: types.Artifact) -> list[dict[str, Any]]:
 
 def rows(anomalies: anomalies_pb2.Anomalies) -> list[dict[str, Any]]:
     """The same from TFDV's message."""
-    found = [
-        {
-            "feature": info.path.step[0],
-            "distance": round(measured.value, 4),
-            "bound": measured.threshold,
-            "drifted": measured.value > measured.threshold,
-        }
-        for info in anomalies.drift_skew_info
-        for measured in info.drift_measurements
-    ]
+    found = []
+    for info in anomalies.drift_skew_info:
+        for measured in info.drift_measurements:
+            # Of data without anything in common TFDV's divergence can be 1.0000000000000002.
+            distance, bound = round(measured.value, 4), measured.threshold
+            row = {"feature": info.path.step[0], "distance": distance, "bound": bound}
+            found.append({**row, "drifted": distance > bound})
     return sorted(found, key=lambda row: -row["distance"])
 
 

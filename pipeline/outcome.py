@@ -180,14 +180,14 @@ def collect(
 
 
 def _no_data() -> dict[str, Any]:
-    empty: dict[str, Any] = {
+    return {
         "splits": {},
         "quarantined": [],
         "notes": [],
         "unlisted": [],
         "spans": [],
+        "drift": {"against": None, "features": []},
     }
-    return {**empty, "drift": {"against": None, "features": []}}
 
 
 def unfinished(settings: Settings) -> dict[str, Any]:

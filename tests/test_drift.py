@@ -99,8 +99,10 @@ def test_a_warning_lets_the_run_go_on_and_off_compares_nothing(
     assert off.states()["Transform"] == "cached"
 
 
-def test_breeds_are_held_to_a_list_only_where_one_is_given(playground: Run) -> None:
-    run = playground.again("data.breeds=[Rosette, Tuxedo]")
+def test_breeds_are_held_to_a_list_only_where_one_is_given(
+    small_data: Path, tmp_path: Path
+) -> None:
+    run = run_locally(small_data, tmp_path / "output", "data.breeds=[Rosette, Tuxedo]")
     assert run.code == 2
     assert "does not fit the schema: breed: " in run.outcome["error"]
     assert "Marmalade" in run.outcome["error"]

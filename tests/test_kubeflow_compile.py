@@ -102,7 +102,7 @@ def test_every_node_is_a_task_after_those_it_depends_on(example: Compiled) -> No
         "Champion",
         "Evaluator",
     }
-    assert len(upstream) == 10
+    assert len(upstream) == 12
 
 
 def test_the_report_comes_last_whatever_happened(example: Compiled) -> None:
