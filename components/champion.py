@@ -1,4 +1,4 @@
-"""The champion: the model in service, which a candidate has to stand up to."""
+"""The champion: the model in service, which a candidate and its data have to stand up to."""
 
 from __future__ import annotations
 
@@ -28,14 +28,10 @@ class ChampionStrategy(resolver.ResolverStrategy):
     ) -> dict[str, list[types.Artifact]]:
         candidates = {artifact.id for artifact in input_dict["candidate"]}
         models = {artifact.id: artifact for artifact in input_dict["model"]}
-        releases = sorted(
-            input_dict["pushed_model"], key=lambda artifact: artifact.id, reverse=True
-        )
         others = [
             release
-            for release in releases
-            if release.get_int_custom_property(pusher.PUSHED)
-            and release.get_int_custom_property(pusher.MODEL_ID) in models.keys() - candidates
+            for release in _releases(input_dict["pushed_model"])
+            if release.get_int_custom_property(pusher.MODEL_ID) in models.keys() - candidates
         ]
         standing = [release for release in others if not _is_withdrawn(release)][:1]
         champions = [models[r.get_int_custom_property(pusher.MODEL_ID)] for r in standing]
@@ -47,6 +43,40 @@ class ChampionStrategy(resolver.ResolverStrategy):
             "pushed_model": standing,
             "withdrawn": [release for release in others[:1] if _is_withdrawn(release)],
         }
+
+
+class ReleasedDataStrategy(resolver.ResolverStrategy):
+    """Resolves what today's data is compared with: the data of the model in service.
+
+    Takes the channels ``statistics`` (one ExampleStatistics, today's), ``released`` and
+    ``pushed_model`` (all of the pipeline's). Leaves in ``released`` and ``pushed_model`` the last
+    release of other data that no rollback took out of service, or nothing. Other data: so that a
+    run in which nothing changed is compared with the same data again, and is a cache hit.
+    """
+
+    def resolve_artifacts(
+        self, store: mlmd.MetadataStore, input_dict: dict[str, list[types.Artifact]]
+    ) -> dict[str, list[types.Artifact]]:
+        today = {artifact.id for artifact in input_dict["statistics"]}
+        # What somebody cleaned away cannot be compared with.
+        known = {a.id: a for a in input_dict["released"] if fileio.exists(a.uri)}
+        standing = [
+            release
+            for release in _releases(input_dict["pushed_model"])
+            if not _is_withdrawn(release) and _statistics(release) not in today
+        ][:1]
+        found = [known[_statistics(r)] for r in standing if _statistics(r) in known]
+        return {**input_dict, "released": found, "pushed_model": standing if found else []}
+
+
+def _releases(pushed: list[types.Artifact]) -> list[types.Artifact]:
+    """Those that really were releases, the last one first."""
+    ordered = sorted(pushed, key=lambda artifact: artifact.id, reverse=True)
+    return [each for each in ordered if each.get_int_custom_property(pusher.PUSHED)]
+
+
+def _statistics(release: types.Artifact) -> int:
+    return release.get_int_custom_property(pusher.STATISTICS_ID)
 
 
 def _is_withdrawn(release: types.Artifact) -> bool:

@@ -1,7 +1,7 @@
 """DataGate: stops the run before training when the data is not fit for it.
 
-ExampleValidator only writes anomalies down; this component reads them, and the quarantine, and
-refuses.
+ExampleValidator and DriftValidator only write down what they find; this component reads that, and
+the quarantine, and refuses.
 """
 
 # No `from __future__ import annotations` here: the decorator reads the annotations as objects.
@@ -16,6 +16,7 @@ from tfx.types.standard_artifacts import ExampleAnomalies, Examples, ExampleStat
 from tfx.utils import io_utils
 
 from components import example_gen
+from pipeline import drift as data_drift
 from pipeline import features
 from pipeline.dataset import health
 from pipeline.errors import DataError
@@ -26,7 +27,9 @@ def DataGate(
     examples: InputArtifact[Examples],
     statistics: InputArtifact[ExampleStatistics],
     anomalies: InputArtifact[ExampleAnomalies],
+    drift: InputArtifact[ExampleAnomalies],
     max_quarantined: Parameter[float],
+    on_drift: Parameter[str],
     code: Parameter[str],
 ) -> None:
     """Raises DataError, one sentence, if data may not be trained on.
@@ -35,7 +38,9 @@ def DataGate(
       examples: ExampleGen's output, with its quarantine.
       statistics: StatisticsGen's output.
       anomalies: ExampleValidator's output.
+      drift: DriftValidator's output.
       max_quarantined: share of faulty items that is tolerated; above 0, one item always is.
+      on_drift: "stop" refuses data that drifted.
       code: fingerprint of this module; a new one makes the component run again.
     """
     counts = count_examples(statistics)
@@ -45,6 +50,12 @@ def DataGate(
         found = _read_anomalies(anomalies, split)
         if found:
             raise DataError(f"The split '{split}' does not fit the schema: {'; '.join(found)}.")
+    drifted = data_drift.describe(data_drift.read(drift))
+    if drifted and on_drift == "stop":
+        raise DataError(
+            f"The photos differ much from those of the last release: {drifted}; look at them, then "
+            "set data.drift=warn or raise data.drift_bound to train on them."
+        )
 
 
 def count_examples(statistics: ExampleStatistics) -> dict[str, int]:

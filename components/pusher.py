@@ -26,6 +26,7 @@ from pipeline import code, evaluation, serving
 # Custom properties of the PushedModel artifact; the first three are TFX's.
 PUSHED, VERSION, DESTINATION = "pushed", "pushed_version", "pushed_destination"
 MODEL_ID = "model_id"
+STATISTICS_ID = "statistics_id"  # of the examples that the model learned from
 WITHDRAWN = "withdrawn"  # 1 if a rollback took it out of service
 REFUSED = "refused"  # why a blessed model was not released
 DATA_ROOT = "data_root"  # in the release record
@@ -69,6 +70,8 @@ class Executor(executor.Executor):
         version = serving.release(path, folder, model_uri=model.uri, **config, **_facts(input_dict))
         self._MarkPushed(pushed, f"{folder.rstrip('/')}/{version}", str(version))
         pushed.set_int_custom_property(MODEL_ID, model.id)
+        (statistics,) = input_dict["statistics"]
+        pushed.set_int_custom_property(STATISTICS_ID, statistics.id)
 
 
 def _facts(inputs: dict[str, list[types.Artifact]]) -> dict[str, Any]:

@@ -1,37 +1,64 @@
-"""ImportSchemaGen that notices an edit of the schema file."""
+"""A curated schema, which notices an edit of its file."""
 
 from __future__ import annotations
 
-import hashlib
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+from google.protobuf import text_format
+from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx import types
-from tfx.components.schema_gen.import_schema_gen import component
-from tfx.types import component_spec, standard_artifacts, standard_component_specs
+from tfx.dsl.components.base import base_component, base_executor, executor_spec
+from tfx.types import artifact_utils, component_spec, standard_artifacts
+from tfx.utils import io_utils
+
+from pipeline import features
+
+
+class Executor(base_executor.BaseExecutor):
+    """Writes the schema down."""
+
+    def Do(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        uri = artifact_utils.get_single_uri(output_dict["schema"])
+        io_utils.write_string_file(os.path.join(uri, "schema.pbtxt"), exec_properties["content"])
 
 
 class _Spec(types.ComponentSpec):
-    PARAMETERS: ClassVar[dict[str, Any]] = {
-        **standard_component_specs.ImportSchemaGenSpec.PARAMETERS,
-        # Only there to be part of the cache key; TFX's own knows the file by its path alone.
-        "digest": component_spec.ExecutionParameter(type=str),
+    # TFX's ImportSchemaGen knows a file by its path alone, and its cache does not see an edit.
+    PARAMETERS: ClassVar[dict[str, Any]] = {"content": component_spec.ExecutionParameter(type=str)}
+    INPUTS: ClassVar[dict[str, Any]] = {}
+    OUTPUTS: ClassVar[dict[str, Any]] = {
+        "schema": component_spec.ChannelParameter(type=standard_artifacts.Schema)
     }
-    INPUTS = standard_component_specs.ImportSchemaGenSpec.INPUTS
-    OUTPUTS = standard_component_specs.ImportSchemaGenSpec.OUTPUTS
 
 
-class CuratedSchemaGen(component.ImportSchemaGen):
+class CuratedSchemaGen(base_component.BaseComponent):
     """Brings a curated schema file into the pipeline."""
 
     SPEC_CLASS = _Spec
+    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
 
-    def __init__(self, schema_file: str):
-        """Creates the component from the path of a text-format schema."""
-        super(component.ImportSchemaGen, self).__init__(
-            spec=_Spec(
-                schema_file=schema_file,
-                digest=hashlib.sha256(Path(schema_file).read_bytes()).hexdigest(),
+    def __init__(self, schema_file: str, breeds: Sequence[str] = ()):
+        """Creates the component.
+
+        Args:
+          schema_file: path of a text-format schema.
+          breeds: those that may occur; empty: whatever the file says.
+        """
+        schema = text_format.Parse(Path(schema_file).read_text(), schema_pb2.Schema())
+        if breeds:
+            (breed,) = (each for each in schema.feature if each.name == features.BREED)
+            breed.string_domain.value[:] = breeds
+        super().__init__(
+            _Spec(
+                content=text_format.MessageToString(schema),
                 schema=types.Channel(type=standard_artifacts.Schema),
             )
         )

@@ -88,6 +88,13 @@ def verdict(console: Console, outcome: Mapping[str, Any], files: Mapping[str, Pa
             console.print(
                 f"    ... and {len(quarantined) - 10} more, in {escape(str(files['outcome']))}"
             )
+    drift = outcome["data"]["drift"]
+    drifted = [row for row in drift["features"] if row["drifted"]]
+    if drifted:
+        console.print(f"The photos differ much from those of version {drift['against']}:")
+        for row in drifted:
+            bound = f"more than data.drift_bound = {row['bound']:g}"
+            console.print(f"    {row['feature']}: a distance of {row['distance']:.2f}, {bound}")
     console.print(f"\nstatus: [bold]{outcome['status']}[/]")
     if outcome["status"] == "pushed":
         say(console, f"Released version {outcome['pushed_version']} in {files['serving']}.")

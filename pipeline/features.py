@@ -23,11 +23,19 @@ SPECIES_KEY = "species"
 HEIGHT = "height"  # pixels
 WIDTH = "width"  # pixels
 FILE_SIZE = "file_size"  # of the photo, bytes
+# How a photo looks, 0 to 1 each: see `pipeline.dataset.appearance`.
+BRIGHTNESS, SHARPNESS = "brightness", "sharpness"
+COLOURS = ("red", "green", "blue")
 
 
 def share_key(class_name: str) -> str:
     """Name of the raw feature that holds the share of pixels (0 to 1) of one class."""
     return f"{class_name}_share"
+
+
+# What is compared with the data of the last release, to notice drift.
+DRIFT_NUMBERS = (BRIGHTNESS, SHARPNESS, *COLOURS, *map(share_key, CLASS_NAMES))
+DRIFT_NAMES = (SPECIES_KEY, BREED)
 
 
 # Features of a transformed example.

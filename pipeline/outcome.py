@@ -16,7 +16,7 @@ from tfx.types.artifact import Artifact
 from tfx.utils import path_utils
 
 from components import data_gate, example_gen, pusher, tuner
-from pipeline import code, evaluation, trainer
+from pipeline import code, drift, evaluation, trainer
 from pipeline.settings import Settings
 
 PUSHED, NOT_BLESSED, FAILED = "pushed", "not_blessed", "failed"
@@ -164,6 +164,13 @@ def collect(
     examples = artifacts.get("ExampleGen", "examples")
     if statistics is not None:
         result["data"]["splits"] = data_gate.count_examples(statistics)
+    compared = artifacts.get("ReleasedData", "pushed_model")
+    drifted = artifacts.get("DriftValidator", "anomalies")
+    if compared is not None and drifted is not None:
+        result["data"]["drift"] = {
+            "against": int(compared.get_string_custom_property(pusher.VERSION)),
+            "features": drift.read(drifted),
+        }
     if examples is not None:
         result["data"]["quarantined"] = example_gen.read_quarantine(examples.uri)
         result["data"]["notes"] = example_gen.read_notes(examples.uri)
@@ -180,7 +187,14 @@ def collect(
 
 
 def _no_data() -> dict[str, Any]:
-    return {"splits": {}, "quarantined": [], "notes": [], "unlisted": [], "spans": []}
+    return {
+        "splits": {},
+        "quarantined": [],
+        "notes": [],
+        "unlisted": [],
+        "spans": [],
+        "drift": {"against": None, "features": []},
+    }
 
 
 def unfinished(settings: Settings) -> dict[str, Any]:

@@ -11,20 +11,21 @@ from typing import Any
 
 from ml_metadata.proto import metadata_store_pb2
 from tfx import components as tfx_components
+from tfx.components.distribution_validator.component import DistributionValidator
 from tfx.dsl.components.common.resolver import Resolver
 from tfx.orchestration.pipeline import Pipeline
 from tfx.proto import trainer_pb2, transform_pb2
 from tfx.types import Channel, standard_artifacts
 
 from components import pusher
-from components.champion import ChampionStrategy
+from components.champion import ChampionStrategy, ReleasedDataStrategy
 from components.data_gate import DataGate
 from components.example_gen import PetExampleGen
 from components.pusher import ReleasePusher
 from components.schema_gen import CuratedSchemaGen
 from components.trainer import ResumableTrainer
 from components.tuner import ResumableTuner
-from pipeline import code, evaluation, features, models
+from pipeline import code, drift, evaluation, features, models
 from pipeline.settings import Beam, Settings, Train
 
 NAME = "segmentation"
@@ -39,6 +40,7 @@ _INGEST_CODE = (
     "pipeline.dataset.spans",
     "pipeline.dataset.copies",
     "pipeline.dataset.checks",
+    "pipeline.dataset.appearance",
     "pipeline.preprocessing",
     "pipeline.features",
 )
@@ -118,19 +120,35 @@ def create_pipeline(
     example_gen = PetExampleGen(
         data_root, settings.data, code=code.fingerprint(*_INGEST_CODE)
     ).with_id("ExampleGen")
-    schema_gen = CuratedSchemaGen(f"{SCHEMA_DIR}/pets.pbtxt").with_id("ImportSchemaGen")
+    schema_gen = CuratedSchemaGen(f"{SCHEMA_DIR}/pets.pbtxt", settings.data.breeds).with_id(
+        "ImportSchemaGen"
+    )
     statistics_gen = tfx_components.StatisticsGen(
         examples=example_gen.outputs["examples"], schema=schema_gen.outputs["schema"]
     )
     example_validator = tfx_components.ExampleValidator(
         statistics=statistics_gen.outputs["statistics"], schema=schema_gen.outputs["schema"]
     )
+    released_data = Resolver(
+        strategy_class=ReleasedDataStrategy,
+        statistics=statistics_gen.outputs["statistics"],
+        released=Channel(type=standard_artifacts.ExampleStatistics),
+        pushed_model=Channel(type=standard_artifacts.PushedModel),
+    ).with_id("ReleasedData")
+    drift_validator = DistributionValidator(
+        statistics=statistics_gen.outputs["statistics"],
+        baseline_statistics=released_data.outputs["released"].as_optional(),
+        config=drift.config(settings.data),
+        include_split_pairs=[drift.SPLIT_PAIR],
+    ).with_id("DriftValidator")
     data_gate = DataGate(
         examples=example_gen.outputs["examples"],
         statistics=statistics_gen.outputs["statistics"],
         anomalies=example_validator.outputs["anomalies"],
+        drift=drift_validator.outputs["anomalies"],
         max_quarantined=settings.data.max_quarantined,
-        code=code.fingerprint("components.data_gate", "pipeline.dataset.health"),
+        on_drift=settings.data.drift,
+        code=code.fingerprint("components.data_gate", "pipeline.dataset.health", "pipeline.drift"),
     )
     transform = tfx_components.Transform(
         examples=example_gen.outputs["examples"],
@@ -203,6 +221,8 @@ def create_pipeline(
             schema_gen,
             statistics_gen,
             example_validator,
+            released_data,
+            drift_validator,
             data_gate,
             transform,
             *([tuner] if tuner else []),

@@ -85,6 +85,7 @@ def render(
         notes_count=len(notes),
         spans=data.get("spans") or [],
         unlisted=data.get("unlisted") or [],
+        drift=data.get("drift") or {},
         components=_components(outcome),
         settings=_flat(outcome.get("settings")),
         versions=_flat(outcome.get("versions")),

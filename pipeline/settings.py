@@ -54,6 +54,20 @@ class Data(_Values):
     spans: int = pydantic.Field(
         1, ge=1, description="how many of the newest spans are taken, where the data has spans"
     )
+    breeds: tuple[str, ...] = pydantic.Field(
+        (), description="breeds that may occur; empty: any, also new ones"
+    )
+    drift: Literal["warn", "stop", "off"] = pydantic.Field(
+        "warn", description="warn, or stop, if photos differ much from the last release's; or off"
+    )
+    drift_bound: float = pydantic.Field(
+        0.3, gt=0, le=1, description="most distance of a feature from the last release's data"
+    )
+
+    @pydantic.field_validator("drift", mode="before")
+    @classmethod
+    def _off_is_no_switch(cls, value: Any) -> Any:
+        return "off" if value is False else value  # YAML reads a plain off as false
 
 
 class Transform(_Values):

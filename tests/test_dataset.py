@@ -195,6 +195,27 @@ def test_an_item_that_is_faulty_in_the_newest_span_is_not_taken_from_an_older(
     assert [row["id"] for row in window.quarantined] == ["a_1"]
 
 
+def test_an_id_that_the_newest_spans_lists_leave_out_is_not_taken_from_an_older(
+    tmp_path: Path,
+) -> None:
+    """Whoever strikes an id off the list wants it gone, not an older photo of it back."""
+    make_span(tmp_path, "span-1", "a_1", "b_1")
+    make_span(tmp_path, "span-2", "a_1", "c_1")
+    (tmp_path / "span-2" / "annotations" / "list.txt").write_text("c_1 1 2 1\n")
+    window = scan(tmp_path, spans=2)
+    assert [item.id for item in window.items] == ["c_1", "b_1"]
+    assert window.unlisted == ["a_1"]
+    # Where unlisted ids are used, so is this one: of the newest span.
+    used = {item.id: item.image for item in scan(tmp_path, spans=2, unlisted="use").items}
+    assert sorted(used) == ["a_1", "b_1", "c_1"]
+    assert Path(used["a_1"]).parts[-3] == "span-2"
+    # A newest span that has no file of it and does not list it says nothing about it.
+    for folder in ("images", "annotations/trimaps"):
+        for path in (tmp_path / "span-2" / folder).glob("a_1.*"):
+            path.unlink()
+    assert [item.id for item in scan(tmp_path, spans=2).items] == ["c_1", "a_1", "b_1"]
+
+
 @pytest.mark.parametrize(
     ("names", "sentence"),
     [

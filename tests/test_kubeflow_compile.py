@@ -91,6 +91,7 @@ def test_every_node_is_a_task_after_those_it_depends_on(example: Compiled) -> No
     upstream = example.upstream()
     assert upstream["ExampleGen"] == upstream["ImportSchemaGen"] == set()
     assert upstream["StatisticsGen"] == {"ExampleGen", "ImportSchemaGen"}
+    assert upstream["DriftValidator"] == {"StatisticsGen", "ReleasedData"}
     assert upstream["Transform"] == {"ExampleGen", "ImportSchemaGen", "DataGate"}
     assert upstream["Champion"] == {"Trainer"}
     assert upstream["Evaluator"] == {"ExampleGen", "ImportSchemaGen", "Trainer", "Champion"}
@@ -101,7 +102,7 @@ def test_every_node_is_a_task_after_those_it_depends_on(example: Compiled) -> No
         "Champion",
         "Evaluator",
     }
-    assert len(upstream) == 10
+    assert len(upstream) == 12
 
 
 def test_a_tuner_is_there_where_it_is_asked_for() -> None:
@@ -109,7 +110,7 @@ def test_a_tuner_is_there_where_it_is_asked_for() -> None:
     upstream = asked.upstream()
     assert upstream["Tuner"] == {"Transform"}
     assert "Tuner" in upstream["Trainer"] & upstream["Pusher"]
-    assert len(upstream) == 11
+    assert len(upstream) == 13
     assert asked.executor("tuner")["image"] == "{{$.inputs.parameters['gpu_image']}}"
     pinned = {"tune.trials": 3}
     form.check_nodes(pinned, settings.load([], ["tune.trials=9"]))

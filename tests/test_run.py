@@ -23,6 +23,7 @@ COMPONENTS = [
     "ImportSchemaGen",
     "StatisticsGen",
     "ExampleValidator",
+    "DriftValidator",
     "DataGate",
     "Transform",
     "Trainer",
@@ -313,7 +314,7 @@ def test_killed_run_goes_on_where_it_stood(
     assert newest_verdict(output, capfd) == "cut off in Trainer"
     run = run_locally(small_data, output)
     assert run.outcome["status"] == "pushed"
-    assert {c: run.states()[c] for c in COMPONENTS[:6]} == dict.fromkeys(COMPONENTS[:6], "cached")
+    assert {c: run.states()[c] for c in COMPONENTS[:7]} == dict.fromkeys(COMPONENTS[:7], "cached")
 
 
 def test_second_run_on_one_output_folder_is_refused(

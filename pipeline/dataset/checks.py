@@ -20,6 +20,7 @@ import PIL.Image
 import tensorflow as tf
 
 from pipeline import features, preprocessing
+from pipeline.dataset import appearance
 from pipeline.dataset.items import FaultyItem, Item
 
 PHOTO_FORMATS = ("JPEG", "PNG", "GIF", "BMP")
@@ -43,6 +44,7 @@ class Checked:
     height: int  # pixels
     width: int  # pixels
     class_shares: dict[str, float]  # share of the mask's pixels, by class name
+    appearance: dict[str, float]  # how the photo looks: `appearance.measure`
     note: str | None  # what a person should look at
 
 
@@ -81,7 +83,8 @@ def check_item(item: Item, one_class_masks: OneClassMasks = "keep") -> Checked:
     if note and one_class_masks == "set_aside":
         raise FaultyItem(note)
     class_shares = dict(zip(features.CLASS_NAMES, shares, strict=True))
-    return Checked(image_file, mask_file, height, width, class_shares, note)
+    look = appearance.measure(photo)
+    return Checked(image_file, mask_file, height, width, class_shares, look, note)
 
 
 def _read(path: str, what: str, formats: tuple[str, ...]) -> tuple[bytes, str]:
