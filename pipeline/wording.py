@@ -1,0 +1,61 @@
+"""How the report words names, numbers and times."""
+
+from __future__ import annotations
+
+import datetime
+import math
+import re
+from typing import Any
+
+OVERALL = "overall"
+
+
+def label(name: Any) -> str:
+    """How people write a metric or feature: ``iou_pet`` and ``iou.pet`` are "IoU pet"."""
+    words = re.split(r"[_./\s]+", str(name))
+    words[0] = words[0][:1].upper() + words[0][1:]
+    return " ".join("IoU" if word.lower() == "iou" else word for word in words)
+
+
+def slice_label(name: Any) -> str:
+    """How people write a slice: ``breed=Bengal`` is "breed Bengal"."""
+    return OVERALL if name in (None, "", OVERALL) else str(name).replace("=", " ", 1)
+
+
+def number(value: Any, digits: int = 3, signed: bool = False) -> str:
+    """A measure with ``digits`` decimals, a count as it is, and the words for what is no number."""
+    if isinstance(value, float) and math.isfinite(value):
+        text = f"{value:{'+' if signed else ''}.{digits}f}"
+        return text.replace("-", "\N{MINUS SIGN}")
+    if value is None or isinstance(value, float):
+        return "not a number"
+    return str(value)
+
+
+def pair(value: Any, bound: Any, signed: bool) -> tuple[str, str]:
+    """Both numbers with enough decimals to tell them apart."""
+    for digits in range(3, 10):
+        texts = number(value, digits, signed), number(bound, digits, signed)
+        if texts[0] != texts[1] or value == bound:
+            break
+    return texts
+
+
+def moment(text: Any) -> str:
+    """An ISO time as people read it, to the minute."""
+    try:
+        parsed = datetime.datetime.fromisoformat(str(text).replace("Z", "+00:00"))
+    except ValueError:
+        return str(text or "")
+    return parsed.strftime("%Y-%m-%d %H:%M %Z").strip()
+
+
+def duration(seconds: Any) -> str:
+    """Seconds as people say them: 4.2 s, 1 min 5 s, 2 h 3 min."""
+    if seconds is None:
+        return ""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
