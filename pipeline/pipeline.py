@@ -48,6 +48,7 @@ _TRAIN_CODE = (
     "pipeline.augmentation",
     "pipeline.optimisation",
     "pipeline.export",
+    "pipeline.contract",
     "pipeline.counting",
 )
 

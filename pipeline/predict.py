@@ -26,13 +26,9 @@ from typing import NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from pipeline import features, images
+from pipeline import contract, features, images
 from pipeline.errors import UserError
 
-SIGNATURE = "serving_default"
-INPUT = "image_bytes"
-MASK_OUTPUT = "mask"
-PROBABILITIES_OUTPUT = "probabilities"
 BATCH_SIZE = 8
 
 
@@ -80,19 +76,20 @@ class Segmenter:
                 f" ({_first_line(error)}); give another version."
             ) from error
         signatures = self._model.signatures
-        if SIGNATURE not in signatures:
+        if contract.SERVE not in signatures:
             found = ", ".join(sorted(signatures)) or "none"
             raise UserError(
-                f"The model in {self.path} has no signature {SIGNATURE!r} (found: {found});"
+                f"The model in {self.path} has no signature {contract.SERVE!r} (found: {found});"
                 " give a model that this pipeline released."
             )
-        self._serve = signatures[SIGNATURE]
+        self._serve = signatures[contract.SERVE]
         inputs = set(self._serve.structured_input_signature[1])
-        missing = {MASK_OUTPUT, PROBABILITIES_OUTPUT} - set(self._serve.structured_outputs)
-        if inputs != {INPUT} or missing:
+        missing = {contract.MASK, contract.PROBABILITIES} - set(self._serve.structured_outputs)
+        if inputs != {contract.IMAGE_BYTES} or missing:
             raise UserError(
-                f"The signature {SIGNATURE!r} of the model in {self.path} must take {INPUT!r} and"
-                f" return {MASK_OUTPUT!r} and {PROBABILITIES_OUTPUT!r};"
+                f"The signature {contract.SERVE!r} of the model in {self.path} must take"
+                f" {contract.IMAGE_BYTES!r} and return {contract.MASK!r} and"
+                f" {contract.PROBABILITIES!r};"
                 " give a model that this pipeline released."
             )
 
@@ -107,11 +104,11 @@ class Segmenter:
         if not photos:
             return []
         try:
-            outputs = self._serve(**{INPUT: tf.constant(list(photos), tf.string)})
+            outputs = self._serve(**{contract.IMAGE_BYTES: tf.constant(list(photos), tf.string)})
         except tf.errors.OpError as error:
             raise ImageError(f"the model cannot take it ({_first_line(error)})") from error
-        masks = outputs[MASK_OUTPUT].numpy()
-        probabilities = outputs[PROBABILITIES_OUTPUT].numpy()
+        masks = outputs[contract.MASK].numpy()
+        probabilities = outputs[contract.PROBABILITIES].numpy()
         if probabilities.shape != (*masks.shape, features.NUM_CLASSES):
             raise ImageError(
                 f"the model answers with masks of shape {masks.shape[1:]} and probabilities of"

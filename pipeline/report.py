@@ -70,7 +70,7 @@ def render(
     )
     environment.filters.update(number=wording.number, duration=wording.duration)
     return environment.get_template("report.html.j2").render(
-        verdict=_verdict(outcome),
+        verdict=verdict(outcome),
         facts=_facts(outcome),
         gate=_gate_rows(outcome),
         metrics=_metric_tables(outcome.get("metrics") or {}),
@@ -104,6 +104,23 @@ def write(
     """
     page = render(outcome, history, gallery)
     images.write_atomically(path, page.encode("utf-8", errors="replace"))
+
+
+def verdict(outcome: Mapping[str, Any]) -> dict[str, Any]:
+    """What became of a run, for people.
+
+    Args:
+      outcome: as in ``latest_run.json``.
+
+    Returns:
+      ``kind`` (good, warn or bad), ``title``, ``reasons`` (sentences) and ``note`` (what is in
+      service now, and what is to be known of the champion).
+    """
+    found = _verdict(outcome)
+    about_champion = (outcome.get("champion") or {}).get("note")
+    if about_champion:
+        found["note"] = f"{found['note']} {about_champion}"
+    return found
 
 
 def _verdict(outcome: Mapping[str, Any]) -> dict[str, Any]:
