@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import os
 from pathlib import Path
@@ -98,6 +99,12 @@ def encode(pixels: Pixels, image_format: str = "PNG", **options: object) -> byte
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, image_format, **options)
     return buffer.getvalue()
+
+
+def data_uri(pixels: Pixels, image_format: str, **options: object) -> str:
+    """A picture as `encode` makes it, in a form that a page can hold."""
+    encoded = base64.b64encode(encode(pixels, image_format, **options)).decode("ascii")
+    return f"data:image/{image_format.lower()};base64,{encoded}"
 
 
 def write_atomically(path: Path, contents: bytes) -> None:

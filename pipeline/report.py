@@ -6,7 +6,6 @@ it. The page is laid out in ``templates/report.html.j2``; this module says what 
 
 from __future__ import annotations
 
-import base64
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -271,17 +270,12 @@ def _gallery_view(item: GalleryItem) -> dict[str, Any]:
         "mean_iou": item.mean_iou,
         "size": size,
         "pictures": [
-            ("Photo", _data_uri(photo, "WEBP", quality=80)),
-            ("Truth", _data_uri(images.colour_mask(truth), "WEBP", lossless=True)),
-            ("Prediction", _data_uri(images.colour_mask(prediction), "WEBP", lossless=True)),
-            ("Overlay", _data_uri(images.overlay(photo, prediction), "WEBP", quality=80)),
+            ("Photo", images.data_uri(photo, "WEBP", quality=80)),
+            ("Truth", images.data_uri(images.colour_mask(truth), "WEBP", lossless=True)),
+            ("Prediction", images.data_uri(images.colour_mask(prediction), "WEBP", lossless=True)),
+            ("Overlay", images.data_uri(images.overlay(photo, prediction), "WEBP", quality=80)),
         ],
     }
-
-
-def _data_uri(pixels: images.Pixels, image_format: str, **options: object) -> str:
-    encoded = base64.b64encode(images.encode(pixels, image_format, **options)).decode("ascii")
-    return f"data:image/{image_format.lower()};base64,{encoded}"
 
 
 def _flat(values: Mapping[str, Any] | None, prefix: str = "") -> dict[str, Any]:
