@@ -6,7 +6,7 @@
 Takes the examples and the newest release of a finished run, makes candidates from them and sends
 each the way of the pipeline: the Trainer's check of its export, Evaluator, the release. Prints a
 table in Markdown with the verdicts as the report words them, the champion being version V. A breed
-is judged from 10 test photos on, since the built-in data has a dozen of each.
+is judged from 5 test photos on, since the built-in data has about six of each.
 """
 
 from __future__ import annotations

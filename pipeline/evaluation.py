@@ -107,6 +107,23 @@ def read_metrics(evaluation_uri: str) -> dict[str, dict[str, Any]]:
     return dict(sorted(by_slice.items(), key=lambda item: _slice_order(item[0])))
 
 
+def read_confusion(evaluation_uri: str) -> dict[str, dict[str, float | None]] | None:
+    """Pixels of all test photos by true class, then by predicted class; None without photos.
+
+    At the model's own size; None where its output was not finite.
+    """
+    overall = next((values for key, values in _read(evaluation_uri) if key == OVERALL), None)
+    if overall is None:
+        return None
+    return {
+        true: {
+            predicted: overall[metrics.confusion_name(true, predicted), CANDIDATE]
+            for predicted in features.CLASS_NAMES
+        }
+        for true in features.CLASS_NAMES
+    }
+
+
 def read_gate(evaluation_uri: str, gate: Gate) -> list[dict[str, Any]]:
     """Each threshold that Evaluator checked, with value, bound and verdict, as in latest_run.json.
 

@@ -163,6 +163,7 @@ def collect(
     if judged is not None:
         result["metrics"] = evaluation.read_metrics(judged.uri)
         result["gate"] = evaluation.read_gate(judged.uri, settings.gate)
+        result["confusion"] = evaluation.read_confusion(judged.uri)
     if refused:
         result["refused"] = refused
     if error:

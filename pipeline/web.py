@@ -84,8 +84,8 @@ def create_app(segmenter: Segmenter) -> fastapi.FastAPI:
     @app.get("/")
     def index() -> HTMLResponse:
         colours = "".join(
-            f'<li><span style="background: {images.hex_colour(i)}"></span>{name}</li>'
-            for i, name in enumerate(features.CLASS_NAMES)
+            f'<li><span style="background: {images.hex_colour(colour)}"></span>{name}</li>'
+            for name, colour in zip(features.CLASS_NAMES, images.COLOURS, strict=True)
         )
         return HTMLResponse(page.replace("<!-- classes -->", colours), headers=_HEADERS)
 

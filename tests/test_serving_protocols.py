@@ -126,8 +126,13 @@ def test_kserve_v2_body(
     model: Any, segmenter: predict.Segmenter, signature: Any, photos: list[bytes]
 ) -> None:
     data = [base64.b64encode(photo).decode() for photo in photos]
-    tensor = {"name": "image_bytes", "shape": [3], "datatype": "BYTES", "data": data}
-    tensor["parameters"] = {"content_type": "base64"}
+    tensor = {
+        "name": "image_bytes",
+        "shape": [3],
+        "datatype": "BYTES",
+        "parameters": {"content_type": "base64"},
+        "data": data,
+    }
     (received,) = json.loads(json.dumps({"inputs": [tensor]}))["inputs"]
     assert received["name"] in signature.inputs
     assert received["shape"] == [len(received["data"])]
