@@ -53,7 +53,9 @@ def photos_in(paths: Iterable[Path]) -> list[Path]:
     """Puts the photos of each folder, by name, in the folder's place; an empty one stays."""
     photos = []
     for path in paths:
-        inside = sorted(path.iterdir()) if path.is_dir() else []
+        inside: list[Path] = []
+        with contextlib.suppress(OSError):  # no folder, or none that may be read
+            inside = sorted(path.iterdir())
         found = [
             file
             for file in inside
@@ -239,7 +241,9 @@ def _read(photo: Path) -> tuple[bytes, images.Pixels]:
     except FileNotFoundError as error:
         raise ImageError("there is no such file") from error
     except IsADirectoryError as error:
-        raise ImageError("a folder without a JPEG, PNG, GIF or BMP file") from error
+        raise ImageError(
+            "a folder without a JPEG, PNG, GIF or BMP file that can be read"
+        ) from error
     except OSError as error:
         raise ImageError(f"cannot be read ({error.strerror or error})") from error
     return contents, decode_photo(contents)

@@ -187,7 +187,10 @@ def test_folders_are_searched_for_photos(model, tmp_path, capsys):
     assert [line.split(": ")[0] for line in output.out.splitlines()[:-1]] == [
         str(path) for path in (tmp_path / "photos" / "a.jpg", tmp_path / "photos" / "b.PNG", alone)
     ]
-    assert output.err == f"{tmp_path / 'none'}: a folder without a JPEG, PNG, GIF or BMP file.\n"
+    assert (
+        output.err
+        == f"{tmp_path / 'none'}: a folder without a JPEG, PNG, GIF or BMP file that can be read.\n"
+    )
 
 
 def test_one_photo_from_a_pipe(model, tmp_path, monkeypatch):
