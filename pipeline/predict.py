@@ -166,7 +166,8 @@ def _serve(arguments: argparse.Namespace) -> int:
             segmenter = Segmenter(arguments.model)
         host, port = listener.getsockname()[:2]
         print(f"Open http://{host}:{port}/ and drop photos there; Ctrl-C ends it.", flush=True)
-        web.serve(segmenter, listener)
+        with contextlib.suppress(KeyboardInterrupt):  # which newer Pythons keep to themselves
+            web.serve(segmenter, listener)
     return 0
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import pty
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -205,12 +207,21 @@ def test_one_photo_from_a_pipe(model, tmp_path, monkeypatch):
 def test_bar_on_a_terminal_beside_plain_lines(model, tmp_path, monkeypatch, capsys):
     photos = [save_photo(tmp_path / f"{i}.png", 30, 20) for i in range(3)]
     screen, terminal = pty.openpty()
+    shown: list[bytes] = []
+
+    def watch() -> None:
+        with contextlib.suppress(OSError):  # what reading ends with when nobody writes any more
+            while chunk := os.read(screen, 1000):
+                shown.append(chunk)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
     with monkeypatch.context() as patch, os.fdopen(terminal, "w") as stderr:
         patch.setattr(sys, "stderr", stderr)
         assert run(model, tmp_path / "out", *photos) == 0
-        shown = os.read(screen, 100_000).decode()
+    watcher.join()
     os.close(screen)
-    assert "3/3" in shown
+    assert b"3/3" in b"".join(shown)
     assert len(capsys.readouterr().out.splitlines()) == 4
 
 

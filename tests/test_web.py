@@ -44,8 +44,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         finally:
             process.send_signal(signal.SIGINT)
             errors = process.stderr.read()
-    assert process.returncode == 130
-    assert errors == "Stopped.\n"
+    assert (process.returncode, errors) == (0, "")
 
 
 def ask(url: str, contents: bytes | None = None) -> tuple[int, Any]:
