@@ -97,7 +97,8 @@ def test_run_goes_on_without_a_champion_that_does_not_fit(
     assert record["classes"] == ["pet", "background", "border"]
     path.write_text(json.dumps({**record, "classes": ["cat", "dog"]}))
     try:
-        run = playground.again("train.seed=1008", "gate.max_drop=0")
+        # Refused, to leave the releases there as they are for the other tests.
+        run = playground.again("train.seed=1008", "gate.mean_iou=1")
     finally:
         path.write_text(json.dumps(record))
     note = (
@@ -107,6 +108,6 @@ def test_run_goes_on_without_a_champion_that_does_not_fit(
     assert run.code == 0
     assert run.outcome["champion"] == {"version": version, "note": note}
     assert {row["kind"] for row in run.outcome["gate"]} == {"at_least"}
-    assert run.outcome["status"] == "pushed"
+    assert run.outcome["status"] == "not_blessed"
     assert note in capfd.readouterr().out.replace("\n", "")
     assert note in (run.output_root / "report.html").read_text()
