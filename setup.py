@@ -6,6 +6,9 @@ from setuptools import find_namespace_packages, setup
 CURRENT = 'python_version >= "3.11"'
 COMPATIBLE = 'python_version < "3.11"'
 
+# The local web page of `python -m pipeline.predict --serve`.
+SERVE = ["fastapi", "uvicorn"]
+
 setup(
     name="segmentation-pipeline",
     version="0.1.0",
@@ -48,7 +51,9 @@ setup(
             "pytest",
             "ruff",
             "types-PyYAML",
+            *SERVE,
         ],
+        "serve": SERVE,
         # CUDA libraries, for the GPU image.
         "gpu": [f"tensorflow[and-cuda]==2.21.0; {CURRENT}"],
     },

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from typing import Any
+
 import ml_metadata as mlmd
 from tfx import types
 from tfx.dsl.components.common import resolver
@@ -9,7 +12,7 @@ from tfx.dsl.io import fileio
 from tfx.utils import path_utils
 
 from components import pusher
-from pipeline import serving
+from pipeline import contract, features, serving
 
 
 class ChampionStrategy(resolver.ResolverStrategy):
@@ -21,6 +24,8 @@ class ChampionStrategy(resolver.ResolverStrategy):
     service already, that is the model it was compared with when it was released, so that a run in
     which nothing changed is compared with the same model again, and is a cache hit.
     Leaves in ``withdrawn`` the last release of another model, if a rollback took that one back.
+    A champion that cannot be judged any more (see `misfit`) is in ``pushed_model`` alone, and the
+    candidate has to hold the absolute bounds only.
     """
 
     def resolve_artifacts(
@@ -39,7 +44,11 @@ class ChampionStrategy(resolver.ResolverStrategy):
             _restore(model, release)
         return {
             **input_dict,
-            "model": champions,
+            "model": [
+                model
+                for model, release in zip(champions, standing, strict=True)
+                if not misfit(release)
+            ],
             "pushed_model": standing,
             "withdrawn": [release for release in others[:1] if _is_withdrawn(release)],
         }
@@ -79,13 +88,61 @@ def _statistics(release: types.Artifact) -> int:
     return release.get_int_custom_property(pusher.STATISTICS_ID)
 
 
+def misfit(release: types.Artifact) -> str | None:
+    """Why a candidate cannot be compared with a released model, in one clause; None if it can.
+
+    Args:
+      release: a PushedModel artifact of the version, which exists.
+    """
+    path = release.get_string_custom_property(pusher.DESTINATION)
+    known = _record(path).get(pusher.CLASSES)
+    if known and known != list(features.CLASS_NAMES):
+        return f"its classes are {', '.join(known)}, not {', '.join(features.CLASS_NAMES)}"
+    return contract.misfit(path)
+
+
+def note(release: types.Artifact, candidate_path: str | None) -> str | None:
+    """What people must know of the comparison with a champion, in one sentence, if anything.
+
+    Args:
+      release: the champion's PushedModel artifact.
+      candidate_path: the candidate's SavedModel, where there is one.
+    """
+    version = release.get_string_custom_property(pusher.VERSION)
+    fault = misfit(release)
+    if fault:
+        return (
+            f"Version {version} could not be compared with, since {fault}; the candidate had to "
+            "hold the absolute bounds alone."
+        )
+    if candidate_path is None:
+        return None
+    sizes = [
+        contract.mask_size(path)
+        for path in (release.get_string_custom_property(pusher.DESTINATION), candidate_path)
+    ]
+    if sizes[0] == sizes[1]:
+        return None
+    return (
+        f"Version {version} makes masks of {sizes[0]}x{sizes[0]} pixels, the candidate of "
+        f"{sizes[1]}x{sizes[1]}; each was judged at its own size."
+    )
+
+
+def _record(version_path: str) -> dict[str, Any]:
+    folder, version = os.path.split(version_path)
+    return serving.record(folder, int(version))
+
+
 def _is_withdrawn(release: types.Artifact) -> bool:
     return release.get_int_custom_property(pusher.WITHDRAWN) == 1
 
 
 def _restore(model: types.Artifact, release: types.Artifact) -> None:
-    """Brings back a champion's SavedModel that somebody cleaned away, from its released version."""
+    """Brings back a champion's SavedModel that was cleaned away or damaged, from its version."""
     path = path_utils.serving_model_path(model.uri)
     released = release.get_string_custom_property(pusher.DESTINATION)
-    if not fileio.exists(path) and fileio.exists(released):
+    if contract.misfit(path) and not contract.misfit(released):
+        if fileio.exists(path):
+            fileio.rmtree(path)
         serving.recover(released, path)

@@ -21,7 +21,7 @@ from tfx.types import (
 from tfx.utils import json_utils, proto_utils
 
 from components import data_gate, example_gen, tuner
-from pipeline import code, evaluation, serving
+from pipeline import code, evaluation, features, serving
 
 # Custom properties of the PushedModel artifact; the first three are TFX's.
 PUSHED, VERSION, DESTINATION = "pushed", "pushed_version", "pushed_destination"
@@ -29,7 +29,7 @@ MODEL_ID = "model_id"
 STATISTICS_ID = "statistics_id"  # of the examples that the model learned from
 WITHDRAWN = "withdrawn"  # 1 if a rollback took it out of service
 REFUSED = "refused"  # why a blessed model was not released
-DATA_ROOT = "data_root"  # in the release record
+DATA_ROOT, CLASSES = "data_root", "classes"  # in the release record
 
 _WAS_WITHDRAWN = (
     "A rollback took this very model out of service; no run releases it again, only "
@@ -80,6 +80,7 @@ def _facts(inputs: dict[str, list[types.Artifact]]) -> dict[str, Any]:
         inputs[key] for key in ("evaluation", "statistics", "examples")
     )
     return {
+        CLASSES: list(features.CLASS_NAMES),
         "data": {
             "splits": data_gate.count_examples(statistics),
             "quarantined": len(example_gen.read_quarantine(examples.uri)),

@@ -11,7 +11,7 @@ import tensorflow_model_analysis as tfma
 from google.protobuf import wrappers_pb2
 from tensorflow_model_analysis.proto import config_pb2
 
-from pipeline import code, features, metrics, tfma_metrics
+from pipeline import code, contract, features, metrics, tfma_metrics
 from pipeline.settings import Gate
 
 CANDIDATE, CHAMPION = "candidate", "champion"
@@ -41,8 +41,8 @@ def eval_config(gate: Gate) -> config_pb2.EvalConfig:
     overall.setdefault("mean_iou", []).append(_threshold([OVERALL], CHANGE, -gate.max_drop))
     return config_pb2.EvalConfig(
         model_specs=[
-            config_pb2.ModelSpec(name=CANDIDATE, signature_name="evaluate"),
-            config_pb2.ModelSpec(name=CHAMPION, signature_name="evaluate", is_baseline=True),
+            config_pb2.ModelSpec(name=CANDIDATE, signature_name=contract.EVALUATE),
+            config_pb2.ModelSpec(name=CHAMPION, signature_name=contract.EVALUATE, is_baseline=True),
         ],
         slicing_specs=[_slicing_spec(OVERALL), *map(_slicing_spec, SLICE_FEATURES)],
         metrics_specs=[
@@ -105,6 +105,23 @@ def read_metrics(evaluation_uri: str) -> dict[str, dict[str, Any]]:
             "dice": {name: found[metrics.dice_name(name)] for name in features.CLASS_NAMES},
         }
     return dict(sorted(by_slice.items(), key=lambda item: _slice_order(item[0])))
+
+
+def read_confusion(evaluation_uri: str) -> dict[str, dict[str, float | None]] | None:
+    """Pixels of all test photos by true class, then by predicted class; None without photos.
+
+    At the model's own size; None where its output was not finite.
+    """
+    overall = next((values for key, values in _read(evaluation_uri) if key == OVERALL), None)
+    if overall is None:
+        return None
+    return {
+        true: {
+            predicted: overall[metrics.confusion_name(true, predicted), CANDIDATE]
+            for predicted in features.CLASS_NAMES
+        }
+        for true in features.CLASS_NAMES
+    }
 
 
 def read_gate(evaluation_uri: str, gate: Gate) -> list[dict[str, Any]]:

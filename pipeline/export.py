@@ -18,7 +18,7 @@ import tensorflow as tf
 import tensorflow_transform as tft
 from tfx.dsl.io import fileio
 
-from pipeline import counting, features, preprocessing
+from pipeline import contract, counting, features, preprocessing
 
 _WEIGHTS = os.path.join("assets.extra", "model.weights.h5")
 
@@ -47,10 +47,10 @@ class SegmentationModule(tf.Module):
         """The concrete functions to save, by signature name."""
         strings = tf.TensorSpec([None], tf.string)
         return {
-            "serving_default": self.serve.get_concrete_function(
-                tf.TensorSpec([None], tf.string, name="image_bytes")
+            contract.SERVE: self.serve.get_concrete_function(
+                tf.TensorSpec([None], tf.string, name=contract.IMAGE_BYTES)
             ),
-            "evaluate": self.evaluate.get_concrete_function(examples=strings),
+            contract.EVALUATE: self.evaluate.get_concrete_function(examples=strings),
             "segment_examples": self.segment_examples.get_concrete_function(examples=strings),
         }
 
@@ -124,7 +124,7 @@ class SegmentationModule(tf.Module):
         pixels = self._unpack(preprocessing.unpack_image, transformed[features.IMAGE_PIXELS])
         probabilities = self.model(preprocessing.rescale(pixels), training=False)
         mask = tf.cast(tf.argmax(probabilities, axis=-1), tf.uint8)
-        return {"mask": mask, "probabilities": probabilities}
+        return {contract.MASK: mask, contract.PROBABILITIES: probabilities}
 
     def _unpack(self, unpack: Any, packed: tf.Tensor) -> tf.Tensor:
         return tf.map_fn(

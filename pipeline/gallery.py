@@ -1,8 +1,10 @@
-"""Test photos with truth and prediction, for the report."""
+"""Test photos with truth and prediction, for the report: the worst, the middling and the best."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -12,49 +14,102 @@ from tfx.dsl.io import fileio
 from pipeline import features, metrics
 from pipeline.report import GalleryItem
 
-_LONG_SIDE = 320  # pixels; enough to see a border, small enough for one page of a dozen
+SCORED = 200  # test photos at most, among which they are
+_LONG_SIDE = 320  # pixels; enough to see a border, small enough for one page of two dozen
+_SIGNATURE = "segment_examples"
 
 
-def build(model_path: str, examples_uri: str, count: int = 12) -> list[GalleryItem]:
-    """Segments test photos, spread evenly over the ids of the test split.
+def build(
+    model_path: str, examples_uri: str, champion_path: str | None = None, count: int = 24
+) -> list[GalleryItem]:
+    """Segments test photos and picks a third each of the worst, the middling and the best.
+
+    Up to `SCORED` photos, spread evenly over the ids of the test split, are looked at.
 
     Args:
       model_path: a SavedModel with the signature ``segment_examples``.
       examples_uri: ExampleGen's output.
+      champion_path: another, which segments the same photos; left out if it has no such signature.
       count: number of photos at most.
+
+    Returns:
+      The photos, lowest mean IoU first.
     """
-    examples = _pick(os.path.join(examples_uri, f"Split-{features.TEST}"), count)
-    if not examples:
+    files = sorted(fileio.glob(os.path.join(examples_uri, f"Split-{features.TEST}", "*")))
+    looked_at = _spread(sorted(_id(record) for record in _records(files)))
+    if not looked_at:
         return []
-    segment = tf.saved_model.load(model_path).signatures["segment_examples"]
-    items = []
-    for serialized in examples:  # one at a time, to need little memory at any image size
-        found = {k: v[0].numpy() for k, v in segment(examples=tf.constant([serialized])).items()}
-        example = tf.train.Example.FromString(serialized)
-        confusion = _confusion(found["truth"], found["mask"])
-        size = _display_size(_int(example, features.WIDTH), _int(example, features.HEIGHT))
-        items.append(
-            GalleryItem(
-                id=found["id"].decode(),
-                breed=example.features.feature[features.BREED].bytes_list.value[0].decode(),
-                photo=_resize(found["image"], size, PIL.Image.Resampling.BILINEAR),
-                truth=_resize(found["truth"], size, PIL.Image.Resampling.NEAREST),
-                prediction=_resize(found["mask"], size, PIL.Image.Resampling.NEAREST),
-                pixel_accuracy=metrics.pixel_accuracy(confusion),
-                mean_iou=metrics.mean_iou(confusion),
-            )
-        )
-    return items
+    # The modules are kept: a signature does not keep its variables alive.
+    model = tf.saved_model.load(model_path)
+    champion = tf.saved_model.load(champion_path) if champion_path else None
+    scores = {
+        _id(record): _score(_segment(model, record))
+        for record in _records(files)
+        if _id(record) in looked_at
+    }
+    groups = _pick(sorted(scores, key=lambda id_: (scores[id_], id_)), count)
+    items = [  # segmented again, to hold a few photos and not hundreds
+        _item(record, groups[_id(record)], model, champion)
+        for record in _records(files)
+        if _id(record) in groups
+    ]
+    return sorted(items, key=lambda item: (item.mean_iou, item.id))
 
 
-def _pick(split_uri: str, count: int) -> list[bytes]:
-    files = sorted(fileio.glob(os.path.join(split_uri, "*")))
-    records = tf.data.TFRecordDataset(files, compression_type="GZIP")
-    ids = sorted(_id(record) for record in records.as_numpy_iterator())
-    count = min(count, len(ids))
-    wanted = {ids[i * len(ids) // count] for i in range(count)}
-    # Read twice, to hold a dozen photos and not all of them.
-    return sorted((r for r in records.as_numpy_iterator() if _id(r) in wanted), key=_id)
+def _pick(ranked: list[bytes], count: int) -> dict[bytes, str]:
+    """Names the group of each photo that is shown, given all from the worst to the best."""
+    count = min(count, len(ranked))
+    best = count // 3
+    worst = (count - best + 1) // 2
+    middle = count - worst - best
+    begin = max(worst, (len(ranked) - middle) // 2)
+    begin = min(begin, len(ranked) - best - middle)
+    return {
+        **dict.fromkeys(ranked[:worst], "worst"),
+        **dict.fromkeys(ranked[begin : begin + middle], "middle"),
+        **dict.fromkeys(ranked[len(ranked) - best :], "best"),
+    }
+
+
+def _item(record: bytes, group: str, model: Any, champion: Any) -> GalleryItem:
+    example = tf.train.Example.FromString(record)
+    size = _display_size(_int(example, features.WIDTH), _int(example, features.HEIGHT))
+    found = _segment(model, record)
+    rival = None
+    if champion is not None and _SIGNATURE in champion.signatures:
+        rival = _segment(champion, record)
+    nearest = PIL.Image.Resampling.NEAREST
+    return GalleryItem(
+        id=found["id"].decode(),
+        breed=example.features.feature[features.BREED].bytes_list.value[0].decode(),
+        photo=_resize(found["image"], size, PIL.Image.Resampling.BILINEAR),
+        truth=_resize(found["truth"], size, nearest),
+        prediction=_resize(found["mask"], size, nearest),
+        pixel_accuracy=metrics.pixel_accuracy(_confusion(found)),
+        mean_iou=_score(found),
+        group=group,
+        champion=None if rival is None else _resize(rival["mask"], size, nearest),
+        champion_mean_iou=None if rival is None else _score(rival),
+    )
+
+
+def _records(files: list[str]) -> Iterator[bytes]:
+    return tf.data.TFRecordDataset(files, compression_type="GZIP").as_numpy_iterator()
+
+
+def _spread(ids: list[bytes]) -> set[bytes]:
+    count = min(SCORED, len(ids))
+    return {ids[i * len(ids) // count] for i in range(count)}
+
+
+def _segment(model: Any, record: bytes) -> dict[str, Any]:
+    """One photo alone, to need little memory at any image size."""
+    found = model.signatures[_SIGNATURE](examples=tf.constant([record]))
+    return {name: value[0].numpy() for name, value in found.items()}
+
+
+def _score(found: dict[str, Any]) -> float:
+    return metrics.mean_iou(_confusion(found))
 
 
 def _id(record: bytes) -> bytes:
@@ -77,7 +132,7 @@ def _resize(
     return np.asarray(PIL.Image.fromarray(pixels).resize(size, resampling))
 
 
-def _confusion(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    pairs = truth.astype(int) * features.NUM_CLASSES + predicted
+def _confusion(found: dict[str, Any]) -> np.ndarray:
+    pairs = found["truth"].astype(int) * features.NUM_CLASSES + found["mask"]
     counts = np.bincount(pairs.ravel(), minlength=features.NUM_CLASSES**2)
     return counts.reshape(features.NUM_CLASSES, features.NUM_CLASSES)

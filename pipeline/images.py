@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import os
 from pathlib import Path
@@ -20,11 +21,12 @@ Pixels = npt.NDArray[np.uint8]
 COLOURS = np.array([(86, 180, 233), (38, 42, 58), (255, 176, 0)], np.uint8)
 # Share of the class colour in an overlay: the border covers the photo, the others tint it.
 OPACITY = np.array([0.35, 0.55, 0.9], np.float32)
+WRONG = np.array([204, 0, 102], np.uint8)  # colour of wrong pixels; no class has one like it
 
 
-def hex_colour(class_id: int) -> str:
-    """The colour of a class as CSS writes it, such as ``#56b4e9``."""
-    return "#" + bytes(COLOURS[class_id].tolist()).hex()
+def hex_colour(colour: Pixels) -> str:
+    """A colour, uint8 [3], as CSS writes it, such as ``#56b4e9``."""
+    return "#" + bytes(colour.tolist()).hex()
 
 
 def colour_mask(ids: Pixels) -> Pixels:
@@ -60,6 +62,21 @@ def overlay(photo: Pixels, ids: Pixels) -> Pixels:
         where = Image.fromarray((ids == class_id).astype(np.uint8) * np.uint8(255))
         result.paste(picture.point(table.ravel().tolist()), mask=where)
     return np.array(result)
+
+
+def difference(photo: Pixels, truth: Pixels, prediction: Pixels) -> Pixels:
+    """Paints the pixels of the wrong class over a pale grey photo.
+
+    Args:
+      photo: uint8 [h, w, 3].
+      truth: class ids, uint8 [h, w].
+      prediction: class ids, uint8 [h, w].
+
+    Returns:
+      uint8 [h, w, 3].
+    """
+    pale = 128 + photo.mean(axis=-1, keepdims=True) / 2
+    return np.where((truth != prediction)[..., None], WRONG, pale).astype(np.uint8)
 
 
 def to_trimap(ids: Pixels) -> Pixels:
@@ -98,6 +115,12 @@ def encode(pixels: Pixels, image_format: str = "PNG", **options: object) -> byte
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, image_format, **options)
     return buffer.getvalue()
+
+
+def data_uri(pixels: Pixels, image_format: str, **options: object) -> str:
+    """A picture as `encode` makes it, in a form that a page can hold."""
+    encoded = base64.b64encode(encode(pixels, image_format, **options)).decode("ascii")
+    return f"data:image/{image_format.lower()};base64,{encoded}"
 
 
 def write_atomically(path: Path, contents: bytes) -> None:

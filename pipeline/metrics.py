@@ -161,6 +161,11 @@ def dice_name(class_name: str) -> str:
     return f"dice_{class_name}"
 
 
+def confusion_name(true: str, predicted: str) -> str:
+    """Key in `MEASURES` of the pixels of one class that were taken for another."""
+    return f"confusion_{true}_{predicted}"
+
+
 Measure = Callable[..., float]
 
 # Each takes the counts of a slice, and what settings it depends on.
@@ -178,6 +183,10 @@ MEASURES: dict[str, Measure] = {
 for _id, _name in enumerate(features.CLASS_NAMES):
     MEASURES[iou_name(_name)] = lambda counts, i=_id: float(class_iou(counts.confusion)[i])
     MEASURES[dice_name(_name)] = lambda counts, i=_id: float(class_dice(counts.confusion)[i])
+    for _other, _predicted in enumerate(features.CLASS_NAMES):
+        MEASURES[confusion_name(_name, _predicted)] = lambda counts, i=_id, j=_other: float(
+            counts.confusion[i, j]
+        )
 
 
 def _mean_ious(confusions: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ from tfx.types import artifact_utils
 from tfx.types.artifact import Artifact
 from tfx.utils import path_utils
 
-from components import data_gate, example_gen, pusher, tuner
+from components import champion, data_gate, example_gen, pusher, tuner
 from pipeline import code, drift, evaluation, trainer
 from pipeline.settings import Settings
 
@@ -146,12 +146,10 @@ def collect(
         blessed = bool(pushed.get_int_custom_property(pusher.PUSHED))
         pushed_version = int(pushed.get_string_custom_property(pusher.VERSION)) if blessed else None
         refused = pushed.get_string_custom_property(pusher.REFUSED)
-    champion = artifacts.get("Champion", "pushed_model")
     result: dict[str, Any] = {
         "status": FAILED if error else PUSHED if blessed else NOT_BLESSED,
         "pushed_version": pushed_version,
-        "champion": champion
-        and {"version": int(champion.get_string_custom_property(pusher.VERSION))},
+        "champion": _champion(artifacts),
         "metrics": {},
         "gate": [],
         "data": _no_data(),
@@ -179,11 +177,22 @@ def collect(
     if judged is not None:
         result["metrics"] = evaluation.read_metrics(judged.uri)
         result["gate"] = evaluation.read_gate(judged.uri, settings.gate)
+        result["confusion"] = evaluation.read_confusion(judged.uri)
     if refused:
         result["refused"] = refused
     if error:
         result["error"] = error
     return {**result, **facts, "settings": settings.flat()}
+
+
+def _champion(artifacts: RunArtifacts) -> dict[str, Any] | None:
+    """Version of the model that the candidate replaces, with a note where they differ in kind."""
+    release = artifacts.get("Champion", "pushed_model")
+    if release is None:
+        return None
+    found = {"version": int(release.get_string_custom_property(pusher.VERSION))}
+    note = champion.note(release, model_path(artifacts))
+    return {**found, "note": note} if note else found
 
 
 def _no_data() -> dict[str, Any]:

@@ -53,6 +53,7 @@ _TRAIN_CODE = (
     "pipeline.augmentation",
     "pipeline.optimisation",
     "pipeline.export",
+    "pipeline.contract",
     "pipeline.counting",
 )
 

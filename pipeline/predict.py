@@ -4,6 +4,8 @@
 ``<stem>_mask.png``, 8-bit greyscale with trimap values (1 pet, 2 background, 3 border), and
 ``<stem>_overlay.png``, the photo tinted by class. Both have the size of the photo as it is stored:
 an EXIF orientation is not applied, because neither the model nor the masks it learned from do.
+An IMAGE is a file, a folder of them, or ``-`` for one photo from a pipe. With ``--serve`` a page on
+this machine does the same for photos that are dropped there (`pipeline.web`).
 
 Exit code 0 if every photo was done, 1 if some could not be (the others are), 2 for bad arguments.
 """
@@ -16,36 +18,26 @@ import io
 import itertools
 import os
 import sys
-import tempfile
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-import numpy as np
-import numpy.typing as npt
-
-from pipeline import features, images
+from pipeline import images
 from pipeline.errors import UserError
+from pipeline.segmenter import (
+    ImageError,
+    Prediction,
+    Segmenter,
+    decode_photo,
+    native_noise_held_back,
+    shares,
+)
 
-SIGNATURE = "serving_default"
-INPUT = "image_bytes"
-MASK_OUTPUT = "mask"
-PROBABILITIES_OUTPUT = "probabilities"
 BATCH_SIZE = 8
-
-
-class ImageError(Exception):
-    """One photo cannot be segmented; the message says why, in one clause, without its path."""
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What the model says of one photo, at the model's own size."""
-
-    mask: images.Pixels  # class ids, uint8 [size, size]
-    probabilities: npt.NDArray[np.float32]  # [size, size, 3]
+ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".gif", ".bmp"})  # of the photos in a folder
+PIPE = Path("-")
 
 
 @dataclass(frozen=True)
@@ -57,106 +49,20 @@ class Job:
     overlay: Path
 
 
-class Segmenter:
-    """A released model, ready to segment encoded photos. TensorFlow is all it needs.
-
-    Args:
-      model_dir: a SavedModel, or a model's serving folder (its newest version is taken).
-
-    Raises:
-      UserError: if there is no such model or it lacks the signature of the contract.
-    """
-
-    def __init__(self, model_dir: str | Path) -> None:
-        self.path = find_saved_model(Path(model_dir))
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        import tensorflow as tf
-
-        try:
-            self._model = tf.saved_model.load(str(self.path))
-        except Exception as error:  # TensorFlow raises many kinds for a damaged file
-            raise UserError(
-                f"The model in {self.path} cannot be loaded, it seems damaged"
-                f" ({_first_line(error)}); give another version."
-            ) from error
-        signatures = self._model.signatures
-        if SIGNATURE not in signatures:
-            found = ", ".join(sorted(signatures)) or "none"
-            raise UserError(
-                f"The model in {self.path} has no signature {SIGNATURE!r} (found: {found});"
-                " give a model that this pipeline released."
-            )
-        self._serve = signatures[SIGNATURE]
-        inputs = set(self._serve.structured_input_signature[1])
-        missing = {MASK_OUTPUT, PROBABILITIES_OUTPUT} - set(self._serve.structured_outputs)
-        if inputs != {INPUT} or missing:
-            raise UserError(
-                f"The signature {SIGNATURE!r} of the model in {self.path} must take {INPUT!r} and"
-                f" return {MASK_OUTPUT!r} and {PROBABILITIES_OUTPUT!r};"
-                " give a model that this pipeline released."
-            )
-
-    def predict(self, photos: Sequence[bytes]) -> list[Prediction]:
-        """Segments one batch of encoded photos (JPEG, PNG, GIF or BMP), in their order.
-
-        Raises:
-          ImageError: if the model cannot decode one of them, or its probabilities are unusable.
-        """
-        import tensorflow as tf
-
-        if not photos:
-            return []
-        try:
-            outputs = self._serve(**{INPUT: tf.constant(list(photos), tf.string)})
-        except tf.errors.OpError as error:
-            raise ImageError(f"the model cannot take it ({_first_line(error)})") from error
-        masks = outputs[MASK_OUTPUT].numpy()
-        probabilities = outputs[PROBABILITIES_OUTPUT].numpy()
-        if probabilities.shape != (*masks.shape, features.NUM_CLASSES):
-            raise ImageError(
-                f"the model answers with masks of shape {masks.shape[1:]} and probabilities of"
-                f" shape {probabilities.shape[1:]}, not with {features.NUM_CLASSES} a pixel"
-            )
-        if not np.isfinite(probabilities).all():
-            raise ImageError("the model answers with probabilities that are not numbers")
-        return [Prediction(m, p) for m, p in zip(masks, probabilities, strict=True)]
-
-
-def find_saved_model(model_dir: Path) -> Path:
-    """Finds the SavedModel that ``model_dir`` means: itself, or its version of the highest number.
-
-    Raises:
-      UserError: if there is none.
-    """
-    if not model_dir.is_dir():
-        raise UserError(f"There is no model folder {model_dir}; give the folder of a SavedModel.")
-    if _is_saved_model(model_dir):
-        return model_dir
-    newest = _newest_version(model_dir)
-    if newest:
-        return newest
-    hint = next((d for d in sorted(model_dir.iterdir()) if d.is_dir() and _newest_version(d)), None)
-    advice = f"did you mean {hint}?" if hint else "give a SavedModel or a model's serving folder."
-    raise UserError(f"{model_dir} is no SavedModel and holds no version folders with one; {advice}")
-
-
-def decode_photo(contents: bytes) -> images.Pixels:
-    """Decodes a photo as the model's graph does: uint8 [h, w, 3], EXIF orientation not applied.
-
-    Raises:
-      ImageError: if it is empty, damaged or of another format.
-    """
-    import tensorflow as tf
-
-    from pipeline import preprocessing
-
-    if not contents:
-        raise ImageError("the file is empty")
-    try:
-        pixels: images.Pixels = preprocessing.decode_image(tf.constant(contents)).numpy()
-    except (tf.errors.OpError, ValueError) as error:
-        raise ImageError("not a JPEG, PNG, GIF or BMP image, or a damaged one") from error
-    return pixels
+def photos_in(paths: Iterable[Path]) -> list[Path]:
+    """Puts the photos of each folder, by name, in the folder's place; an empty one stays."""
+    photos = []
+    for path in paths:
+        inside: list[Path] = []
+        with contextlib.suppress(OSError):  # no folder, or none that may be read
+            inside = sorted(path.iterdir())
+        found = [
+            file
+            for file in inside
+            if file.suffix.lower() in ENDINGS and not file.name.startswith(".") and file.is_file()
+        ]
+        photos += found or [path]
+    return photos
 
 
 def plan(photos: Sequence[Path], output_dir: Path) -> list[Job]:
@@ -171,9 +77,9 @@ def plan(photos: Sequence[Path], output_dir: Path) -> list[Job]:
     inputs = {photo.resolve(): photo for photo in photos}
     jobs = []
     for photo in photos:
-        stem = photo.stem
+        stem = first = "stdin" if photo == PIPE else photo.stem
         if stem.casefold() in seen:
-            numbered = (f"{photo.stem}-{number}" for number in itertools.count(2))
+            numbered = (f"{first}-{number}" for number in itertools.count(2))
             stem = next(name for name in numbered if name.casefold() not in taken)
         taken.add(stem.casefold())
         seen.add(stem.casefold())
@@ -192,7 +98,7 @@ def segment(segmenter: Segmenter, jobs: Sequence[Job]) -> Iterator[tuple[Job, st
     """Does the jobs in small batches; yields each, in order, with a line on its result."""
     for start in range(0, len(jobs), BATCH_SIZE):
         batch = jobs[start : start + BATCH_SIZE]
-        with _native_noise_held_back():
+        with native_noise_held_back():
             results = _predict_batch(segmenter, batch)
         for job, result in zip(batch, results, strict=True):
             yield job, result if isinstance(result, ImageError) else _write(job, *result)
@@ -204,28 +110,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     arguments = _parse(argv)
-    output_dir: Path = arguments.output_dir
     try:
-        if output_dir.exists() and not output_dir.is_dir():
-            raise UserError(f"--output-dir {output_dir} is a file; give a folder.")
-        jobs = plan(arguments.images, output_dir)
-        with _native_noise_held_back():
-            segmenter = Segmenter(arguments.model)
-        try:
-            output_dir.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(
-                f"The folder {output_dir} cannot be made ({error.strerror})."
-            ) from error
-        done = 0
-        for job, result in segment(segmenter, jobs):
-            if isinstance(result, str):
-                done += 1
-                print(f"{job.photo}: {result}", flush=True)
-            else:
-                print(f"{job.photo}: {result}.", file=sys.stderr, flush=True)
-                if arguments.verbose:
-                    traceback.print_exception(result)
+        return _serve(arguments) if arguments.serve else _segment_files(arguments)
     except UserError as error:
         if arguments.verbose:
             traceback.print_exc()
@@ -234,10 +120,79 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)
         return 130
+
+
+def _segment_files(arguments: argparse.Namespace) -> int:
+    output_dir: Path | None = arguments.output_dir
+    if output_dir is None or not arguments.images:
+        raise UserError("Give --output-dir and photos, or --serve; --help shows how it is called.")
+    if output_dir.exists() and not output_dir.is_dir():
+        raise UserError(f"--output-dir {output_dir} is a file; give a folder.")
+    jobs = plan(photos_in(arguments.images), output_dir)
+    with native_noise_held_back():
+        segmenter = Segmenter(arguments.model)
+    try:
+        output_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"The folder {output_dir} cannot be made ({error.strerror}).") from error
+    done = 0
+    with _progress(len(jobs)) as advance:
+        for job, result in segment(segmenter, jobs):
+            if isinstance(result, str):
+                done += 1
+                print(f"{job.photo}: {result}", flush=True)
+            else:
+                print(f"{job.photo}: {result}.", file=sys.stderr, flush=True)
+                if arguments.verbose:
+                    traceback.print_exception(result)
+            advance()
     print(
         f"{done} of {len(jobs)} photos segmented with {segmenter.path}; results are in {output_dir}"
     )
     return 0 if done == len(jobs) else 1
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    if arguments.output_dir or arguments.images:
+        raise UserError("With --serve photos come from the page; leave out --output-dir and IMAGE.")
+    try:
+        from pipeline import web
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"--serve needs the package {error.name}; install this one with its extra 'serve'."
+        ) from error
+    with web.listen(arguments.host, arguments.port) as listener:
+        with native_noise_held_back():
+            segmenter = Segmenter(arguments.model)
+        host, port = listener.getsockname()[:2]
+        print(f"Open http://{host}:{port}/ and drop photos there; Ctrl-C ends it.", flush=True)
+        with contextlib.suppress(KeyboardInterrupt):  # which newer Pythons keep to themselves
+            web.serve(segmenter, listener)
+    return 0
+
+
+@contextlib.contextmanager
+def _progress(total: int) -> Iterator[Callable[[], None]]:
+    """Shows a bar while stderr is a terminal; yields what to call after each photo."""
+    if not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    # A descriptor of its own, since stderr's is bent aside while the model works.
+    with os.fdopen(os.dup(sys.stderr.fileno()), "w") as terminal:
+        bar = Progress(
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=Console(file=terminal, highlight=False, markup=False, soft_wrap=True),
+            redirect_stdout=sys.stdout.isatty(),
+            transient=True,
+        )
+        with bar:
+            task = bar.add_task("", total=total)
+            yield lambda: bar.advance(task)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -260,23 +215,36 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="DIR",
         help="a SavedModel, or a model's serving folder (its newest version is taken)",
     )
+    parser.add_argument("--output-dir", type=Path, metavar="DIR", help="where the results go")
     parser.add_argument(
-        "--output-dir", required=True, type=Path, metavar="DIR", help="where the results go"
+        "--serve", action="store_true", help="show a web page to drop photos on, on this machine"
+    )
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address of the page (default: this machine alone)"
+    )
+    parser.add_argument(
+        "--port", type=int, default=8501, help="port of the page, 0 for any (default: %(default)s)"
     )
     parser.add_argument("--verbose", action="store_true", help="show the traceback of an error")
     parser.add_argument(
-        "images", nargs="+", type=Path, metavar="IMAGE", help="a JPEG, PNG, GIF or BMP file"
+        "images",
+        nargs="*",
+        type=Path,
+        metavar="IMAGE",
+        help="a JPEG, PNG, GIF or BMP file, a folder of them, or - for a photo from a pipe",
     )
     return parser.parse_args(argv)
 
 
 def _read(photo: Path) -> tuple[bytes, images.Pixels]:
     try:
-        contents = photo.read_bytes()
+        contents = sys.stdin.buffer.read() if photo == PIPE else photo.read_bytes()
     except FileNotFoundError as error:
         raise ImageError("there is no such file") from error
     except IsADirectoryError as error:
-        raise ImageError("a folder, not an image; name the files in it") from error
+        raise ImageError(
+            "a folder without a JPEG, PNG, GIF or BMP file that can be read"
+        ) from error
     except OSError as error:
         raise ImageError(f"cannot be read ({error.strerror or error})") from error
     return contents, decode_photo(contents)
@@ -323,46 +291,8 @@ def _write(job: Job, photo: images.Pixels, prediction: Prediction) -> str | Imag
         images.write_atomically(job.overlay, images.encode(images.overlay(photo, ids)))
     except OSError as error:
         return ImageError(f"its result cannot be written ({error.strerror or error})")
-    shares = np.bincount(ids.ravel(), minlength=features.NUM_CLASSES) / ids.size
-    text = ", ".join(f"{n} {s:.0%}" for n, s in zip(features.CLASS_NAMES, shares, strict=True))
+    text = ", ".join(f"{name} {share:.0%}" for name, share in shares(ids).items())
     return f"{text} -> {job.mask.name}, {job.overlay.name}"
-
-
-def _is_saved_model(folder: Path) -> bool:
-    return any((folder / f"saved_model.{ending}").is_file() for ending in ("pb", "pbtxt"))
-
-
-def _newest_version(folder: Path) -> Path | None:
-    versions = [d for d in folder.iterdir() if d.name.isdecimal() and _is_saved_model(d)]
-    return max(versions, key=lambda d: int(d.name), default=None)
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__
-
-
-@contextlib.contextmanager
-def _native_noise_held_back() -> Iterator[None]:
-    """Keeps what native code writes to stderr from the user, unless something unforeseen happens.
-
-    TensorFlow reports on its start, and libjpeg on every damaged photo, past all log settings.
-    """
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as noise:
-        os.dup2(noise.fileno(), 2)
-        try:
-            yield
-        except Exception as error:
-            if not isinstance(error, UserError):
-                noise.seek(0)
-                os.write(kept, noise.read())
-            raise
-        finally:
-            sys.stderr.flush()
-            os.dup2(kept, 2)
-            os.close(kept)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tfx.utils import path_utils
+
 from pipeline import gallery, images, outcome, report, serving
 from pipeline.settings import Settings
 
@@ -58,7 +60,12 @@ def publish(
     )
     examples = artifacts.get("ExampleGen", "examples")
     model = outcome.model_path(artifacts)
-    photos = gallery.build(model, examples.uri) if model and examples else []
+    champion = artifacts.get("Champion", "model")
+    photos = (
+        gallery.build(model, examples.uri, champion and path_utils.serving_model_path(champion.uri))
+        if model and examples
+        else []
+    )
     files = {
         "outcome": output_root / OUTCOME,
         "report": output_root / "report.html",

@@ -6,7 +6,6 @@ it. The page is laid out in ``templates/report.html.j2``; this module says what 
 
 from __future__ import annotations
 
-import base64
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -23,13 +22,13 @@ from pipeline import charts, features, images, wording
 # What a table or list shows at most; latest_run.json has the rest.
 MOST_REASONS = 6
 MOST_QUARANTINED = 200
-# Longest side of a gallery picture, pixels: a dozen photos make about half a megabyte.
+# Longest side of a gallery picture, pixels: two dozen photos make about one megabyte.
 GALLERY_SIDE = 256
 
 
 @dataclass(frozen=True)
 class GalleryItem:
-    """One test photo for the gallery; the three arrays have one height and width."""
+    """One test photo for the gallery; the arrays have one height and width."""
 
     id: str
     breed: str
@@ -38,6 +37,9 @@ class GalleryItem:
     prediction: images.Pixels  # class ids, uint8 [h, w]
     pixel_accuracy: float
     mean_iou: float
+    group: str = ""  # worst, middle or best, where they are told apart
+    champion: images.Pixels | None = None  # its prediction, if there is one; as the others
+    champion_mean_iou: float | None = None
 
 
 def render(
@@ -70,14 +72,19 @@ def render(
     )
     environment.filters.update(number=wording.number, duration=wording.duration)
     return environment.get_template("report.html.j2").render(
-        verdict=_verdict(outcome),
+        verdict=verdict(outcome),
         facts=_facts(outcome),
         gate=_gate_rows(outcome),
         metrics=_metric_tables(outcome.get("metrics") or {}),
         tuning=_tuning(outcome),
         charts=charts.of_history(history),
+        confusion=_confusion_rows(outcome.get("confusion") or {}),
         gallery=[_gallery_view(item) for item in gallery],
-        legend=[(name, images.hex_colour(i)) for i, name in enumerate(features.CLASS_NAMES)],
+        filters=_filters(gallery),
+        legend=[
+            *zip(features.CLASS_NAMES, map(images.hex_colour, images.COLOURS), strict=True),
+            ("wrong, in the difference", images.hex_colour(images.WRONG)),
+        ],
         splits=data.get("splits") or {},
         quarantined=quarantined[:MOST_QUARANTINED],
         quarantined_count=len(quarantined),
@@ -106,6 +113,23 @@ def write(
     """
     page = render(outcome, history, gallery)
     images.write_atomically(path, page.encode("utf-8", errors="replace"))
+
+
+def verdict(outcome: Mapping[str, Any]) -> dict[str, Any]:
+    """What became of a run, for people.
+
+    Args:
+      outcome: as in ``latest_run.json``.
+
+    Returns:
+      ``kind`` (good, warn or bad), ``title``, ``reasons`` (sentences) and ``note`` (what is in
+      service now, and what is to be known of the champion).
+    """
+    found = _verdict(outcome)
+    about_champion = (outcome.get("champion") or {}).get("note")
+    if about_champion:
+        found["note"] = f"{found['note']} {about_champion}"
+    return found
 
 
 def _verdict(outcome: Mapping[str, Any]) -> dict[str, Any]:
@@ -251,6 +275,34 @@ def _components(outcome: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
+def _confusion_rows(
+    confusion: Mapping[str, Mapping[str, Any]],
+) -> list[tuple[str, list[tuple[Any, Any]]]]:
+    """For each true class the pixels predicted as each class, and their share of the true ones."""
+    rows = []
+    for true, predicted in confusion.items():
+        whole = sum(count or 0 for count in predicted.values())
+        rows.append((true, [(n, n / whole if n and whole else 0.0) for n in predicted.values()]))
+    return rows
+
+
+def _filters(gallery: Sequence[GalleryItem]) -> dict[str, Any]:
+    """What the gallery can be narrowed to, and which pairs of these leave nothing."""
+    groups = list(dict.fromkeys(item.group for item in gallery if item.group))
+    breeds = sorted({item.breed for item in gallery})
+    shown = {(item.group, item.breed) for item in gallery}
+    return {
+        "groups": groups,
+        "breeds": breeds,
+        "empty": [
+            (i, j)
+            for i, group in enumerate(groups)
+            for j, breed in enumerate(breeds)
+            if (group, breed) not in shown
+        ],
+    }
+
+
 def _gallery_view(item: GalleryItem) -> dict[str, Any]:
     height, width = item.photo.shape[:2]
     scale = min(1.0, GALLERY_SIDE / max(height, width))
@@ -262,24 +314,28 @@ def _gallery_view(item: GalleryItem) -> dict[str, Any]:
     photo = shrink(item.photo, Image.Resampling.LANCZOS)
     truth = shrink(item.truth, Image.Resampling.NEAREST)
     prediction = shrink(item.prediction, Image.Resampling.NEAREST)
+    masks = [("Truth", truth), ("Prediction", prediction)]
+    if item.champion is not None:
+        masks.append(("Champion", shrink(item.champion, Image.Resampling.NEAREST)))
+    wrong = images.difference(photo, truth, prediction)
     return {
         "id": item.id,
         "breed": item.breed,
+        "group": item.group,
+        "champion_mean_iou": item.champion_mean_iou,
         "pixel_accuracy": item.pixel_accuracy,
         "mean_iou": item.mean_iou,
         "size": size,
         "pictures": [
-            ("Photo", _data_uri(photo, "WEBP", quality=80)),
-            ("Truth", _data_uri(images.colour_mask(truth), "WEBP", lossless=True)),
-            ("Prediction", _data_uri(images.colour_mask(prediction), "WEBP", lossless=True)),
-            ("Overlay", _data_uri(images.overlay(photo, prediction), "WEBP", quality=80)),
+            ("Photo", images.data_uri(photo, "WEBP", quality=80)),
+            *(
+                (name, images.data_uri(images.colour_mask(mask), "WEBP", lossless=True))
+                for name, mask in masks
+            ),
+            ("Difference", images.data_uri(wrong, "WEBP", quality=80)),
+            ("Overlay", images.data_uri(images.overlay(photo, prediction), "WEBP", quality=80)),
         ],
     }
-
-
-def _data_uri(pixels: images.Pixels, image_format: str, **options: object) -> str:
-    encoded = base64.b64encode(images.encode(pixels, image_format, **options)).decode("ascii")
-    return f"data:image/{image_format.lower()};base64,{encoded}"
 
 
 def _flat(values: Mapping[str, Any] | None, prefix: str = "") -> dict[str, Any]:

@@ -105,3 +105,15 @@ def test_output_that_is_not_finite_holds_no_bound() -> None:
     assert not blessed
     assert not any(row["held"] for row in gate)
     assert metrics["overall"]["mean_iou_interval"] is None
+
+
+def test_champion_that_counts_the_confusion_matrix_alone_is_compared() -> None:
+    """One from before there were other counts."""
+    blessed, metrics, gate = judge(
+        COUNTS, dict.fromkeys(COUNTS, 0.8), CHAMPION, champion_counts=["confusion"]
+    )
+    changes = {row["slice"]: row for row in gate if row["kind"] == "change"}
+    assert changes["overall"]["champion"] == pytest.approx(iou(0.9))
+    assert not changes["overall"]["held"]
+    assert not blessed
+    assert metrics["overall"]["boundary_iou"] == pytest.approx(0.8)

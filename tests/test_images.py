@@ -69,4 +69,4 @@ def test_mask_at_another_size_keeps_places_and_shape():
 
 
 def test_css_colour():
-    assert images.hex_colour(0) == "#56b4e9"
+    assert images.hex_colour(images.COLOURS[0]) == "#56b4e9"

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
+import pty
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline import images, predict
+from pipeline import images, predict, segmenter
 from pipeline.errors import UserError
 
 SIZE = 200
@@ -173,6 +177,54 @@ def test_bad_photos_get_a_sentence_and_the_rest_is_done(model, tmp_path, capsys)
     assert len(list((tmp_path / "out").iterdir())) == 20
 
 
+def test_folders_are_searched_for_photos(model, tmp_path, capsys):
+    (tmp_path / "photos" / "deeper").mkdir(parents=True)
+    (tmp_path / "none").mkdir()
+    for name in ("b.PNG", "a.jpg", ".hidden.png"):
+        save_photo(tmp_path / "photos" / name, 30, 20)
+    (tmp_path / "photos" / "list.txt").touch()
+    alone = save_photo(tmp_path / "c.bmp", 30, 20)
+    assert run(model, tmp_path / "out", tmp_path / "photos", alone, tmp_path / "none") == 1
+    output = capsys.readouterr()
+    assert [line.split(": ")[0] for line in output.out.splitlines()[:-1]] == [
+        str(path) for path in (tmp_path / "photos" / "a.jpg", tmp_path / "photos" / "b.PNG", alone)
+    ]
+    assert (
+        output.err
+        == f"{tmp_path / 'none'}: a folder without a JPEG, PNG, GIF or BMP file that can be read.\n"
+    )
+
+
+def test_one_photo_from_a_pipe(model, tmp_path, monkeypatch):
+    photo = save_photo(tmp_path / "a.png", 30, 20)
+    for contents, code in ((photo.read_bytes(), 0), (b"", 1)):
+        pipe = SimpleNamespace(buffer=io.BytesIO(contents))
+        monkeypatch.setattr(sys, "stdin", pipe)
+        assert run(model, tmp_path / "out", Path("-")) == code
+    assert load_mask(tmp_path / "out" / "stdin_mask.png").shape == (20, 30)
+
+
+def test_bar_on_a_terminal_beside_plain_lines(model, tmp_path, monkeypatch, capsys):
+    photos = [save_photo(tmp_path / f"{i}.png", 30, 20) for i in range(3)]
+    screen, terminal = pty.openpty()
+    shown: list[bytes] = []
+
+    def watch() -> None:
+        with contextlib.suppress(OSError):  # what reading ends with when nobody writes any more
+            while chunk := os.read(screen, 1000):
+                shown.append(chunk)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    with monkeypatch.context() as patch, os.fdopen(terminal, "w") as stderr:
+        patch.setattr(sys, "stderr", stderr)
+        assert run(model, tmp_path / "out", *photos) == 0
+    watcher.join()
+    os.close(screen)
+    assert b"3/3" in b"".join(shown)
+    assert len(capsys.readouterr().out.splitlines()) == 4
+
+
 def test_a_photo_that_only_the_model_refuses_fails_alone(model, tmp_path, capsys):
     photos = [save_photo(tmp_path / f"{width}.png", width, 20) for width in (30, WIDEST + 1, 40)]
     assert run(model, tmp_path / "out", *photos) == 1
@@ -187,9 +239,9 @@ def test_the_newest_complete_version_of_a_serving_folder_is_taken(model, tmp_pat
         (serving / version).symlink_to(model)
     (serving / "11").mkdir()  # no model in it yet
     (serving / "notes").mkdir()
-    assert predict.find_saved_model(serving) == serving / "10"
+    assert segmenter.find_saved_model(serving) == serving / "10"
     with pytest.raises(UserError, match=r"did you mean .*unet"):
-        predict.find_saved_model(tmp_path / "serving")
+        segmenter.find_saved_model(tmp_path / "serving")
     assert run(serving, tmp_path / "out", save_photo(tmp_path / "a.jpg")) == 0
     assert str(serving / "10") in capsys.readouterr().out
 

@@ -282,6 +282,7 @@ def test_gallery_shows_photo_truth_prediction_and_overlay():
         "Photo",
         "Truth",
         "Prediction",
+        "Difference",
         "Overlay",
     ]
     assert all("Bengal_1" in p["alt"] and "Bengal)" in p["alt"] for p in pictures)
@@ -290,7 +291,8 @@ def test_gallery_shows_photo_truth_prediction_and_overlay():
     assert decoded[1][0, 0].tolist() == images.COLOURS[0].tolist()
     assert decoded[1][-1, 0].tolist() == images.COLOURS[1].tolist()
     assert decoded[2][50, 50].tolist() == images.COLOURS[2].tolist()
-    distance = np.abs(decoded[3].astype(int) - images.COLOURS[2]).mean()
+    assert np.abs(decoded[3].astype(int) - images.WRONG).mean() < 5  # all is wrong
+    distance = np.abs(decoded[4].astype(int) - images.COLOURS[2]).mean()
     assert distance < 20  # the whole photo is covered by border
     assert any("0.211" in text and "0.432" in text for text in page.text)
 
@@ -350,8 +352,15 @@ def test_a_dozen_large_photos_stay_small(tmp_path: Path):
     report.write(path, outcome(), history(50), [item(f"x_{i}", 900, 900) for i in range(12)])
     assert path.stat().st_size < 3_000_000
     page = Page(path.read_text(encoding="utf-8"))
-    assert len(page.every("img")) == 48
+    assert len(page.every("img")) == 60
     assert [p.name for p in path.parent.iterdir()] == ["report.html"]
+
+
+def test_confusion_matrix_has_shares_and_pixels():
+    row = {"pet": 600.0, "background": 1400.0, "border": None}
+    _, page = render(outcome(confusion={"pet": row}))
+    assert ["pet", "30.0 %", "70.0 %", "not a number"] in page.rows
+    assert {"(600)", "(1,400)"} <= set(page.text)
 
 
 def test_spans_and_notes_are_named():

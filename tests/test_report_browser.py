@@ -1,0 +1,114 @@
+"""The report in a real browser, offline; skipped where there is no Chromium."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_report import history, item, not_released
+
+from pipeline import report
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None,
+    reason="NO BROWSER: the report was not looked at; install chromium (Debian: as root,"
+    " apt-get install chromium)",
+)
+# Runs in a copy of the page, whose policy lets no script run; leaves its findings in the page.
+PROBE = """
+<script>
+const shown = () => [...document.querySelectorAll(".gallery > figure")]
+  .filter(f => f.checkVisibility()).map(f => f.querySelector("span").textContent);
+const choose = (which, text) => {
+  const select = document.querySelector(which);
+  select.selectedIndex = [...select.options].findIndex(o => o.text === text);
+};
+const found = {};
+found.all = shown();
+choose(".by-group", "worst"); found.worst = shown();
+choose(".by-breed", "pug"); found.both = shown();
+found.nothing = document.querySelector(".nothing").checkVisibility();
+choose(".by-group", "all"); found.pug = shown();
+found.still = document.querySelector(".nothing").checkVisibility();
+found.width = innerWidth;
+found.overflow = document.documentElement.scrollWidth - innerWidth;
+found.page = getComputedStyle(document.body).backgroundColor;
+found.broken = [...document.images].filter(i => !i.complete || !i.naturalWidth).length;
+document.body.insertAdjacentHTML("beforeend", `<pre id="probe"></pre>`);
+document.getElementById("probe").textContent = JSON.stringify(found);
+</script>
+"""
+
+
+@pytest.fixture(scope="module")
+def page() -> str:
+    photos = [
+        replace(item("Bengal_1"), group="worst", mean_iou=0.1),
+        replace(item("Bengal_2"), group="middle", mean_iou=0.5),
+        replace(item("pug_1"), group="middle", mean_iou=0.6, breed="pug"),
+    ]
+    champion = photos[0].truth
+    photos = [replace(photo, champion=champion, champion_mean_iou=0.4) for photo in photos]
+    counts = dict.fromkeys(("pet", "background", "border"), 12345.0)
+    confusion = dict.fromkeys(counts, counts)
+    return report.render({**not_released(), "confusion": confusion}, history(), photos)
+
+
+def browse(folder: Path, html: str, *options: str) -> tuple[str, str]:
+    """The page as the browser has it in the end, and what it complained of."""
+    path = folder / "page.html"
+    path.write_text(html, encoding="utf-8")
+    assert CHROMIUM
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+    command += [f"--user-data-dir={folder / 'profile'}", "--enable-logging=stderr", *options]
+    done = subprocess.run(
+        [*command, "--dump-dom", path.as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    complaints = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    return done.stdout, "\n".join(complaints)
+
+
+def probe(folder: Path, html: str, *options: str) -> dict[str, Any]:
+    open_to_scripts = re.sub(r"<meta http-equiv=[^>]*>", "", html)
+    dom, complaints = browse(
+        folder, open_to_scripts.replace("</body>", PROBE + "</body>"), *options
+    )
+    assert complaints == ""
+    return json.loads(unescape(re.findall(r'<pre id="probe">(.*?)</pre>', dom)[-1]))
+
+
+def test_page_opens_without_a_complaint(page: str, tmp_path: Path) -> None:
+    dom, complaints = browse(tmp_path, page)
+    assert complaints == ""
+    assert "Not released: 3 of 4 thresholds missed" in dom
+
+
+def test_gallery_is_narrowed_by_score_and_breed(page: str, tmp_path: Path) -> None:
+    found = probe(tmp_path, page, "--window-size=1200,900")
+    assert found["all"] == ["Bengal_1", "Bengal_2", "pug_1"]
+    assert found["worst"] == ["Bengal_1"]
+    assert (found["both"], found["nothing"]) == ([], True)
+    assert (found["pug"], found["still"]) == (["pug_1"], False)
+    assert found["overflow"] <= 0
+    assert found["broken"] == 0
+    assert found["page"] == "rgb(255, 255, 255)"
+
+
+def test_phone_in_dark_mode(page: str, tmp_path: Path) -> None:
+    found = probe(
+        tmp_path, page, "--window-size=390,844", "--blink-settings=preferredColorScheme=0"
+    )
+    assert found["overflow"] <= 0
+    assert found["width"] <= 500
+    assert found["page"] == "rgb(20, 22, 26)"
