@@ -148,7 +148,7 @@ def train(
     training = chosen.train
     keras.utils.set_random_seed(training.seed)
     data = splits[features.TRAIN]
-    model = models.build(chosen.model.name, data[0].shape[1])
+    model = models.build(chosen.model.name, data[0].shape[1], width=chosen.model.width)
     trainer.compile_model(model, training, lambda: class_pixels(data))
     batch_size = devices.batch_size(training.batch_size)
     steps = len(data[0]) // batch_size

@@ -288,7 +288,9 @@ def bench_of(output_root: Path) -> Bench:
     settings = run["settings"]
     gate = {k.partition(".")[2]: v for k, v in settings.items() if k.startswith("gate.")}
     champion = os.path.join(run["serving_dir"], str(run["in_service"]))
-    model = models.build(settings["model.name"], settings["transform.image_size"])
+    model = models.build(
+        settings["model.name"], settings["transform.image_size"], width=settings["model.width"]
+    )
     export.load_weights(model, champion)
     return Bench(
         model=model,

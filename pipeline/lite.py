@@ -46,7 +46,8 @@ def convert(model_path: Path) -> bytes:
         raise UserError(f"{model_path} has no {record.name}; give a version that was released.")
     settings = json.loads(record.read_text())["settings"]
     size = settings["transform.image_size"]
-    model = models.build(settings["model.name"], size)
+    # A release from before there was a width has none in its record.
+    model = models.build(settings["model.name"], size, width=settings.get("model.width", 1.0))
     export.load_weights(model, str(model_path))
 
     @tf.function(input_signature=[tf.TensorSpec([1, size, size, 3], tf.uint8, name="image")])
