@@ -49,6 +49,7 @@ setup(
             "mypy",
             "packaging",
             "pytest",
+            "pytest-xdist",
             "ruff",
             "types-PyYAML",
             *SERVE,

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import current_stack
 import hypothesis
 import pytest
 
@@ -24,17 +23,8 @@ hypothesis.settings.load_profile("shared")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: item.name == current_stack.TEST)  # last, as it waits
-
-
-def pytest_collection_finish(session: pytest.Session) -> None:
-    if current_stack.wanted(session.items) and not session.config.option.collectonly:
-        session.config.stash[current_stack.SUITE] = current_stack.Suite()
-
-
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    if suite := session.config.stash.get(current_stack.SUITE, None):
-        suite.end()
+    # First, the longest: the other workers do the rest beside it.
+    items.sort(key=lambda item: item.path.name != "test_current_stack.py")
 
 
 ROOT = Path(__file__).parent.parent
