@@ -22,9 +22,12 @@ hypothesis.settings.register_profile("shared", deadline=None)
 hypothesis.settings.load_profile("shared")
 
 
+LONGEST = ("test_current_stack.py", "test_kubeflow_image.py")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # First, the longest: the other workers do the rest beside it.
-    items.sort(key=lambda item: item.path.name != "test_current_stack.py")
+    # First, what takes longest: the other worker does the rest beside it.
+    items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
 ROOT = Path(__file__).parent.parent
