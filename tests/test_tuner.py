@@ -123,7 +123,7 @@ def test_the_best_settings_go_to_trainer_release_and_report(
             "tune.widths=[0.5]",
             "tune.learning_rates=[0.03, 0.03]",
         ),
-        *("train.seed=21", "train.schedule=constant", "train.learning_rate=1e-6"),
+        *("train.epochs=1", "train.seed=21", "train.schedule=constant", "train.learning_rate=1e-6"),
     )
     assert run.outcome["status"] == "pushed"
     assert run.states()["Tuner"] == run.states()["Trainer"] == "executed"
