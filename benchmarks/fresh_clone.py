@@ -3,8 +3,7 @@
     python -m benchmarks.fresh_clone
 
 Needs git and what `make run` needs, nothing from a virtual environment. Prints one row a run.
-Measured on 2026-11-25, Linux x86_64, 2 quiet cores, compatible stack, before `make` kept bytecode
-(with it the same command again took 12 to 17 s on that day):
+Measured on 2026-11-25, Linux x86_64, 2 quiet cores, compatible stack, before `make` kept bytecode:
 
     fresh clone     168 s  of them the run  124.5 s  pushed, 0 of 9 cached, mean IoU 0.918
     again            28 s  of them the run   20.7 s  pushed, 9 of 9 cached, mean IoU 0.918

@@ -56,13 +56,8 @@ class Forked:
         )
         self._process.start()
 
-    @property
-    def returncode(self) -> int | None:
-        """The exit code, None while it runs; negative: the signal that ended it."""
-        return self._process.exitcode
-
     def poll(self) -> int | None:
-        """The same."""
+        """The exit code, None while it runs; negative: the signal that ended it."""
         return self._process.exitcode
 
     def output(self) -> str:
