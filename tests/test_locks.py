@@ -1,0 +1,174 @@
+"""What the locks, the environment and the distributions hold."""
+
+import importlib.metadata
+import re
+import runpy
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import setuptools
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+TREE = Path(__file__).resolve().parent.parent
+LOCKS = ["compatible.txt", "current.txt", "image-cpu.txt", "image-gpu.txt", "uv.txt"]
+
+
+def pins(lock: str) -> list[Requirement]:
+    """The requirements of a lock file, hashes left out."""
+    lines = (TREE / "requirements" / lock).read_text().splitlines()
+    return [Requirement(line.rstrip(" \\")) for line in lines if line[:1].isalnum()]
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_locks_name_no_place(lock: str) -> None:
+    text = (TREE / "requirements" / lock).read_text()
+    assert "://" not in text
+    assert "index-url" not in text
+    # Comments name packages, setup.py and the command; a path has a slash, and none of these does.
+    assert "/" not in text
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_every_requirement_is_pinned_and_hashed(lock: str) -> None:
+    text = (TREE / "requirements" / lock).read_text().replace("\\\n", "")
+    lines = [line for line in text.splitlines() if line and not line.lstrip().startswith("#")]
+    assert lines
+    for line in lines:
+        assert re.match(r"[a-z0-9.-]+==[^ ]+ .*--hash=sha256:[0-9a-f]{64}", line), line
+
+
+def declared(extra: str | None) -> list[Requirement]:
+    """What setup.py asks for, that extra included."""
+    arguments: dict[str, Any] = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(setuptools, "setup", arguments.update)
+        patch.chdir(TREE)
+        runpy.run_path("setup.py")
+    more = arguments["extras_require"][extra] if extra else []
+    return [Requirement(text) for text in arguments["install_requires"] + more]
+
+
+def locked(lock: str, version: str) -> dict[str, str]:
+    """Name and version of what a lock holds for a Python on Linux."""
+    environment = environment_of(version)
+    return {
+        canonicalize_name(pin.name): next(iter(pin.specifier)).version
+        for pin in pins(lock)
+        if not pin.marker or pin.marker.evaluate(environment)
+    }
+
+
+def environment_of(version: str) -> dict[str, str]:
+    return {
+        "python_version": version,
+        "python_full_version": f"{version}.0",
+        "sys_platform": "linux",
+    }
+
+
+@pytest.mark.parametrize(
+    ("lock", "version", "extra"),
+    [
+        ("compatible.txt", "3.10", "dev"),
+        *[("current.txt", f"3.{minor}", "dev") for minor in (11, 12, 13)],
+        ("image-cpu.txt", "3.13", None),
+        ("image-gpu.txt", "3.13", "gpu"),
+    ],
+)
+def test_locks_hold_what_setup_py_asks_for(lock: str, version: str, extra: str | None) -> None:
+    held = locked(lock, version)
+    for wish in declared(extra):
+        if not wish.marker or wish.marker.evaluate(environment_of(version)):
+            name = canonicalize_name(wish.name)
+            assert name in held, f"{wish} is not in {lock}: make lock"
+            assert held[name] in wish.specifier, f"{wish} against {held[name]}: make lock"
+
+
+@pytest.mark.parametrize("lock", ["image-cpu.txt", "image-gpu.txt"])
+def test_the_image_has_the_versions_of_the_current_stack(lock: str) -> None:
+    current, image = locked("current.txt", "3.13"), locked(lock, "3.13")
+    differing = {name for name in image.keys() & current.keys() if image[name] != current[name]}
+    assert differing == set()
+    cuda = {name for name in image.keys() - current.keys() if name.startswith("nvidia-")}
+    assert bool(cuda) == (lock == "image-gpu.txt")
+    assert image.keys() - current.keys() == cuda
+
+
+def stack_in_use() -> str:
+    return "current" if sys.version_info >= (3, 11) else "compatible"
+
+
+def test_the_environment_is_exactly_the_lock() -> None:
+    locked = {
+        str(canonicalize_name(pin.name)): next(iter(pin.specifier)).version
+        for pin in pins(f"{stack_in_use()}.txt") + pins("uv.txt")
+        if not pin.marker or pin.marker.evaluate()
+    }
+    installed = {
+        str(canonicalize_name(found.metadata["Name"])): found.version
+        for found in importlib.metadata.distributions(path=[sysconfig.get_path("purelib")])
+    }
+    assert "pip" not in locked  # venv itself puts it in, in the interpreter's own version
+    assert installed == {**locked, "pip": installed["pip"]}
+
+
+def test_uv_finds_no_conflict_in_the_environment() -> None:
+    uv = Path(sys.prefix) / "bin" / "uv"
+    done = subprocess.run(
+        [uv, "pip", "check", "--python", sys.executable], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+PACKAGES = ["components", "kubeflow", "pipeline", "schemas"]
+
+
+@pytest.fixture(scope="module")
+def distributions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with the wheel and the sdist of this tree, built offline."""
+    folder = tmp_path_factory.mktemp("distribution")
+    tree = folder / "tree"
+    ignore = shutil.ignore_patterns("__pycache__")
+    for package in PACKAGES:
+        shutil.copytree(TREE / package, tree / package, ignore=ignore)
+    for file in ["setup.py", "pyproject.toml", "local_runner.py"]:
+        shutil.copy(TREE / file, tree / file)
+    command = [str(Path(sys.prefix) / "bin" / "uv"), "build", "--quiet", "--offline"]
+    command += ["--no-build-isolation", "--python", sys.executable, "--sdist", "--wheel"]
+    subprocess.run([*command, "--out-dir", str(folder / "dist"), str(tree)], check=True)
+    return folder / "dist"
+
+
+def package_files() -> set[str]:
+    files = [path for package in PACKAGES for path in (TREE / package).rglob("*")]
+    return {
+        str(path.relative_to(TREE))
+        for path in files
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+
+
+def test_the_wheel_holds_every_file_of_the_packages_and_the_script(distributions: Path) -> None:
+    (wheel,) = distributions.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        (entry_points,) = [name for name in names if name.endswith("entry_points.txt")]
+        script = archive.read(entry_points).decode()
+    assert package_files() | {"local_runner.py"} <= names
+    assert any(name.startswith("schemas/") and name.endswith(".pbtxt") for name in names)
+    assert "segmentation-pipeline = local_runner:main" in script
+
+
+def test_the_sdist_holds_every_file_of_the_packages(distributions: Path) -> None:
+    (sdist,) = distributions.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert package_files() | {"local_runner.py", "setup.py", "pyproject.toml"} <= names
