@@ -1,5 +1,6 @@
 # make run              one local run on the built-in data (ARGS="--data-root DIR ..." goes to local_runner.py)
-# make test             lint, types and the whole test suite (ARGS="-k gate" goes to pytest, which has two workers)
+# make test             lint, types and the test suite (ARGS="-k gate" goes to pytest, which has two workers);
+#                       TEST_ALL=1 make test adds the container image and, on an older machine, the other stack
 # make test-debian13    the same on the current stack, in a Debian 13 root; needs root rights
 # make lock             resolves both stacks anew from setup.py (ARGS=--upgrade takes the newest versions)
 # Each of them makes .venv first where it is missing or out of date: see docs/stacks.md.
@@ -15,7 +16,7 @@ test: setup
 	@.venv/bin/python -m ruff check
 	@.venv/bin/python -m ruff format --check
 	@.venv/bin/python -m mypy
-	@.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@.venv/bin/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 test-debian13:
 	@.ci/debian13.sh make test

@@ -7,7 +7,9 @@ when it is started again, since finished components are answered from the cache.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
+import io
 import logging
 import os
 import sys
@@ -69,6 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.data_root is None:
             files = [settings.BUILTIN_CONFIG, *files]
         chosen = settings.load(files, arguments.overrides)
+        chosen.check_files()
         folder = run_folder.make(arguments.output_root)
         with run_folder.lock(folder):
             return _run(arguments, chosen, folder)
@@ -124,15 +127,24 @@ def _run(arguments: argparse.Namespace, chosen: settings.Settings, output_root: 
     return code
 
 
-def _check_beam(runner: str) -> None:
+def _check_beam(beam: settings.Beam) -> None:
+    from apache_beam.options.pipeline_options import PipelineOptions
     from apache_beam.runners.runner import create_runner
 
     try:
-        create_runner(runner)
+        create_runner(beam.runner)
     except (ImportError, ValueError, AttributeError):
         raise UserError(
-            f"Setting 'beam.runner' is {runner!r}, which Beam does not know; DirectRunner is one."
+            f"Setting 'beam.runner' is {beam.runner!r}, which Beam does not know; DirectRunner is "
+            "one."
         ) from None
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            PipelineOptions(list(beam.args)).get_all_options()
+    except SystemExit:  # argparse, after it has printed what is wrong
+        what = said.getvalue().strip().splitlines()[-1].partition("error: ")[2]
+        raise UserError(f"Setting 'beam.args' has a value that Beam refuses: {what}.") from None
 
 
 class LocalRun:
@@ -159,7 +171,7 @@ class LocalRun:
         self._data_root = data_root
         self._begin = begin
         self._terminal = terminal
-        _check_beam(chosen.beam.runner)
+        _check_beam(chosen.beam)
         self._serving_dir = output_root / "serving" / chosen.model.name
         self._metadata = metadata.sqlite_metadata_connection_config(str(output_root / _METADATA))
         self._pipeline = create_pipeline(
@@ -211,7 +223,12 @@ class LocalRun:
         from pipeline import nodes, pipeline, publication
 
         publication.announce(self._settings, self._output_root)
-        reconciliation.reconcile(self._metadata, str(self._serving_dir), pipeline.NAME)
+        reconciliation.reconcile(
+            self._metadata,
+            str(self._serving_dir),
+            pipeline.NAME,
+            self._pipeline.pipeline_info.pipeline_root,
+        )
         ir = nodes.compile_pipeline(self._pipeline)
         for node_id in nodes.node_ids(ir):
             try:

@@ -45,7 +45,7 @@ from pipeline import (
     report,
     serving,
 )
-from pipeline.settings import Gate
+from pipeline.settings import Gate, gate_of
 
 _SLICED = 'feature { name: "breed" type: BYTES } feature { name: "species" type: BYTES }'
 
@@ -120,6 +120,7 @@ def verdict(bench: Bench, candidate: str) -> str:
             if blessed:
                 version = serving.release(candidate, folder)
                 end = {"status": outcome.PUSHED, "pushed_version": version}
+                end["new_version"] = version != in_service
         except contract.MisfitError as error:
             end["error"] = f"Trainer failed: {errors.first_line(error)}."
         except canary.BrokenModelError as error:
@@ -263,7 +264,7 @@ class _ByHeart(keras.layers.Layer):
 
 def by_heart(bench: Bench, split: str) -> keras.Model:
     """A model that makes no mistake on the photos of a split."""
-    segment = tf.saved_model.load(bench.champion).signatures["segment_examples"]
+    segment = tf.saved_model.load(bench.champion).signatures[contract.SEGMENT]
     found = [segment(examples=tf.constant([record])) for record in _records(bench, split)]
     photos, masks = (np.concatenate([each[key] for each in found]) for key in ("image", "truth"))
     photo = keras.Input([bench.size, bench.size, 3])
@@ -286,7 +287,6 @@ def bench_of(output_root: Path) -> Bench:
     if not (examples and graph and run["in_service"]):
         raise SystemExit(f"The last run in {output_root} released nothing; call `make run` first.")
     settings = run["settings"]
-    gate = {k.partition(".")[2]: v for k, v in settings.items() if k.startswith("gate.")}
     champion = os.path.join(run["serving_dir"], str(run["in_service"]))
     model = models.build(
         settings["model.name"], settings["transform.image_size"], width=settings["model.width"]
@@ -299,7 +299,7 @@ def bench_of(output_root: Path) -> Bench:
         size=settings["transform.image_size"],
         transform=tft.TFTransformOutput(graph.uri),
         examples=examples.uri,
-        gate=Gate(**{**gate, "min_examples": 5}),
+        gate=gate_of(settings).model_copy(update={"min_examples": 5}),
     )
 
 

@@ -27,7 +27,7 @@ from tfx.utils import proto_utils
 
 from pipeline import dataset, features
 from pipeline.dataset import checks, items, spans
-from pipeline.settings import Data
+from pipeline.settings import Data, OneClassMasks
 
 # What lies beside the examples: rows of items, a JSON line each, and what the listing found.
 _QUARANTINE = "quarantine"
@@ -39,7 +39,7 @@ _BYTES = beam.coders.BytesCoder()
 class _ReadItem(beam.DoFn):
     """Turns an Item into a serialized tf.train.Example of its split, or into a faulty row."""
 
-    def __init__(self, one_class_masks: checks.OneClassMasks):
+    def __init__(self, one_class_masks: OneClassMasks):
         self._one_class_masks = one_class_masks
 
     def process(self, item: dataset.Item) -> Iterator[beam.pvalue.TaggedOutput]:

@@ -22,14 +22,17 @@ from tfx.utils import json_utils, proto_utils
 
 from components import data_gate, example_gen, tuner
 from pipeline import code, evaluation, features, serving
+from pipeline.settings import gate_of
 
 # Custom properties of the PushedModel artifact; the first three are TFX's.
 PUSHED, VERSION, DESTINATION = "pushed", "pushed_version", "pushed_destination"
 MODEL_ID = "model_id"
 STATISTICS_ID = "statistics_id"  # of the examples that the model learned from
 WITHDRAWN = "withdrawn"  # 1 if a rollback took it out of service
+MADE = "made"  # 1 if the version was made for it, not in service with the same model before
 REFUSED = "refused"  # why a blessed model was not released
-DATA_ROOT, CLASSES = "data_root", "classes"  # in the release record
+# In the release record.
+DATA_ROOT, CLASSES, STATISTICS_URI = "data_root", "classes", "statistics_uri"
 
 _WAS_WITHDRAWN = (
     "A rollback took this very model out of service; no run releases it again, only "
@@ -67,25 +70,31 @@ class Executor(executor.Executor):
             return
         for best in input_dict.get(standard_component_specs.HYPERPARAMETERS_KEY, []):
             config["settings"] |= tuner.read_best(best)
-        version = serving.release(path, folder, model_uri=model.uri, **config, **_facts(input_dict))
+        before = serving.versions(folder)
+        version = serving.release(
+            path, folder, model_uri=model.uri, **config, **_facts(input_dict, config["settings"])
+        )
         self._MarkPushed(pushed, f"{folder.rstrip('/')}/{version}", str(version))
+        pushed.set_int_custom_property(MADE, int(version not in before))
         pushed.set_int_custom_property(MODEL_ID, model.id)
         (statistics,) = input_dict["statistics"]
         pushed.set_int_custom_property(STATISTICS_ID, statistics.id)
 
 
-def _facts(inputs: dict[str, list[types.Artifact]]) -> dict[str, Any]:
+def _facts(inputs: dict[str, list[types.Artifact]], settings: dict[str, Any]) -> dict[str, Any]:
     """What the release record keeps of the run."""
     (evaluated,), (statistics,), (examples,) = (
         inputs[key] for key in ("evaluation", "statistics", "examples")
     )
     return {
         CLASSES: list(features.CLASS_NAMES),
+        STATISTICS_URI: statistics.uri,
         "data": {
             "splits": data_gate.count_examples(statistics),
             "quarantined": len(example_gen.read_quarantine(examples.uri)),
         },
         "metrics": evaluation.read_metrics(evaluated.uri),
+        "gate": evaluation.read_gate(evaluated.uri, gate_of(settings)),
         "versions": code.versions(),
     }
 

@@ -125,6 +125,7 @@ def _run_node(run: Run, node_id: str, generate: bool) -> str:
     from kubeflow import tasks
 
     if tasks.is_first(run, node_id):
+        run.settings.check_files()
         if generate:
             builtin_data.generate(run.data_root)
         dataset.check_layout(run.data_root, run.settings.data.spans)

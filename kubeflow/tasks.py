@@ -82,7 +82,12 @@ def run_node(run: Run, node_id: str) -> str:
             "pipeline with the code that is in the image."
         )
     if is_first(run, node_id):
-        reconciliation.reconcile(run.connection, str(run.serving_dir), run.pipeline.id)
+        reconciliation.reconcile(
+            run.connection,
+            str(run.serving_dir),
+            run.pipeline.id,
+            run.pipeline.pipeline_info.pipeline_root,
+        )
     try:
         nodes.run_node(run.ir, node_id, run.id)
     except Exception as error:

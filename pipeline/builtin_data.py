@@ -13,7 +13,7 @@ import json
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
@@ -21,7 +21,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from pipeline.errors import DataError
 from pipeline.features import SPECIES
 
-VERSION = 1  # raise it when the same seed would give other files
+VERSION = 2  # raise it when the same seed would give other files
 MARKER = ".builtin_data.json"  # written last, beside `images/` and `annotations/`
 TEST_EVERY = 4  # one photo in four of each breed goes to test
 PET, BACKGROUND, BORDER = 1, 2, 3  # trimap values
@@ -137,20 +137,24 @@ def generate(root: Path, count: int = 160, seed: int = 0) -> None:
 
     Raises:
         ValueError: `count` leaves a split without some breed.
-        DataError: `root` holds files that this generator has not made.
+        DataError: `root` holds files that this generator has not made, beside its own or alone.
     """
     if count < 2 * len(BREEDS):
         raise ValueError(f"Built-in data needs {2 * len(BREEDS)} photos or more, not {count}.")
     marker = {"count": count, "seed": seed, "version": VERSION}
     if _is_complete(root, marker):
         return
-    if root.exists() and any(root.iterdir()) and not (root / MARKER).exists():
-        raise DataError(f"{root} holds files that are not built-in data; choose another folder.")
+    foreign = _files(root) - {*_read_marker(root).get("files", []), MARKER}
+    if foreign:
+        raise DataError(
+            f"{root} holds files that are not built-in data, such as {min(foreign)}; move them, or "
+            "choose another folder."
+        )
     root.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{root.name}-", dir=root.parent) as scratch:
         made = Path(scratch, "made")
         _write_set(made, count, seed)
-        (made / MARKER).write_text(json.dumps(marker))
+        (made / MARKER).write_text(json.dumps({**marker, "files": sorted(_files(made))}))
         if root.exists():
             root.rename(Path(scratch, "replaced"))
         try:
@@ -161,13 +165,20 @@ def generate(root: Path, count: int = 160, seed: int = 0) -> None:
 
 
 def _is_complete(root: Path, marker: dict[str, int]) -> bool:
+    known = _read_marker(root)
+    return known.items() >= marker.items() and _files(root) == {*known.get("files", []), MARKER}
+
+
+def _read_marker(root: Path) -> dict[str, Any]:
     try:
-        known = json.loads((root / MARKER).read_text())
+        return json.loads((root / MARKER).read_text())
     except (OSError, ValueError):
-        return False
-    kinds = ("images/*.jpg", "annotations/trimaps/*.png", "annotations/*.txt")
-    held = [len(list(root.glob(kind))) for kind in kinds]
-    return known == marker and held == [marker["count"], marker["count"], 3]
+        return {}
+
+
+def _files(root: Path) -> set[str]:
+    """Paths of all files below a folder, relative to it."""
+    return {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
 
 
 def _write_set(root: Path, count: int, seed: int) -> None:

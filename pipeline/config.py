@@ -133,7 +133,7 @@ def _read_override(model: type[Section], override: str) -> tuple[tuple[str, ...]
         raise _unknown(".".join(path), known, "--set")
     try:
         return path, yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):  # ValueError: 2026-13-01 is no date
         raise UserError(
             f"--set {'.'.join(path)} has the value {text!r}, which is not valid YAML."
         ) from None
@@ -144,7 +144,7 @@ def _read_file(model: type[Section], file: Path) -> Iterator[tuple[tuple[str, ..
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"Cannot read the settings file {file}: {error.strerror}.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}" if mark else ""
         raise UserError(f"The settings file {file} is not valid YAML{where}.") from None

@@ -97,7 +97,11 @@ def verdict(console: Console, outcome: Mapping[str, Any], files: Mapping[str, Pa
             console.print(f"    {row['feature']}: a distance of {row['distance']:.2f}, {bound}")
     console.print(f"\nstatus: [bold]{outcome['status']}[/]")
     if outcome["status"] == "pushed":
-        say(console, f"Released version {outcome['pushed_version']} in {files['serving']}.")
+        version, folder = outcome["pushed_version"], files["serving"]
+        if outcome["new_version"]:
+            say(console, f"Released version {version} in {folder}.")
+        else:
+            say(console, f"Version {version} in {folder} stays in service: the model is the same.")
     elif outcome.get("refused"):
         say(console, f"Not released: {outcome['refused']}")
     elif outcome["status"] == "not_blessed":

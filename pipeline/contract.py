@@ -20,6 +20,8 @@ EVALUATE = "evaluate"
 EXAMPLES = "examples"  # string [batch], a serialized raw example each
 CONFUSION = "confusion"  # float32 [batch, 9]; a model may count more than that
 
+SEGMENT = "segment_examples"  # takes `EXAMPLES`; for the report, which can do without
+
 _Tensors = Mapping[str, tuple[str, list[int]]]  # dtype and shape by name; -1: any size
 
 

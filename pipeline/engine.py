@@ -3,7 +3,8 @@
 A folder that outlives the process holds the state after the last epoch: weights, optimiser, the
 history so far, the best epoch. A training that was cut off, by ``kill -9`` or an evicted pod, goes
 on from there. Everything random follows from the seed and the number of the epoch, so on a CPU it
-ends with the weights that an uninterrupted training ends with.
+ends with the weights that an uninterrupted training ends with, unless `train.max_minutes` makes the
+learning rate follow the clock.
 """
 
 from __future__ import annotations

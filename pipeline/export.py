@@ -42,19 +42,23 @@ class SegmentationModule(tf.Module):
         self.transform = transform_output.transform_features_layer()
         self._raw_spec = transform_output.raw_feature_spec()
         self._size = image_size
+        # One function that all signatures call: else each holds the whole model. And behind a plain
+        # one: a function that is an attribute is traced once more when it is saved.
+        photos = tf.TensorSpec([None, image_size, image_size, 3], tf.float32)
+        predict = tf.function(lambda x: model(x, training=False), [photos], autograph=False)
+        self._predict = lambda x: predict(x)
 
     def signatures(self) -> dict[str, Any]:
-        """The concrete functions to save, by signature name."""
-        strings = tf.TensorSpec([None], tf.string)
+        """The functions to save, by signature name."""
         return {
-            contract.SERVE: self.serve.get_concrete_function(
-                tf.TensorSpec([None], tf.string, name=contract.IMAGE_BYTES)
-            ),
-            contract.EVALUATE: self.evaluate.get_concrete_function(examples=strings),
-            "segment_examples": self.segment_examples.get_concrete_function(examples=strings),
+            name: tf.function(method, [tf.TensorSpec([None], tf.string, argument)], autograph=False)
+            for name, method, argument in (
+                (contract.SERVE, self.serve, contract.IMAGE_BYTES),
+                (contract.EVALUATE, self.evaluate, contract.EXAMPLES),
+                (contract.SEGMENT, self.segment_examples, contract.EXAMPLES),
+            )
         }
 
-    @tf.function
     def serve(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         """Segments encoded photos, string [batch].
 
@@ -64,7 +68,6 @@ class SegmentationModule(tf.Module):
         """
         return self._segment(self.transform({features.IMAGE: image_bytes}))
 
-    @tf.function
     def evaluate(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         """Counts pixels, each photo's by itself: see `pipeline.counting`.
 
@@ -99,7 +102,6 @@ class SegmentationModule(tf.Module):
         finite = tf.reduce_all(tf.math.is_finite(probabilities))
         return {name: tf.where(finite, count, float("nan")) for name, count in counts.items()}
 
-    @tf.function
     def segment_examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         """Segments the photos of serialized raw examples, string [batch].
 
@@ -122,7 +124,7 @@ class SegmentationModule(tf.Module):
 
     def _segment(self, transformed: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         pixels = self._unpack(preprocessing.unpack_image, transformed[features.IMAGE_PIXELS])
-        probabilities = self.model(preprocessing.rescale(pixels), training=False)
+        probabilities = self._predict(preprocessing.rescale(pixels))
         mask = tf.cast(tf.argmax(probabilities, axis=-1), tf.uint8)
         return {contract.MASK: mask, contract.PROBABILITIES: probabilities}
 

@@ -11,12 +11,11 @@ import PIL.Image
 import tensorflow as tf
 from tfx.dsl.io import fileio
 
-from pipeline import features, metrics
+from pipeline import contract, features, metrics
 from pipeline.report import GalleryItem
 
 SCORED = 200  # test photos at most, among which they are
 _LONG_SIDE = 320  # pixels; enough to see a border, small enough for one page of two dozen
-_SIGNATURE = "segment_examples"
 
 
 def build(
@@ -76,7 +75,7 @@ def _item(record: bytes, group: str, model: Any, champion: Any) -> GalleryItem:
     size = _display_size(_int(example, features.WIDTH), _int(example, features.HEIGHT))
     found = _segment(model, record)
     rival = None
-    if champion is not None and _SIGNATURE in champion.signatures:
+    if champion is not None and contract.SEGMENT in champion.signatures:
         rival = _segment(champion, record)
     nearest = PIL.Image.Resampling.NEAREST
     return GalleryItem(
@@ -104,7 +103,7 @@ def _spread(ids: list[bytes]) -> set[bytes]:
 
 def _segment(model: Any, record: bytes) -> dict[str, Any]:
     """One photo alone, to need little memory at any image size."""
-    found = model.signatures[_SIGNATURE](examples=tf.constant([record]))
+    found = model.signatures[contract.SEGMENT](examples=tf.constant([record]))
     return {name: value[0].numpy() for name, value in found.items()}
 
 

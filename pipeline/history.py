@@ -7,6 +7,7 @@ import datetime
 from dataclasses import dataclass
 
 import ml_metadata as mlmd
+import tensorflow as tf
 from ml_metadata.proto import metadata_store_pb2 as mlmd_pb2
 from rich.markup import escape
 from rich.table import Table
@@ -54,7 +55,8 @@ def _past_run(artifacts: outcome.RunArtifacts) -> PastRun | None:
         photos = sum(data_gate.count_examples(statistics).values()) if statistics else None
         spans = example_gen.read_scan(examples.uri)["spans"] if examples else []
         overall = evaluation.read_metrics(judged.uri)["overall"] if judged else {}
-    except (OSError, KeyError, fileio.NotFoundError):  # cleaned away, or an older version's
+    except (OSError, KeyError, fileio.NotFoundError, tf.errors.OpError):
+        # Cleaned away, or written by an older version.
         photos, spans, overall = None, [], {}
     return PastRun(
         begin=datetime.datetime.fromtimestamp(begin).astimezone(),

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from pipeline import augmentation, features, preprocessing
 
-_CACHE_BYTES = 4 * 2**30  # more than this is read from disk anew each epoch
+_CACHE_BYTES = 2 * 2**30  # held twice for a moment; more is read from disk anew each epoch
 _SHUFFLE_BYTES = 512 * 2**20  # of packed pixels, where the whole does not fit
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import Any
 
 from ml_metadata.proto import metadata_store_pb2
@@ -17,6 +18,8 @@ from tfx.proto.orchestration import pipeline_pb2
 # GPUs give memory as it is needed, so that others can use them as well. Read when TensorFlow first
 # uses a GPU, which may be in any node: the Trainer could no longer ask for it.
 os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+
+_ABANDONED_S = 7 * 24 * 3600  # without an epoch that ended
 
 
 def compile_pipeline(pipeline: Pipeline) -> pipeline_pb2.Pipeline:
@@ -67,14 +70,36 @@ def run_node(ir: pipeline_pb2.Pipeline, node_id: str, run_id: str) -> None:
     ).launch()
 
 
+def _remove_abandoned(folder: str) -> None:
+    """Removes the working folders of what nobody took up again, such as after a new setting."""
+    for name in fileio.listdir(folder):
+        path = os.path.join(folder, name)
+        if os.path.getmtime(path) < time.time() - _ABANDONED_S:
+            outputs_utils.remove_stateful_working_dir(path)
+
+
 class _Launcher(launcher.Launcher):
     """Launches a node whose working folder outlives the process, the execution and the run.
 
     TFX names the executor's `stateful_working_dir` after the execution, and so loses it when a new
     run starts over. Here it is named after the cache key: whoever does the same work, on the same
-    inputs with the same parameters and code, finds what an earlier attempt left. TFX deletes the
-    folder when the node succeeds.
+    inputs with the same parameters and code, finds what an earlier attempt left. It is deleted when
+    the success is on record; TFX deletes it before, and a failure between the two would lose it.
     """
+
+    def launch(self) -> Any:
+        launched = super().launch()
+        folder = launched.stateful_working_dir if launched else None
+        if folder and fileio.exists(folder):
+            # At one stroke: half a state would be taken up by the next attempt.
+            done = f"{folder}.done"
+            fileio.rename(folder, done, overwrite=True)
+            outputs_utils.remove_stateful_working_dir(done)
+            _remove_abandoned(os.path.dirname(done))
+        return launched
+
+    def _clean_up_stateful_execution_info(self, execution_info: Any) -> None:
+        pass
 
     def _prepare_execution(self) -> Any:
         prepared = super()._prepare_execution()

@@ -141,14 +141,19 @@ def collect(
       **facts: further fields.
     """
     blessed = pushed_version = refused = None
+    new = False
     pushed = artifacts.get("Pusher", "pushed_model")
     if pushed is not None:
         blessed = bool(pushed.get_int_custom_property(pusher.PUSHED))
         pushed_version = int(pushed.get_string_custom_property(pusher.VERSION)) if blessed else None
         refused = pushed.get_string_custom_property(pusher.REFUSED)
+        new = artifacts.state("Pusher") == EXECUTED and bool(
+            pushed.get_int_custom_property(pusher.MADE)
+        )
     result: dict[str, Any] = {
         "status": FAILED if error else PUSHED if blessed else NOT_BLESSED,
         "pushed_version": pushed_version,
+        "new_version": new,  # this run made it; else it was in service already
         "champion": _champion(artifacts),
         "metrics": {},
         "gate": [],
@@ -212,6 +217,7 @@ def unfinished(settings: Settings) -> dict[str, Any]:
         "status": FAILED,
         "error": "The run has not ended: it still goes on, or it was killed.",
         "pushed_version": None,
+        "new_version": False,
         "champion": None,
         "metrics": {},
         "gate": [],

@@ -23,6 +23,7 @@ from components.data_gate import DataGate
 from components.example_gen import PetExampleGen
 from components.pusher import ReleasePusher
 from components.schema_gen import CuratedSchemaGen
+from components.statistics_gen import PhotoStatisticsGen
 from components.trainer import ResumableTrainer
 from components.tuner import ResumableTuner
 from pipeline import code, drift, evaluation, features, models
@@ -124,14 +125,15 @@ def create_pipeline(
     schema_gen = CuratedSchemaGen(f"{SCHEMA_DIR}/pets.pbtxt", settings.data.breeds).with_id(
         "ImportSchemaGen"
     )
-    statistics_gen = tfx_components.StatisticsGen(
+    statistics_gen = PhotoStatisticsGen(
         examples=example_gen.outputs["examples"], schema=schema_gen.outputs["schema"]
-    )
+    ).with_id("StatisticsGen")
     example_validator = tfx_components.ExampleValidator(
         statistics=statistics_gen.outputs["statistics"], schema=schema_gen.outputs["schema"]
     )
     released_data = Resolver(
         strategy_class=ReleasedDataStrategy,
+        config={"serving_dir": serving_dir},
         statistics=statistics_gen.outputs["statistics"],
         released=Channel(type=standard_artifacts.ExampleStatistics),
         pushed_model=Channel(type=standard_artifacts.PushedModel),
@@ -183,6 +185,7 @@ def create_pipeline(
     ).with_id("Trainer")
     champion = Resolver(
         strategy_class=ChampionStrategy,
+        config={"serving_dir": serving_dir},
         candidate=trainer.outputs["model"],
         model=Channel(type=standard_artifacts.Model),
         pushed_model=Channel(type=standard_artifacts.PushedModel),

@@ -74,7 +74,8 @@ def plan(photos: Sequence[Path], output_dir: Path) -> list[Job]:
     # Case is ignored because some file systems ignore it too.
     taken = {photo.stem.casefold() for photo in photos}
     seen: set[str] = set()
-    inputs = {photo.resolve(): photo for photo in photos}
+    # Not `resolve`, which raises at a symbolic link to itself.
+    inputs = {os.path.realpath(photo): photo for photo in photos}
     jobs = []
     for photo in photos:
         stem = first = "stdin" if photo == PIPE else photo.stem
@@ -85,9 +86,10 @@ def plan(photos: Sequence[Path], output_dir: Path) -> list[Job]:
         seen.add(stem.casefold())
         job = Job(photo, output_dir / f"{stem}_mask.png", output_dir / f"{stem}_overlay.png")
         for path in (job.mask, job.overlay):
-            if path.resolve() in inputs:
+            replaced = inputs.get(os.path.realpath(path))
+            if replaced:
                 raise UserError(
-                    f"A result of {photo} would replace the photo {inputs[path.resolve()]};"
+                    f"A result of {photo} would replace the photo {replaced};"
                     " choose another --output-dir."
                 )
         jobs.append(job)

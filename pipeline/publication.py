@@ -13,7 +13,7 @@ from tfx.utils import path_utils
 from pipeline import gallery, images, outcome, report, serving
 from pipeline.settings import Settings
 
-OUTCOME = "latest_run.json"
+OUTCOME, REPORT = "latest_run.json", "report.html"
 
 
 def publish(
@@ -58,6 +58,13 @@ def publish(
         in_service=max(serving.versions(str(serving_dir)), default=None),
         data_root=data_root,
     )
+    files = {
+        "outcome": output_root / OUTCOME,
+        "report": output_root / REPORT,
+        "serving": serving_dir,
+    }
+    # First: it is true whatever becomes of the report.
+    _write(files["outcome"], result)
     examples = artifacts.get("ExampleGen", "examples")
     model = outcome.model_path(artifacts)
     champion = artifacts.get("Champion", "model")
@@ -66,19 +73,15 @@ def publish(
         if model and examples
         else []
     )
-    files = {
-        "outcome": output_root / OUTCOME,
-        "report": output_root / "report.html",
-        "serving": serving_dir,
-    }
     report.write(files["report"], result, outcome.history(artifacts), photos)
-    _write(files["outcome"], result)
     return result, files
 
 
 def announce(settings: Settings, output_root: Path) -> None:
-    """Replaces the outcome of the run before, which no longer is the last one."""
-    _write(output_root / OUTCOME, outcome.unfinished(settings))
+    """Replaces outcome and report of the run before, which no longer is the last one."""
+    result = outcome.unfinished(settings)
+    _write(output_root / OUTCOME, result)
+    report.write(output_root / REPORT, result, [], [])
 
 
 def _write(path: Path, result: dict[str, Any]) -> None:

@@ -119,10 +119,11 @@ def _show(arguments: argparse.Namespace) -> None:
 def _rollback(arguments: argparse.Namespace) -> None:
     from pipeline import serving
 
-    before = _history(arguments.serving)
+    _history(arguments.serving)
     with _lock(arguments.serving):
+        before = serving.versions(str(arguments.serving))
         version = serving.rollback(str(arguments.serving), arguments.version)
-    replaced = before[-1]["version"]
+    replaced = before[-1]
     if arguments.json:
         print(json.dumps({"version": version, "to": arguments.version, "from": replaced}))
         return
@@ -156,8 +157,10 @@ def _history(folder: Path) -> list[dict[str, Any]]:
 
 
 def _lock(folder: Path) -> filelock.AcquireReturnProxy:
-    """Keeps a run on this machine from releasing meanwhile; its output root holds the folder."""
-    return run_folder.lock(folder.resolve().parent.parent, ", then call this again")
+    """Keeps a run on this machine from releasing meanwhile: it holds its output root's lock."""
+    parent = folder.resolve().parent
+    root = parent.parent if (parent.parent / "artifacts").is_dir() else parent
+    return run_folder.lock(root, ", then call this again")
 
 
 def _status(record: dict[str, Any]) -> str:

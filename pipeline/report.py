@@ -142,15 +142,19 @@ def _verdict(outcome: Mapping[str, Any]) -> dict[str, Any]:
     if status == "pushed":
         version = outcome.get("pushed_version")
         states = {c.get("state") for c in outcome.get("components") or []}
-        if states == {"cached"}:
-            note = "Nothing had changed since the run that released it."
-        elif champion == version:
-            note = "The model is unchanged; this version was in service already."
+        title = f"Released version {version}"
+        if not outcome.get("new_version"):
+            title = f"Version {version} stays in service"
+            note = (
+                "Nothing has changed since the run that released it."
+                if states == {"cached"}
+                else "This run came to the model that it holds already."
+            )
         elif champion:
             note = f"It replaces version {champion}."
         else:
             note = "It is the first version; there was no champion to compare it with."
-        return {"kind": "good", "title": f"Released version {version}", "reasons": [], "note": note}
+        return {"kind": "good", "title": title, "reasons": [], "note": note}
     if outcome.get("refused"):
         title, reason = "Not released: withdrawn", outcome["refused"]
         return {"kind": "warn", "title": title, "reasons": [reason], "note": stays}

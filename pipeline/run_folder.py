@@ -9,6 +9,7 @@ import filelock
 from pipeline.errors import UserError
 
 _LOCK = ".lock"
+_PATIENCE_S = 1  # `in_use` holds the lock for a moment
 
 
 def make(path: Path) -> Path:
@@ -43,7 +44,7 @@ def lock(
       UserError: if another run holds it, or nothing can be written there.
     """
     try:
-        return filelock.FileLock(path / _LOCK, timeout=0).acquire()
+        return filelock.FileLock(path / _LOCK, timeout=_PATIENCE_S).acquire()
     except filelock.Timeout:
         raise UserError(f"Another run is using {path}; wait for it{advice}.") from None
     except OSError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,9 +11,14 @@ import pydantic
 
 from pipeline import config, models
 from pipeline.config import Section
+from pipeline.errors import UserError
 
 CONFIGS = Path(str(resources.files("pipeline") / "configs"))
 BUILTIN_CONFIG = CONFIGS / "builtin.yaml"
+
+OneClassMasks = Literal["keep", "set_aside"]
+LossName = Literal["cross_entropy", "dice_cross_entropy"]
+OptimizerName = Literal["rmsprop", "adamw"]
 
 # Of settings that the Tuner tries values of.
 Rate = Annotated[float, pydantic.Field(gt=0)]
@@ -48,7 +53,7 @@ class Data(_Values):
     unlisted: Literal["leave_out", "use"] = pydantic.Field(
         "leave_out", description="leave_out or use ids that are on none of annotations/*.txt"
     )
-    one_class_masks: Literal["keep", "set_aside"] = pydantic.Field(
+    one_class_masks: OneClassMasks = pydantic.Field(
         "keep", description="keep or set_aside items whose mask holds one class alone"
     )
     spans: int = pydantic.Field(
@@ -93,7 +98,7 @@ class Train(_Values):
     batch_size: int | Literal["auto"] = pydantic.Field(
         "auto", description="photos a step; auto: 64 for each GPU with 16 GB or more, else 16"
     )
-    loss: Literal["cross_entropy", "dice_cross_entropy"] = pydantic.Field(
+    loss: LossName = pydantic.Field(
         "dice_cross_entropy", description="cross_entropy, or dice_cross_entropy: their sum"
     )
     label_smoothing: float = pydantic.Field(
@@ -102,7 +107,7 @@ class Train(_Values):
     class_balance: float = pydantic.Field(
         0, ge=0, le=1, description="0 weighs all pixels alike, 1 all classes"
     )
-    optimizer: Literal["adamw", "rmsprop"] = pydantic.Field("adamw", description="adamw or rmsprop")
+    optimizer: OptimizerName = pydantic.Field("adamw", description="adamw or rmsprop")
     learning_rate: Rate = pydantic.Field(0.002, description="highest step size")
     schedule: Literal["constant", "cosine"] = pydantic.Field(
         "cosine", description="course of the step size; cosine: warm-up, then down to 0"
@@ -273,9 +278,21 @@ class Settings(Section):
             models.check_pretrained(self.model.name)
         return self
 
+    def check_files(self) -> None:
+        """Raises UserError if a file that is named does not exist here, where the run would be."""
+        weights = self.model.encoder_weights
+        if weights not in (None, "imagenet") and not Path(str(weights)).is_file():
+            raise UserError(f"Setting 'model.encoder_weights' names {weights}, which is no file.")
+
     def flat(self) -> dict[str, Any]:
         """Every setting by its dotted key, as plain JSON values."""
         return config.flat(self, Settings)
+
+
+def gate_of(flat: Mapping[str, Any]) -> Gate:
+    """The section ``gate`` of settings that were kept as `Settings.flat` gives them."""
+    section = "gate."
+    return Gate(**{k.removeprefix(section): v for k, v in flat.items() if k.startswith(section)})
 
 
 def describe() -> str:

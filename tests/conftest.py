@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,12 +23,40 @@ hypothesis.settings.register_profile("shared", deadline=None)
 hypothesis.settings.load_profile("shared")
 
 
-LONGEST = ("test_current_stack.py", "test_kubeflow_image.py")
+# Tests of one group run one after the other in one worker: the long groups first, so that the other
+# worker has something to do beside them. A shared run is made once, in the worker of its group.
+SHARED_RUNS = ("playground", "small_run")
+LONGEST = (
+    "test_current_stack.py",
+    "test_kubeflow_image.py",
+    "playground",
+    "test_run.py",
+    "test_bad_data.py",
+    "small_run",
+    "test_builtin_run.py",
+    "test_kubeflow_entrypoint.py",
+    "test_unnoted.py",
+    "test_gate.py",
+    "test_tuner.py",
+)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # First, what takes longest: the other worker does the rest beside it.
-    items.sort(key=lambda item: item.path.name not in LONGEST)
+    groups = {}
+    for item in items:
+        fixtures = getattr(item, "fixturenames", ())
+        shared = [name for name in SHARED_RUNS if name in fixtures]
+        groups[item] = shared[0] if shared else item.path.name
+        item.add_marker(pytest.mark.xdist_group(groups[item]))
+    rank = {group: number for number, group in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(groups[item], len(rank)))
+
+
+def only_with_all(what: str) -> None:
+    """Skips, loudly, what starts Docker, a cluster or another system, unless all is asked for."""
+    if os.environ.get("TEST_ALL") != "1":
+        pytest.skip(f"{what} NOT TESTED: set TEST_ALL=1, as .ci/run does")
 
 
 ROOT = Path(__file__).parent.parent
@@ -86,6 +115,16 @@ def run_locally(data_root: Path, output_root: Path, *overrides: str) -> Run:
     for override in (*SMALL, *overrides):
         arguments += ["--set", override]
     return run_main(local_runner.main(arguments), data_root, output_root)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _temporary_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keeps what killed processes leave (TensorFlow's generated code) out of the machine's /tmp."""
+    folder = str(tmp_path_factory.mktemp("temporary"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", folder)
+        patch.setattr(tempfile, "tempdir", None)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

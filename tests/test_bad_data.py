@@ -13,6 +13,10 @@ from faulty_data import FAULTY, add
 
 import local_runner
 from pipeline import dataset, pipeline
+from pipeline.errors import DataError
+from pipeline.settings import Data
+
+NOBODY = 65534
 
 
 @pytest.fixture
@@ -220,6 +224,45 @@ def test_unknown_beam_runner_is_one_sentence(
     capfd.readouterr()
     assert playground.again("beam.runner=Foo").code == 2
     assert "'beam.runner' is 'Foo', which Beam does not know" in capfd.readouterr().err
+
+
+def test_unknown_beam_argument_is_one_sentence(
+    playground: Run, capfd: pytest.CaptureFixture[str]
+) -> None:
+    capfd.readouterr()
+    wrong = 'beam.args=["--direct_running_mode=multiprocessing"]'
+    assert playground.again(wrong).code == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("Error: Setting 'beam.args' has a value that Beam refuses: argument ")
+    assert "multi_processing" in line  # what it could be
+
+
+def test_encoder_weights_that_do_not_exist_are_said_at_once(
+    small_data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    wrong = ("model.name=mobilenet_unet", f"model.encoder_weights={tmp_path / 'typo.h5'}")
+    assert run_locally(small_data, tmp_path / "output", *wrong).code == 2
+    assert f"names {tmp_path / 'typo.h5'}, which is no file." in capfd.readouterr().err
+    assert not (tmp_path / "output").exists()
+
+
+def test_folder_that_may_not_be_read_is_one_sentence(
+    data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (data / "annotations" / "list.txt").chmod(0)
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(NOBODY)  # to root every file is open
+    try:
+        with pytest.raises(DataError, match=r"Cannot read .*list\.txt in the data folder: Perm"):
+            dataset.scan(data, Data())
+        (data / "images").chmod(0)
+        with pytest.raises(DataError, match=r"Cannot read .*images in the data folder: Perm"):
+            dataset.check_layout(data)
+    finally:
+        if root:
+            os.seteuid(0)
+        (data / "images").chmod(0o755)
 
 
 def test_outcome_of_a_refused_run_is_valid_json_without_nan(playground: Run) -> None:

@@ -174,6 +174,17 @@ def test_other_peoples_files_are_refused_and_kept(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["holiday.jpg"]
 
 
+@pytest.mark.parametrize("count", [16, 24])
+def test_files_that_were_added_to_the_set_are_refused_and_kept(tmp_path, count):
+    root = tmp_path / "data"
+    builtin_data.generate(root, 16)
+    (root / "images" / "holiday.jpg").write_bytes(b"mine")
+    with pytest.raises(DataError, match=r"such as images/holiday\.jpg; move them"):
+        builtin_data.generate(root, count)
+    assert (root / "images" / "holiday.jpg").read_bytes() == b"mine"
+    assert len(list((root / "images").iterdir())) == 17
+
+
 def test_nothing_is_visible_when_it_fails_half_way(tmp_path, monkeypatch):
     paint, calls = builtin_data.paint_pair, []
 

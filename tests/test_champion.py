@@ -55,6 +55,32 @@ def name_other_classes(path: Path) -> None:
     (path / "assets.extra" / "release.json").write_text('{"classes": ["cat", "dog", "edge"]}')
 
 
+def test_champion_is_the_newest_release_to_the_same_folder() -> None:
+    """A model that serves elsewhere, such as one of another architecture, is none to compare."""
+    here, older, elsewhere, candidate = (standard_artifacts.Model() for _ in range(4))
+    releases = []
+    for number, (model, path) in enumerate(
+        [(here, "serving/a/7"), (older, "serving/a/5"), (elsewhere, "serving/b/9")], start=1
+    ):
+        model.id, model.uri = number, f"model/{number}"
+        release = release_of(Path(path))
+        release.id = 10 + number  # the older version was noted later
+        release.set_int_custom_property(pusher.PUSHED, 1)
+        release.set_int_custom_property(pusher.MODEL_ID, number)
+        releases.append(release)
+    candidate.id = 4
+    inputs = {
+        "candidate": [candidate],
+        "model": [here, older, elsewhere, candidate],
+        "pushed_model": releases,
+        "withdrawn": releases,
+    }
+    for folder, version in (("serving/a", "7"), ("serving/b/", "9"), ("serving/c", None)):
+        found = champion.ChampionStrategy(folder).resolve_artifacts(None, inputs)
+        versions = [r.get_string_custom_property(pusher.VERSION) for r in found["pushed_model"]]
+        assert versions == ([version] if version else [])
+
+
 @pytest.mark.parametrize(
     ("measures", "spoil", "words"),
     [

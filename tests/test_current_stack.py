@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, only_with_all
 
 IMPOSSIBLE = 77  # exit code of .ci/debian13.sh where no such root can be had
 MOST_SECONDS = 4500
@@ -19,8 +19,7 @@ MOST_SECONDS = 4500
 def test_whole_suite_on_the_current_stack_in_debian_13(tmp_path: Path) -> None:
     if sys.version_info >= (3, 11):
         pytest.skip("this run is on the current stack already")
-    if os.environ.get("TEST_DEBIAN13") != "1":
-        pytest.skip("CURRENT STACK NOT TESTED: set TEST_DEBIAN13=1, as .ci/run does")
+    only_with_all("CURRENT STACK")
     log = tmp_path / "log"
     with log.open("w") as file:
         suite = subprocess.Popen(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from faulty_data import SOUND, add
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -157,6 +158,20 @@ def test_copies_of_a_photo_never_lie_in_two_splits(tmp_path: Path) -> None:
         by_content.setdefault(Path(item.image).read_text(), set()).add(item.split)
     assert len(result.items) == 30
     assert all(len(splits) == 1 for splits in by_content.values())
+
+
+def test_a_sound_photo_stays_where_its_copy_is_faulty(tmp_path: Path) -> None:
+    """It is in train, the copy in test has a damaged mask."""
+    root = make_folder(tmp_path, [], [], test="A_2 1 1 1\n")
+    add(root, SOUND[0], "A_1")
+    photos, masks = root / "images", root / "annotations" / "trimaps"
+    (photos / "A_2.jpg").write_bytes((photos / "A_1.jpg").read_bytes())
+    (masks / "A_2.png").write_bytes(b"")
+    result = scan(root)
+    assert [item.id for item in result.items] == ["A_1", "A_2"]  # A_2 is for the check to name
+    assert not result.quarantined
+    (masks / "A_2.png").write_bytes((masks / "A_1.png").read_bytes())
+    assert [row["id"] for row in scan(root).quarantined] == ["A_1"]
 
 
 def make_span(root: Path, name: str, *ids: str) -> None:

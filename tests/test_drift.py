@@ -130,7 +130,10 @@ def made(kind: type[Artifact], number: int, **properties: int) -> Artifact:
 
 def released(number: int, statistics: int, **more: int) -> Artifact:
     properties = {pusher.PUSHED: 1, pusher.STATISTICS_ID: statistics, **more}
-    return made(standard_artifacts.PushedModel, number, **properties)
+    release = made(standard_artifacts.PushedModel, number, **properties)
+    release.set_string_custom_property(pusher.VERSION, str(number))
+    release.set_string_custom_property(pusher.DESTINATION, f"serving/pets/{number}")
+    return release
 
 
 @pytest.mark.parametrize(
@@ -157,6 +160,6 @@ def test_data_is_compared_with_that_of_the_release_in_service(
     for artifact in known[:3]:
         Path(artifact.uri).mkdir()
     inputs = {"statistics": [known[2]], "released": known, "pushed_model": releases}
-    found = ReleasedDataStrategy().resolve_artifacts(None, inputs)
+    found = ReleasedDataStrategy("serving/pets").resolve_artifacts(None, inputs)
     ids = [[artifact.id for artifact in found[key]] for key in ("pushed_model", "released")]
     assert ids == ([[number] for number in expected] if expected else [[], []])

@@ -36,6 +36,14 @@ def test_a_sound_folder_is_fit(root: Path, capfd: pytest.CaptureFixture[str]) ->
     assert "Set aside" not in output.out
 
 
+def test_a_breed_that_is_not_allowed_is_refused(
+    root: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert command.main(["check", str(root), "--set", "data.breeds=[beagle, Bengal]"]) == 0
+    assert command.main(["check", str(root), "--set", "data.breeds=[Bengal]"]) == 2
+    assert capfd.readouterr().err.startswith("Error: There are photos of beagle, but data.breeds")
+
+
 def test_every_item_that_is_not_used_is_named(
     root: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

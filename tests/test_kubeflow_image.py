@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from conftest import SMALL, Run, run_main
+from conftest import SMALL, Run, only_with_all, run_main
 from docker_daemon import Daemon, Unavailable
 from mariadb import MariaDB
 from mariadb import Unavailable as NoServer
@@ -27,6 +27,7 @@ USER = 1000
 
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    only_with_all("CONTAINER IMAGE")
     try:
         # A socket's path has at most 107 characters.
         started = Daemon(tmp_path_factory.mktemp("docker"))

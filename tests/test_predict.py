@@ -155,23 +155,24 @@ def test_one_stem_twice_makes_four_files(model, tmp_path):
 
 
 def test_bad_photos_get_a_sentence_and_the_rest_is_done(model, tmp_path, capsys):
-    bad = [tmp_path / f"bad{i}.jpg" for i in range(5)]
+    bad = [tmp_path / f"bad{i}.jpg" for i in range(6)]
     bad[0].write_text("no image")
     bad[1].touch()
     bad[2].mkdir()
     whole = save_photo(tmp_path / "whole.jpg").read_bytes()
     bad[3].write_bytes(whole[: len(whole) // 2])
+    bad[5].symlink_to(bad[5])
     good = [save_photo(tmp_path / f"good{i}.png", 20 + i, 20) for i in range(10)]
     assert run(model, tmp_path / "out", *good[:3], *bad, *good[3:]) == 1
     output = capsys.readouterr()
     complaints = [line.split(": ", 1) for line in output.err.splitlines()]
     assert [path for path, _ in complaints] == [str(p) for p in bad]
-    words = ("not a JPEG", "is empty", "a folder", "damaged", "no such file")
+    words = ("not a JPEG", "is empty", "a folder", "damaged", "no such file", "symbolic links")
     for word, (_, sentence) in zip(words, complaints, strict=True):
         assert word in sentence
         assert sentence.endswith(".")
     assert len(output.out.splitlines()) == 11
-    assert "10 of 15" in output.out
+    assert "10 of 16" in output.out
     for i, photo in enumerate(good):
         assert load_mask(tmp_path / "out" / f"{photo.stem}_mask.png").shape == (20, 20 + i)
     assert len(list((tmp_path / "out").iterdir())) == 20

@@ -121,3 +121,17 @@ def test_uniform_photo_stays_uniform_and_scales_to_one() -> None:
     assert model_input.dtype == tf.float32
     assert model_input.shape == (200, 200, 3)
     assert (model_input.numpy() == 1).all()
+
+
+def test_smaller_photo_is_made_of_the_means_of_areas() -> None:
+    photo = np.random.default_rng(0).integers(0, 256, (16, 24, 3), np.uint8)
+    resized = preprocessing.resize_image(tf.constant(photo), 8).numpy()
+    assert np.abs(resized - photo.reshape(8, 2, 8, 3, 3).mean(axis=(1, 3))).max() <= 0.5
+
+
+@pytest.mark.parametrize("shape", [(4, 5, 3), (4, 40, 3)])
+def test_photo_that_grows_is_interpolated(shape: tuple[int, int, int]) -> None:
+    """Not repeated in blocks, also if only one of its sides grows."""
+    ramp = np.broadcast_to(np.linspace(0, 240, shape[0])[:, None, None], shape).astype(np.uint8)
+    resized = preprocessing.resize_image(tf.constant(ramp), 16).numpy()
+    assert (np.diff(resized[2:-2, :, 0].astype(int), axis=0) > 0).all()

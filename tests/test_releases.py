@@ -34,6 +34,7 @@ def any_model_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
 def folder(tmp_path: Path) -> Path:
     """Three releases, of the models 0, 1 and 2."""
     folder = tmp_path / "output" / "serving" / "m"
+    (tmp_path / "output" / "artifacts").mkdir(parents=True)
     for name in "012":
         serving.release(make_model(tmp_path / name, name), str(folder), **FACTS)
     return folder
@@ -132,6 +133,13 @@ def test_rollback_waits_for_no_run(folder: Path, capsys: pytest.CaptureFixture[s
     with filelock.FileLock(folder.parent.parent / ".lock"):
         assert call(folder, "rollback", str(first)) == 2
     assert "Another run is using" in capsys.readouterr().err
+
+
+def test_a_folder_that_no_run_here_releases_to_has_its_lock_beside_it(folder: Path) -> None:
+    (folder.parent.parent / "artifacts").rmdir()
+    assert call(folder, "rollback", str(serving.versions(str(folder))[0])) == 0
+    assert (folder.parent / ".lock").exists()
+    assert not (folder.parent.parent / ".lock").exists()
 
 
 def test_rollback_to_a_model_that_broke_changes_nothing(

@@ -83,6 +83,7 @@ def outcome(**changes: Any) -> dict[str, Any]:
     result = {
         "status": "pushed",
         "pushed_version": 1795535068,
+        "new_version": True,
         "champion": {"version": 1795535000},
         "in_service": 1795535000,
         "metrics": {
@@ -161,12 +162,13 @@ def test_a_release_is_said_first():
 def test_a_first_and_an_unchanged_release_are_told_apart():
     _, first = render(outcome(champion=None))
     assert any("first version" in text for text in first.text)
-    _, same = render(outcome(champion={"version": 1795535068}))
-    assert any("unchanged" in text for text in same.text)
-    result = outcome(champion=None)
+    _, same = render(outcome(new_version=False))
+    assert headline(same) == "Version 1795535068 stays in service"
+    assert any("came to the model" in text for text in same.text)
+    result = outcome(new_version=False)
     result["components"][1]["state"] = "cached"
     _, cached = render(result)
-    assert any("Nothing had changed" in text for text in cached.text)
+    assert any("Nothing has changed" in text for text in cached.text)
 
 
 def test_a_refusal_names_the_thresholds_that_were_missed():

@@ -16,7 +16,7 @@ import tensorflow as tf
 from conftest import REAL_SAMPLE, SMALL, Run, run_locally, run_main
 from forked import Forked
 
-from pipeline import features, models, predict
+from pipeline import features, models, predict, report
 
 COMPONENTS = [
     "ExampleGen",
@@ -67,6 +67,9 @@ def test_run_releases_a_model(small_run: Run) -> None:
     assert outcome["status"] == "pushed"
     assert small_run.states() == dict.fromkeys(COMPONENTS, "executed")
     assert outcome["pushed_version"] in small_run.versions()
+    assert outcome["new_version"]
+    card = (small_run.released() / "assets.extra" / "model_card.md").read_text()
+    assert "| mean_iou | overall |" in card.partition("## Gate")[2]
     assert outcome["champion"] is None
     assert outcome["data"]["quarantined"] == []
     assert sum(outcome["data"]["splits"].values()) == 40
@@ -159,6 +162,31 @@ def test_same_run_again_is_answered_from_the_cache(playground: Run) -> None:
     assert again.outcome["pushed_version"] == playground.outcome["pushed_version"]
     assert again.versions() == before
     assert again.outcome["metrics"] == playground.outcome["metrics"]
+    assert not again.outcome["new_version"]
+
+
+def test_same_model_held_to_another_bound_is_no_new_version(
+    playground: Run, capfd: pytest.CaptureFixture[str]
+) -> None:
+    again = playground.again("gate.pixel_accuracy=0.011")
+    assert again.states()["Pusher"] == "executed"
+    version = playground.outcome["pushed_version"]
+    assert (again.outcome["status"], again.outcome["pushed_version"]) == ("pushed", version)
+    assert not again.outcome["new_version"]
+    assert f"Version {version} in {again.serving_dir} stays in service" in capfd.readouterr().out
+
+
+def test_outcome_stands_when_the_report_cannot_be_made(
+    playground: Run, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError("no room for the report")
+
+    monkeypatch.setattr(report, "write", fail)
+    again = playground.again()
+    assert again.code == 1
+    assert "no room for the report" in capfd.readouterr().err
+    assert again.outcome["status"] == "pushed"
 
 
 def test_history_lists_the_runs_newest_first(
@@ -312,6 +340,7 @@ def test_killed_run_goes_on_where_it_stood(
     assert newest_verdict(output, capfd) == "goes on"
     process.kill()
     assert newest_verdict(output, capfd) == "cut off in Trainer"
+    assert "The run has not ended" in (output / "report.html").read_text()
     run = run_locally(small_data, output)
     assert run.outcome["status"] == "pushed"
     assert {c: run.states()[c] for c in COMPONENTS[:7]} == dict.fromkeys(COMPONENTS[:7], "cached")

@@ -50,6 +50,7 @@ def test_shipped_configs_load(name: str) -> None:
         ("train.epochs=0", "Setting 'train.epochs' is 0 (from --set)"),
         ("train.epochs=many", "Setting 'train.epochs' is 'many' (from --set)"),
         ("train.epochs=[", "--set train.epochs has the value '[', which is not valid YAML."),
+        ("model.encoder_weights=2026-13-01", "the value '2026-13-01', which is not valid YAML."),
         ("train.batch_size=0", "Setting 'train.batch_size' is 0 (from --set); must be at least 1."),
         ("train.max_minutes=.nan", "Setting 'train.max_minutes' is nan (from --set)"),
         ("gate.slices=[]", "Setting 'gate.slices' is [] (from --set)"),
@@ -86,6 +87,7 @@ def test_settings_that_do_not_fit_each_other_are_refused(
     ("content", "sentence"),
     [
         ("train: [", "is not valid YAML at line 1."),
+        ("data: {breeds: [2026-02-30]}", "is not valid YAML."),
         ("- train", "must hold sections such as 'data:'."),
         ("train: 3", "'train' must hold keys such as 'epochs:'."),
         ("trian: {epochs: 3}", "did you mean 'train'?"),

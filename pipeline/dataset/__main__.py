@@ -81,6 +81,7 @@ def _check(arguments: argparse.Namespace) -> None:
         table.show(terminal, found)
     counts = {split: len(sound) for split, sound in found.sound.items()}
     health.require_fit(counts, found.quarantined, data.max_quarantined)
+    health.require_breeds(found, data.breeds)
     print("Fit to train on.")
 
 

@@ -13,7 +13,7 @@ import os
 import stat
 import warnings
 from dataclasses import dataclass
-from typing import IO, Any, Literal
+from typing import IO, Any
 
 import numpy as np
 import PIL.Image
@@ -22,12 +22,11 @@ import tensorflow as tf
 from pipeline import features, preprocessing
 from pipeline.dataset import appearance
 from pipeline.dataset.items import FaultyItem, Item
+from pipeline.settings import OneClassMasks
 
 PHOTO_FORMATS = ("JPEG", "PNG", "GIF", "BMP")
 MIN_SIDE = 8  # pixels; the schema says so too
 MAX_MEGAPIXELS = 50  # cameras reach this; 10,000 x 10,000 pixels would take 300 MB
-
-OneClassMasks = Literal["keep", "set_aside"]
 
 _VALUES = range(features.TRIMAP_OFFSET, features.TRIMAP_OFFSET + features.NUM_CLASSES)
 
@@ -71,7 +70,7 @@ def check_item(item: Item, one_class_masks: OneClassMasks = "keep") -> Checked:
             f"mask is {mask_width}x{mask_height}, photo is {width}x{height}"
             + (" as stored; an EXIF orientation is not applied" if turned else "")
         )
-    counts = np.bincount(mask.ravel(), minlength=_VALUES.stop)
+    counts = np.asarray(PIL.Image.fromarray(mask).histogram())  # four times as fast as np.bincount
     strange = [int(value) for value in np.flatnonzero(counts) if value not in _VALUES]
     if strange:
         raise FaultyItem(

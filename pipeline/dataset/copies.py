@@ -9,16 +9,22 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 from pipeline import features
-from pipeline.dataset.items import Item, faulty, noted
+from pipeline.dataset.items import FaultyItem, Item, faulty, noted
+from pipeline.settings import OneClassMasks
 
 
 def keep_apart(
-    items: Iterable[Item],
+    items: Iterable[Item], one_class_masks: OneClassMasks
 ) -> tuple[list[Item], list[dict[str, str]], list[dict[str, str]]]:
     """Sets copies aside that lie in two splits; names those that lie in one.
 
     The copy in test stays before one in eval, and that before one in train, so what is judged is
-    never what was learned. Only photos of equal size are opened.
+    never what was learned. An item that is faulty for another reason takes no place from its copy.
+    Only photos of equal size are opened.
+
+    Args:
+      items: of a data set.
+      one_class_masks: as for `checks.check_item`.
 
     Returns:
       The items that stay, rows of the quarantine, and notes.
@@ -27,6 +33,9 @@ def keep_apart(
     aside = set()
     for group in _groups(stay):
         group.sort(key=lambda item: (-features.SPLITS.index(item.split), item.id))
+        if len({item.split for item in group}) > 1:
+            sound = [item for item in group if _is_sound(item, one_class_masks)]
+            group = sound or group
         first = group[0]
         for copy in group[1:]:
             if copy.split == first.split:
@@ -36,6 +45,16 @@ def keep_apart(
                 quarantined.append(faulty(copy.id, reason))
                 aside.add(copy.id)
     return [item for item in stay if item.id not in aside], quarantined, notes
+
+
+def _is_sound(item: Item, one_class_masks: OneClassMasks) -> bool:
+    from pipeline.dataset import checks  # loads TensorFlow, which takes seconds
+
+    try:
+        checks.check_item(item, one_class_masks)
+    except FaultyItem:
+        return False
+    return True
 
 
 def _groups(items: Iterable[Item]) -> Iterator[list[Item]]:

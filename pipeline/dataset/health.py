@@ -71,6 +71,16 @@ def examine(root: Path, settings: Data, track: Track = lambda looked, _: looked)
     )
 
 
+def require_breeds(found: Health, allowed: Sequence[str]) -> None:
+    """Raises DataError if there are breeds beyond those that are allowed; no list allows all."""
+    strange = {item.breed for sound in found.sound.values() for item, _ in sound} - set(allowed)
+    if allowed and strange:
+        raise DataError(
+            f"There are photos of {', '.join(sorted(strange))}, but data.breeds allows only "
+            f"{', '.join(allowed)}; take the photos out, or change the setting."
+        )
+
+
 def require_fit(
     splits: Mapping[str, int], quarantined: Sequence[Mapping[str, str]], max_quarantined: float
 ) -> None:

@@ -13,12 +13,13 @@ A data folder may also hold batches, each in that layout: see `spans`.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -65,6 +66,11 @@ def scan(root: Path, settings: Data) -> Scan:
       DataError: as `check_layout`.
     """
     folders = check_layout(root, settings.spans)
+    with _readable(root):
+        return _scan(root, folders, settings)
+
+
+def _scan(root: Path, folders: Sequence[Path], settings: Data) -> Scan:
     result = Scan(spans=[folder.name for folder in folders if folder != root])
     seen: set[str] = set()
     items: list[Item] = []
@@ -76,7 +82,7 @@ def scan(root: Path, settings: Data) -> Scan:
         result.unlisted.extend(id_ for id_ in found.unlisted if id_ not in seen)
         seen |= {item.id for item in found.items} | {row["id"] for row in found.quarantined}
         seen.update(found.unlisted)
-    stay, copied, notes = copies.keep_apart(items)
+    stay, copied, notes = copies.keep_apart(items, settings.one_class_masks)
     result.items.extend(stay)
     result.quarantined.extend(copied)
     result.notes.extend(notes)
@@ -104,6 +110,21 @@ def check_layout(root: Path, span_count: int = 1) -> list[Path]:
     Raises:
       DataError: one sentence, if the folder cannot be a data set at all.
     """
+    with _readable(root):
+        return _check_layout(root, span_count)
+
+
+@contextlib.contextmanager
+def _readable(root: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"Cannot read {error.filename or root} in the data folder: {error.strerror}."
+        ) from None
+
+
+def _check_layout(root: Path, span_count: int) -> list[Path]:
     if not root.is_dir():
         raise DataError(f"There is no data folder {root}.")
     batches = spans.newest(root, span_count)

@@ -15,9 +15,9 @@ from pipeline.features import NUM_CLASSES
 class FusedBatchNormalization(layers.BatchNormalization):
     """Batch normalisation over the last of four axes by TensorFlow's fused kernel.
 
-    Keras 3 computes it in separate steps, each through the whole tensor: on a CPU `xception_unet`
-    trains 1.3 times as fast with the kernel (benchmarks/models.py). On several devices Keras' own
-    way is taken, which normalises over the whole batch, not over each device's part.
+    Keras 3 computes it in separate steps, each through the whole tensor: slower on a CPU. On
+    several devices Keras' own way is taken, which normalises over the whole batch, not over each
+    device's part.
     """
 
     def __init__(self, **options: Any):
