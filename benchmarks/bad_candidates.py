@@ -56,7 +56,6 @@ class Bench:
 
     model: keras.Model  # the champion as Keras has it
     champion: str  # and as a SavedModel
-    name: str  # of its architecture
     size: int  # of its masks, pixels
     transform: tft.TFTransformOutput
     examples: str  # ExampleGen's output
@@ -217,7 +216,7 @@ def truncated_export(bench: Bench, path: str) -> None:
 
 def untrained(bench: Bench, path: str) -> None:
     """The champion's architecture with the weights it began with."""
-    bench.save(models.build(bench.name, bench.size), path)
+    bench.save(keras.models.clone_model(bench.model), path)
 
 
 def overfit(bench: Bench, path: str) -> None:
@@ -295,7 +294,6 @@ def bench_of(output_root: Path) -> Bench:
     return Bench(
         model=model,
         champion=champion,
-        name=settings["model.name"],
         size=settings["transform.image_size"],
         transform=tft.TFTransformOutput(graph.uri),
         examples=examples.uri,

@@ -102,6 +102,8 @@ def main() -> None:
     print(f"{datetime.date.today()}, TFDV {version}, {args.data_root.name}, {len(photos)} photos")
     random = np.random.default_rng(0)
     for count in args.counts:
+        if 2 * count > len(photos):
+            raise SystemExit(f"There are not twice {count} photos; give other --counts.")
         found = []
         for _ in range(_ROUNDS):
             drawn = photos.iloc[random.permutation(len(photos))[: 2 * count]]

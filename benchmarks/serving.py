@@ -19,7 +19,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +32,10 @@ from pipeline import contract, export, models, preprocessing, publication
 ROUNDS = {1: 40, 16: 12}  # by batch size
 
 
-def ways(model_path: str, name: str, size: int) -> dict[str, Callable[[list[bytes]], Any]]:
+def ways(model_path: str, chosen: Mapping[str, Any]) -> dict[str, Callable[[list[bytes]], Any]]:
     """The three ways, each from encoded photos; `bare` prepares them when it is first called."""
-    keras_model = models.build(name, size)
+    size = chosen["transform.image_size"]
+    keras_model = models.build(chosen["model.name"], size, width=chosen["model.width"])
     export.load_weights(keras_model, model_path)
     loaded = tf.saved_model.load(model_path)
     serve = loaded.signatures[contract.SERVE]
@@ -76,16 +77,16 @@ def main() -> None:
     run = json.loads((args.output_root / publication.OUTCOME).read_text())
     folder = args.photos or Path(run["data_root"]) / "images"
     photos = [path.read_bytes() for path in sorted(folder.iterdir())[: max(ROUNDS)]]
-    name, size = run["settings"]["model.name"], run["settings"]["transform.image_size"]
     path = os.path.join(run["serving_dir"], str(run["in_service"]))
-    each = ways(path, name, size)
+    each = ways(path, run["settings"])
     pixels = statistics.mean(
         int(tf.size(preprocessing.decode_image(tf.constant(photo)))) / 3e6 for photo in photos
     )
     print(
         f"{datetime.date.today()}, {os.cpu_count()} cores ({platform.machine()}), "
         f"{len(tf.config.list_physical_devices('GPU'))} GPUs, load {os.getloadavg()[0]:.1f}, "
-        f"tensorflow {tf.__version__}, keras {keras.__version__}; {name} at {size} pixels, "
+        f"tensorflow {tf.__version__}, keras {keras.__version__}; "
+        f"{run['model_name']} at {run['settings']['transform.image_size']} pixels, "
         f"photos of {pixels:.2f} megapixels"
     )
     print(f"{'batch':>5}{'serving_default':>18}{'model':>12}{'ratio':>8}", end="")

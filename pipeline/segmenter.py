@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline import contract, features, images
-from pipeline.errors import UserError
+from pipeline.errors import UserError, first_line
 
 
 class ImageError(Exception):
@@ -49,7 +49,7 @@ class Segmenter:
         except Exception as error:  # TensorFlow raises many kinds for a damaged file
             raise UserError(
                 f"The model in {self.path} cannot be loaded, it seems damaged"
-                f" ({_first_line(error)}); give another version."
+                f" ({first_line(error)}); give another version."
             ) from error
         signatures = self._model.signatures
         if contract.SERVE not in signatures:
@@ -82,7 +82,7 @@ class Segmenter:
         try:
             outputs = self._serve(**{contract.IMAGE_BYTES: tf.constant(list(photos), tf.string)})
         except tf.errors.OpError as error:
-            raise ImageError(f"the model cannot take it ({_first_line(error)})") from error
+            raise ImageError(f"the model cannot take it ({first_line(error)})") from error
         masks = outputs[contract.MASK].numpy()
         probabilities = outputs[contract.PROBABILITIES].numpy()
         if probabilities.shape != (*masks.shape, features.NUM_CLASSES):
@@ -168,8 +168,3 @@ def _is_saved_model(folder: Path) -> bool:
 def _newest_version(folder: Path) -> Path | None:
     versions = [d for d in folder.iterdir() if d.name.isdecimal() and _is_saved_model(d)]
     return max(versions, key=lambda d: int(d.name), default=None)
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__

@@ -25,7 +25,6 @@ def bench(small_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Bench:
     small = Bench(
         model=None,
         champion=str(small_run.released()),
-        name="encoder_decoder",
         size=small_run.outcome["settings"]["transform.image_size"],
         transform=tft.TFTransformOutput(str(graph)),
         examples=str(examples),
