@@ -160,14 +160,16 @@ class Training:
             value > state.best if higher_is_better else value < state.best
         )
         former_best = state.best_epoch
+        weights = self._weights()
         if better:
             state.best, state.best_epoch = value, epoch
-            self._save_weights("best", epoch)
+            self._write(self._name("best", epoch), weights)
         if settings.ema:
             self._model.set_weights(raw)
+            weights = self._weights()
         state.history.append({"epoch": epoch, **row})
         state.epochs, state.seconds = epoch, self.seconds
-        self._save_weights("last", epoch)
+        self._write(self._name("last", epoch), weights)
         self._write(_STATE, json.dumps(asdict(state)).encode())
         # What the new state no longer speaks of.
         self._remove("last", epoch - 1)
@@ -216,16 +218,20 @@ class Training:
         log.info("Going on after epoch %d of an earlier attempt.", state.epochs)
         return state
 
-    def _path(self, kind: str, epoch: int) -> str:
-        return os.path.join(self._folder, f"{kind}-{epoch}.weights.h5")
+    @staticmethod
+    def _name(kind: str, epoch: int) -> str:
+        return f"{kind}-{epoch}.weights.h5"
 
-    def _save_weights(self, kind: str, epoch: int) -> None:
-        """Through a local file: Keras writes HDF5 to no other, and the folder may be anywhere."""
+    def _path(self, kind: str, epoch: int) -> str:
+        return os.path.join(self._folder, self._name(kind, epoch))
+
+    def _weights(self) -> bytes:
+        """Model and optimiser as Keras saves them: HDF5, which it writes to local files alone."""
         with tempfile.TemporaryDirectory() as folder:
             local = os.path.join(folder, "x.weights.h5")
             self._model.save_weights(local)
             with open(local, "rb") as file:
-                self._write(os.path.basename(self._path(kind, epoch)), file.read())
+                return file.read()
 
     def _local(self, kind: str, epoch: int) -> str:
         """A local copy of saved weights."""

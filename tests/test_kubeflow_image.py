@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from mariadb import MariaDB
 from mariadb import Unavailable as NoServer
 
 from kubeflow import containers, pods
+from pipeline import builtin_data
 from pipeline.errors import UserError
 
 pytestmark = pytest.mark.slow
@@ -103,7 +105,9 @@ def rehearsals(
     except NoServer as error:
         pytest.skip(f"REHEARSAL NOT TESTED: {error}")
     folder = tmp_path_factory.mktemp("rehearsals")
-    yield Rehearsals(daemon, image, small_data, folder, server.login)
+    spans = tmp_path_factory.mktemp("spans")
+    shutil.copytree(small_data, spans / "span-1")
+    yield Rehearsals(daemon, image, spans, folder, server.login)
     server.stop()
 
 
@@ -186,6 +190,23 @@ def test_a_rehearsal_again_trains_nothing_and_releases_nothing(
     assert again.code == 0
     assert set(again.states().values()) == {"cached"}
     assert again.versions() == [rehearsed.run.outcome["pushed_version"]]
+
+
+def test_a_rehearsal_with_a_new_span_trains_from_it_and_releases(
+    rehearsals: Rehearsals, rehearsed: Rehearsed
+) -> None:
+    builtin_data.generate(rehearsed.run.data_root / "span-2", count=40, seed=4)
+    run, _ = rehearsals.run("rehearsal", "train.epochs=1", "train.start_from=champion")
+    before = rehearsed.run.outcome["pushed_version"]
+    assert run.code == 0
+    assert run.outcome["data"]["spans"] == ["span-2"]
+    assert {state for name, state in run.states().items() if name != "ImportSchemaGen"} == {
+        "executed"
+    }
+    assert run.outcome["training"]["started_from"] == before
+    assert run.outcome["champion"] == {"version": before}
+    assert run.outcome["data"]["drift"]["against"] == before
+    assert run.versions() == [before, run.outcome["pushed_version"]]
 
 
 def test_a_container_that_fails_fails_the_rehearsal(rehearsals: Rehearsals) -> None:
