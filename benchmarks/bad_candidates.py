@@ -56,6 +56,8 @@ class Bench:
 
     model: keras.Model  # the champion as Keras has it
     champion: str  # and as a SavedModel
+    name: str  # of its architecture
+    width: float  # of its layers, as a factor
     size: int  # of its masks, pixels
     transform: tft.TFTransformOutput
     examples: str  # ExampleGen's output
@@ -216,7 +218,7 @@ def truncated_export(bench: Bench, path: str) -> None:
 
 def untrained(bench: Bench, path: str) -> None:
     """The champion's architecture with the weights it began with."""
-    bench.save(keras.models.clone_model(bench.model), path)
+    bench.save(models.build(bench.name, bench.size, width=bench.width), path)
 
 
 def overfit(bench: Bench, path: str) -> None:
@@ -294,6 +296,8 @@ def bench_of(output_root: Path) -> Bench:
     return Bench(
         model=model,
         champion=champion,
+        name=settings["model.name"],
+        width=settings["model.width"],
         size=settings["transform.image_size"],
         transform=tft.TFTransformOutput(graph.uri),
         examples=examples.uri,

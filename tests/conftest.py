@@ -23,34 +23,27 @@ hypothesis.settings.register_profile("shared", deadline=None)
 hypothesis.settings.load_profile("shared")
 
 
-# Tests of one group run one after the other in one worker: the long groups first, so that the other
-# worker has something to do beside them. A shared run is made once, in the worker of its group.
-SHARED_RUNS = ("playground", "small_run")
+# The tests of a file run in one worker. First come the files that take longest, so that at the end no
+# worker waits for the other.
 LONGEST = (
     "test_current_stack.py",
     "test_kubeflow_image.py",
-    "playground",
     "test_run.py",
-    "test_bad_data.py",
-    "small_run",
-    "test_builtin_run.py",
-    "test_kubeflow_entrypoint.py",
-    "test_unnoted.py",
     "test_gate.py",
+    "test_bad_data.py",
+    "test_kubeflow_entrypoint.py",
+    "test_builtin_run.py",
+    "test_unnoted.py",
+    "test_bad_candidates.py",
     "test_tuner.py",
+    "test_gallery.py",
+    "test_drift.py",
 )
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    groups = {}
-    for item in items:
-        fixtures = getattr(item, "fixturenames", ())
-        shared = [name for name in SHARED_RUNS if name in fixtures]
-        groups[item] = shared[0] if shared else item.path.name
-        item.add_marker(pytest.mark.xdist_group(groups[item]))
-    rank = {group: number for number, group in enumerate(LONGEST)}
-    items.sort(key=lambda item: rank.get(groups[item], len(rank)))
+    rank = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
 
 
 def only_with_all(what: str) -> None:

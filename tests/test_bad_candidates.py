@@ -25,6 +25,8 @@ def bench(small_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Bench:
     small = Bench(
         model=None,
         champion=str(small_run.released()),
+        name="encoder_decoder",
+        width=1,
         size=small_run.outcome["settings"]["transform.image_size"],
         transform=tft.TFTransformOutput(str(graph)),
         examples=str(examples),

@@ -16,7 +16,7 @@ import tensorflow as tf
 from conftest import REAL_SAMPLE, SMALL, Run, run_locally, run_main
 from forked import Forked
 
-from pipeline import features, models, predict, report
+from pipeline import features, gallery, models, predict
 
 COMPONENTS = [
     "ExampleGen",
@@ -69,7 +69,7 @@ def test_run_releases_a_model(small_run: Run) -> None:
     assert outcome["pushed_version"] in small_run.versions()
     assert outcome["new_version"]
     card = (small_run.released() / "assets.extra" / "model_card.md").read_text()
-    assert "| mean_iou | overall |" in card.partition("## Gate")[2]
+    assert r"| mean\_iou | overall |" in card.partition("## Gate")[2]
     assert outcome["champion"] is None
     assert outcome["data"]["quarantined"] == []
     assert sum(outcome["data"]["splits"].values()) == 40
@@ -180,12 +180,12 @@ def test_outcome_stands_when_the_report_cannot_be_made(
     playground: Run, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def fail(*_: object) -> None:
-        raise OSError("no room for the report")
+        raise OSError("the photos are gone")
 
-    monkeypatch.setattr(report, "write", fail)
+    monkeypatch.setattr(gallery, "build", fail)
     again = playground.again()
     assert again.code == 1
-    assert "no room for the report" in capfd.readouterr().err
+    assert "the photos are gone" in capfd.readouterr().err
     assert again.outcome["status"] == "pushed"
 
 
