@@ -23,8 +23,8 @@ hypothesis.settings.register_profile("shared", deadline=None)
 hypothesis.settings.load_profile("shared")
 
 
-# The tests of a file run in one worker. First come the files that take longest, so that at the end no
-# worker waits for the other.
+# The tests of a file run in one worker. First come the files that take longest, so that at the end
+# no worker waits for the other.
 LONGEST = (
     "test_current_stack.py",
     "test_kubeflow_image.py",
