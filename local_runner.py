@@ -162,6 +162,7 @@ class LocalRun:
         from tfx.dsl.components.base.base_component import BaseComponent
         from tfx.orchestration import metadata
 
+        from pipeline import release_copy
         from pipeline.pipeline import beam_arguments, create_pipeline
 
         self.error: str | None = None
@@ -172,6 +173,8 @@ class LocalRun:
         self._begin = begin
         self._terminal = terminal
         _check_beam(chosen.beam)
+        if chosen.release.copy_to:
+            release_copy.check(chosen.release.copy_to, chosen.beam.args)
         self._serving_dir = output_root / "serving" / chosen.model.name
         self._metadata = metadata.sqlite_metadata_connection_config(str(output_root / _METADATA))
         self._pipeline = create_pipeline(

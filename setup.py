@@ -8,6 +8,8 @@ COMPATIBLE = 'python_version < "3.11"'
 
 # The local web page of `python -m pipeline.predict --serve`.
 SERVE = ["fastapi", "uvicorn"]
+# `python -m pipeline.onnx`: the converter, and the runtime that checks what it made.
+ONNX = ["onnxruntime", "tf2onnx>=1.17"]
 
 setup(
     name="segmentation-pipeline",
@@ -52,9 +54,12 @@ setup(
             "pytest-xdist",
             "ruff",
             "types-PyYAML",
+            "websocket-client",
             *SERVE,
+            *ONNX,
         ],
         "serve": SERVE,
+        "onnx": ONNX,
         # CUDA libraries, for the GPU image.
         "gpu": [f"tensorflow[and-cuda]==2.21.0; {CURRENT}"],
     },

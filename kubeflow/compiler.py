@@ -51,7 +51,8 @@ def compile_pipeline(settings: KubeflowSettings) -> str:
       UserError: if the settings name a component that the pipeline does not have.
     """
     graph = _graph(settings)
-    settings.check_components([*(node.id for node in graph), tfx_pipeline.TUNER, REPORT])
+    there_if_asked_for = (tfx_pipeline.TUNER, tfx_pipeline.COPIER, REPORT)
+    settings.check_components([*(node.id for node in graph), *there_if_asked_for])
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "pipeline.yaml"
         compiler.Compiler().compile(_pipeline(settings, graph), str(path))

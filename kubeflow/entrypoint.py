@@ -129,6 +129,7 @@ def _run_node(run: Run, node_id: str, generate: bool) -> str:
         if generate:
             builtin_data.generate(run.data_root)
         dataset.check_layout(run.data_root, run.settings.data.spans)
+        tasks.check_copy(run)
     return tasks.run_node(run, node_id)
 
 

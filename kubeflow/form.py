@@ -24,7 +24,8 @@ _OFFERED = (
     "gate.max_drop",
 )
 _SEPARATOR = ";"
-_TRIALS = "tune.trials"  # decides whether the pipeline has a Tuner
+# The settings that decide whether the pipeline has a component.
+_DECIDING = {"tune.trials": "Tuner", "release.copy_to": "Copier"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,15 +87,16 @@ def check_nodes(pinned: Mapping[str, Any], chosen: Settings) -> None:
       chosen: the settings of the run.
 
     Raises:
-      UserError: if the one has a Tuner and the other has none.
+      UserError: if the one has a Tuner or a Copier and the other has none.
     """
-    there = bool(pinned.get(_TRIALS))
-    if there != bool(chosen.tune.trials):
-        raise UserError(
-            f"The run's parameter 'settings' makes {_TRIALS} {chosen.tune.trials}, but the "
-            f"pipeline was compiled with {'a' if there else 'no'} Tuner; compile it with that "
-            "setting."
-        )
+    values = chosen.flat()
+    for key, node in _DECIDING.items():
+        there = bool(pinned.get(key))
+        if there != bool(values[key]):
+            raise UserError(
+                f"The run's parameter 'settings' makes {key} {values[key]}, but the pipeline was "
+                f"compiled with {'a' if there else 'no'} {node}; compile it with that setting."
+            )
 
 
 def overrides(text: str) -> list[str]:

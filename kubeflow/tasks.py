@@ -17,7 +17,7 @@ from tfx.orchestration.pipeline import Pipeline
 from tfx.proto.orchestration import pipeline_pb2
 
 from components import reconciliation
-from pipeline import errors, nodes, outcome, publication
+from pipeline import errors, nodes, outcome, publication, release_copy
 from pipeline.errors import UserError
 from pipeline.pipeline import beam_arguments, create_pipeline
 from pipeline.settings import Settings
@@ -66,6 +66,12 @@ class Run:
 def is_first(run: Run, node_id: str) -> bool:
     """Whether the node is the one that every run begins with."""
     return node_id == nodes.node_ids(run.ir)[0]
+
+
+def check_copy(run: Run) -> None:
+    """Raises UserError if this image cannot copy releases to where the settings say."""
+    if run.settings.release.copy_to:
+        release_copy.check(run.settings.release.copy_to, run.settings.beam.args)
 
 
 def run_node(run: Run, node_id: str) -> str:

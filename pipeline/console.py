@@ -108,6 +108,8 @@ def verdict(console: Console, outcome: Mapping[str, Any], files: Mapping[str, Pa
         failed = [row for row in outcome["gate"] if not row["held"]]
         names = ", ".join(f"{row['metric']} ({row['slice']})" for row in failed)
         console.print(f"Not released: {len(failed)} threshold(s) failed: {names}.")
+    if outcome.get("copied_to"):
+        say(console, f"Copy: {outcome['copied_to']}")
     note = (outcome["champion"] or {}).get("note")
     if note:
         say(console, note)

@@ -1,4 +1,4 @@
-"""Errors that are the user's to mend; each message is one sentence: what, where, what to do."""
+"""Errors for people; each message is one sentence: what, where, what to do."""
 
 
 class UserError(Exception):
@@ -7,6 +7,10 @@ class UserError(Exception):
 
 class DataError(UserError):
     """The data set cannot be used as it is: missing folders, too many faulty items, anomalies."""
+
+
+class CopyError(Exception):
+    """The version in service was not copied to another filesystem; a later attempt may do it."""
 
 
 def first_line(error: BaseException) -> str:

@@ -14,7 +14,7 @@ from rich.table import Table
 from tfx.dsl.io import fileio
 
 from components import data_gate, example_gen, pusher
-from pipeline import evaluation, outcome
+from pipeline import evaluation, outcome, release_copy
 
 
 @dataclass(frozen=True)
@@ -76,9 +76,13 @@ def _verdict(artifacts: outcome.RunArtifacts) -> str:
             return "cut off"  # between two nodes
         (node, *_) = unfinished
         return f"cut off in {node}" if artifacts.cut_off(node) else f"{outcome.FAILED}: {node}"
+    verdict = outcome.NOT_BLESSED
     if pushed.get_int_custom_property(pusher.PUSHED):
-        return f"{outcome.PUSHED}: {pushed.get_string_custom_property(pusher.VERSION)}"
-    return outcome.NOT_BLESSED
+        verdict = f"{outcome.PUSHED}: {pushed.get_string_custom_property(pusher.VERSION)}"
+    copied = not artifacts.began(release_copy.NODE) or (
+        artifacts.state(release_copy.NODE) != outcome.FAILED
+    )
+    return verdict if copied else f"{verdict}, not copied"
 
 
 def table(runs: list[PastRun]) -> Table:

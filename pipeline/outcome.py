@@ -223,6 +223,7 @@ def unfinished(settings: Settings) -> dict[str, Any]:
         "gate": [],
         "data": _no_data(),
         "components": [],
+        "copied_to": None,
         "tuning": {},
         "training": {},
         "versions": code.versions(),

@@ -4,6 +4,7 @@
 # itself.
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -12,13 +13,17 @@ from typing import Any
 from ml_metadata.proto import metadata_store_pb2
 from tfx import components as tfx_components
 from tfx.components.distribution_validator.component import DistributionValidator
+from tfx.dsl.compiler import constants
+from tfx.dsl.components.base.base_component import BaseComponent
 from tfx.dsl.components.common.resolver import Resolver
+from tfx.orchestration.data_types import RuntimeParameter
 from tfx.orchestration.pipeline import Pipeline
 from tfx.proto import trainer_pb2, transform_pb2
 from tfx.types import Channel, standard_artifacts
 
 from components import pusher
 from components.champion import ChampionStrategy, ReleasedDataStrategy
+from components.copier import ReleaseCopier
 from components.data_gate import DataGate
 from components.example_gen import PetExampleGen
 from components.pusher import ReleasePusher
@@ -26,11 +31,12 @@ from components.schema_gen import CuratedSchemaGen
 from components.statistics_gen import PhotoStatisticsGen
 from components.trainer import ResumableTrainer
 from components.tuner import ResumableTuner
-from pipeline import code, drift, evaluation, features, models
+from pipeline import code, drift, evaluation, features, models, release_copy
 from pipeline.settings import Beam, Settings, Train
 
 NAME = "segmentation"
-TUNER = "Tuner"  # the one node that is there only where it is asked for
+# The nodes that are there only where they are asked for.
+TUNER, COPIER = "Tuner", release_copy.NODE
 SCHEMA_DIR = str(resources.files("schemas"))
 
 # The sources that decide what a component makes; an edit of one of them makes it run again.
@@ -85,6 +91,20 @@ def _tuner(settings: Settings, transform: tfx_components.Transform) -> Resumable
             "tune": settings.tune.model_dump(mode="json"),
         },
     ).with_id(TUNER)
+
+
+def _copier(settings: Settings, serving_dir: str, release: ReleasePusher) -> BaseComponent:
+    copier = ReleaseCopier(
+        serving_dir=serving_dir,
+        copy_to=settings.release.copy_to,
+        beam_args=json.dumps(settings.beam.args),
+        # A component of its own, and the run's id among its parameters, so that the cache never
+        # answers for it: the Pusher may be answered by a run whose copy was cut off, a rollback
+        # releases without a Pusher, and what lies in a bucket only a look there can tell.
+        run_id=RuntimeParameter(name=constants.PIPELINE_RUN_ID_PARAMETER_NAME, ptype=str),
+    ).with_id(COPIER)
+    copier.add_upstream_node(release)
+    return copier
 
 
 def _training_config(settings: Settings, train: Train, *more_code: str) -> dict[str, Any]:
@@ -234,6 +254,7 @@ def create_pipeline(
             champion,
             evaluator,
             release,
+            *([_copier(settings, serving_dir, release)] if settings.release.copy_to else []),
         ],
         enable_cache=True,
         metadata_connection_config=metadata_connection_config,

@@ -10,7 +10,7 @@ from typing import Any
 
 from tfx.utils import path_utils
 
-from pipeline import gallery, images, outcome, report, serving
+from pipeline import gallery, images, outcome, release_copy, report, serving
 from pipeline.settings import Settings
 
 OUTCOME, REPORT = "latest_run.json", "report.html"
@@ -45,6 +45,7 @@ def publish(
       The content of latest_run.json, and where things are: `outcome`, `report`, `serving`.
     """
     spent = datetime.datetime.now().astimezone() - begin
+    in_service = max(serving.versions(str(serving_dir)), default=None)
     result = outcome.collect(
         artifacts,
         settings,
@@ -55,7 +56,8 @@ def publish(
         seconds=round(spent.total_seconds(), 1),
         model_name=settings.model.name,
         serving_dir=str(serving_dir),
-        in_service=max(serving.versions(str(serving_dir)), default=None),
+        in_service=in_service,
+        copied_to=_copied_to(artifacts, settings, serving_dir, in_service),
         data_root=data_root,
     )
     files = {
@@ -75,6 +77,16 @@ def publish(
     )
     report.write(files["report"], result, outcome.history(artifacts), photos)
     return result, files
+
+
+def _copied_to(
+    artifacts: outcome.RunArtifacts, settings: Settings, serving_dir: Path, version: int | None
+) -> str | None:
+    """Where the run saw the copy of the version in service."""
+    copy_to = settings.release.copy_to
+    if not copy_to or version is None or artifacts.state(release_copy.NODE) != outcome.EXECUTED:
+        return None
+    return release_copy.place(copy_to, str(serving_dir), version)
 
 
 def announce(settings: Settings, output_root: Path) -> None:

@@ -1,9 +1,11 @@
-"""The releases of a model: ``python -m pipeline.releases list | show V | rollback V | prune``.
+"""The releases of a model: ``python -m pipeline.releases list | show | rollback | prune | copy``.
 
 TensorFlow Serving serves the highest version. A rollback therefore releases the old model again,
 under a new version number: servers follow it like any release, and the history stays as it was.
+Where the last run copied its release to (`release.copy_to`), the new version is copied at once.
 
-Exit code 0 if it was done, 1 if the old model cannot be used any more, 2 for bad arguments.
+Exit code 0 if it was done, 1 if the old model cannot be used any more or the copy failed, 2 for bad
+arguments.
 """
 
 from __future__ import annotations
@@ -23,9 +25,9 @@ from rich.table import Table
 
 from pipeline import canary, console, run_folder, settings
 from pipeline.arguments import Parser
-from pipeline.errors import UserError
+from pipeline.errors import CopyError, UserError
 
-_DONE, _BROKEN, _USER_ERROR = 0, 1, 2
+_DONE, _FAILED, _USER_ERROR = 0, 1, 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,7 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         sentence, code = str(error), _USER_ERROR
     except canary.BrokenModelError as error:
-        sentence, code = f"Nothing was changed: {error}.", _BROKEN
+        sentence, code = f"Nothing was changed: {error}.", _FAILED
+    except CopyError as error:
+        sentence, code = f"{str(error)[:1].upper()}{str(error)[1:]}.", _FAILED
     if verbose:
         traceback.print_exc()
     console.complain(sentence)
@@ -73,6 +77,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         command.add_argument("version", type=int, metavar="V", help="the version")
     prune = add("prune", _prune, "remove the oldest versions, never the one in service")
     prune.add_argument("--keep", type=int, required=True, metavar="N", help="newest to leave")
+    add("copy", _copy, "copy the version in service to where the last run did (release.copy_to)")
     return parser.parse_args(argv)
 
 
@@ -123,14 +128,23 @@ def _rollback(arguments: argparse.Namespace) -> None:
     with _lock(arguments.serving):
         before = serving.versions(str(arguments.serving))
         version = serving.rollback(str(arguments.serving), arguments.version)
-    replaced = before[-1]
+        try:
+            copied_to = _copy_on(arguments.serving)
+        except UserError as error:  # the way back does not wait for a package
+            raise CopyError(
+                f"version {version} is in service in {arguments.serving}, but was not copied: "
+                f"{str(error).rstrip('.')}"
+            ) from error
+    done = {"version": version, "to": arguments.version, "from": before[-1]}
     if arguments.json:
-        print(json.dumps({"version": version, "to": arguments.version, "from": replaced}))
+        print(json.dumps({**done, "copied_to": copied_to}))
         return
     print(
         f"Version {version} is in service in {arguments.serving}: the model of version "
-        f"{arguments.version} again, in place of version {replaced}."
+        f"{arguments.version} again, in place of version {done['from']}."
     )
+    if copied_to:
+        print(f"Copy: {copied_to}")
 
 
 def _prune(arguments: argparse.Namespace) -> None:
@@ -146,6 +160,29 @@ def _prune(arguments: argparse.Namespace) -> None:
         return
     names = ", ".join(map(str, removed)) or "nothing"
     print(f"Removed {names} from {arguments.serving}.")
+
+
+def _copy(arguments: argparse.Namespace) -> None:
+    _history(arguments.serving)
+    with _lock(arguments.serving):
+        copied_to = _copy_on(arguments.serving)
+    if copied_to is None:
+        raise UserError(
+            f"Nothing is copied from {arguments.serving}: it holds no version, or the last run "
+            "beside it had no release.copy_to."
+        )
+    print(json.dumps({"copied_to": copied_to}) if arguments.json else f"Copy: {copied_to}")
+
+
+def _copy_on(folder: Path) -> str | None:
+    """Copies the version in service to where the last run did; None if it copied nowhere."""
+    from pipeline import publication, release_copy
+
+    folder = folder.resolve()
+    last_run = folder.parent.parent / publication.OUTCOME
+    chosen = json.loads(last_run.read_text())["settings"] if last_run.exists() else {}
+    copy_to = chosen.get(release_copy.SETTING)
+    return copy_to and release_copy.copy(str(folder), copy_to, chosen["beam.args"])
 
 
 def _history(folder: Path) -> list[dict[str, Any]]:

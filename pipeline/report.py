@@ -17,7 +17,7 @@ import jinja2
 import numpy as np
 from PIL import Image
 
-from pipeline import charts, features, images, wording
+from pipeline import charts, features, images, release_copy, wording
 
 # What a table or list shows at most; latest_run.json has the rest.
 MOST_REASONS = 6
@@ -141,7 +141,11 @@ def _verdict(outcome: Mapping[str, Any]) -> dict[str, Any]:
     )
     if status == "pushed":
         version = outcome.get("pushed_version")
-        states = {c.get("state") for c in outcome.get("components") or []}
+        states = {
+            c.get("state")
+            for c in outcome.get("components") or []
+            if c.get("id") != release_copy.NODE  # which always looks for itself
+        }
         title = f"Released version {version}"
         if not outcome.get("new_version"):
             title = f"Version {version} stays in service"
@@ -183,6 +187,7 @@ def _facts(outcome: Mapping[str, Any]) -> list[tuple[str, str]]:
         "Started": wording.moment(outcome.get("started")),
         "Took": None if seconds is None else wording.duration(seconds),
         "Serving folder": outcome.get("serving_dir"),
+        "Copied to": outcome.get("copied_to"),
     }
     return [(name, str(value)) for name, value in facts.items() if value]
 

@@ -22,10 +22,10 @@ from tfx.utils import io_utils
 from pipeline import canary, model_card
 from pipeline.errors import UserError
 
-_RECORD = os.path.join("assets.extra", "release.json")
+RECORD = os.path.join("assets.extra", "release.json")
 _CARD = os.path.join("assets.extra", "model_card.md")
 _CARD_PAGE = os.path.join("assets.extra", "model_card.html")
-_ADDED = (_RECORD, _CARD, _CARD_PAGE)  # to the model, when it becomes a version
+_ADDED = (RECORD, _CARD, _CARD_PAGE)  # to the model, when it becomes a version
 
 IN_SERVICE, REPLACED, WITHDRAWN = "in service", "replaced", "withdrawn"
 
@@ -40,7 +40,7 @@ def versions(folder: str) -> list[int]:
 
 def record(folder: str, version: int) -> dict[str, Any]:
     """The release record of a version; empty for one that was not released by this pipeline."""
-    path = os.path.join(folder, str(version), _RECORD)
+    path = os.path.join(folder, str(version), RECORD)
     if not fileio.exists(path):
         return {}
     with fileio.open(path, "r") as file:
@@ -112,8 +112,8 @@ def release(model_path: str, folder: str, **facts: Any) -> int:
     except Exception:
         _remove(staging)
         raise
-    fileio.makedirs(os.path.join(staging, os.path.dirname(_RECORD)))
-    _write(os.path.join(staging, _RECORD), json.dumps(entry, indent=2))
+    fileio.makedirs(os.path.join(staging, os.path.dirname(RECORD)))
+    _write(os.path.join(staging, RECORD), json.dumps(entry, indent=2))
     card = model_card.markdown(entry)
     _write(os.path.join(staging, _CARD), card)
     _write(os.path.join(staging, _CARD_PAGE), model_card.html(card))

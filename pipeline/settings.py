@@ -230,6 +230,26 @@ class Gate(_Values):
         return value
 
 
+class Release(_Values):
+    copy_to: str | None = pydantic.Field(
+        None,
+        description="folder that gets a copy of each release: gs://bucket/models, or a plain path",
+    )
+
+    @pydantic.field_validator("copy_to")
+    @classmethod
+    def _is_found_from_anywhere(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        if set("*?[]") & set(value):
+            raise ValueError(
+                "must have none of the characters * ? [ ], which Beam takes for a pattern"
+            )
+        if "://" not in value and not Path(value).is_absolute():
+            raise ValueError("must begin with a scheme, such as gs://, or with /")
+        return value
+
+
 class Beam(_Values):
     runner: str = pydantic.Field("DirectRunner", min_length=1, description="Beam runner")
     args: tuple[str, ...] = pydantic.Field(
@@ -251,6 +271,7 @@ class Settings(Section):
     tune: Tune = Tune()
     train: Train = Train()
     gate: Gate = Gate()
+    release: Release = Release()
     beam: Beam = Beam()
 
     @pydantic.model_validator(mode="after")

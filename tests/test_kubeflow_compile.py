@@ -118,6 +118,16 @@ def test_a_tuner_is_there_where_it_is_asked_for() -> None:
         form.check_nodes(pinned, settings.load())
 
 
+def test_a_task_copies_the_release_where_it_is_asked_for() -> None:
+    asked = compiled("release.copy_to=gs://bucket/models")
+    assert asked.upstream()["Copier"] == {"Pusher"}
+    assert '"release.copy_to": "gs://bucket/models"' in " ".join(asked.executor("copier")["args"])
+    pinned = {"release.copy_to": "gs://bucket/models"}
+    form.check_nodes(pinned, settings.load([], ["release.copy_to=gs://bucket/others"]))
+    with pytest.raises(UserError, match=r"copy_to None, but .* compiled with a Copier"):
+        form.check_nodes(pinned, settings.load())
+
+
 def test_the_report_comes_last_whatever_happened(example: Compiled) -> None:
     report = example.spec["root"]["dag"]["tasks"]["report"]
     assert report["triggerPolicy"]["strategy"] == "ALL_UPSTREAM_TASKS_COMPLETED"

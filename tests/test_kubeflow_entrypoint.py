@@ -196,6 +196,7 @@ def epochs_done(working: Path) -> int:
         (["train.epoch=1"], "did you mean 'train.epochs'?"),
         (["train.epochs=0"], "Setting 'train.epochs' is 0 (from --set)"),
         (["tune.trials=2"], "makes tune.trials 2, but the pipeline was compiled with no Tuner;"),
+        (["release.copy_to=/copies"], "but the pipeline was compiled with no Copier;"),
     ],
 )
 def test_bad_settings_end_at_once_with_code_2(
