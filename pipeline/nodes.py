@@ -13,7 +13,7 @@ from tfx.orchestration import metadata
 from tfx.orchestration.local import runner_utils
 from tfx.orchestration.pipeline import Pipeline
 from tfx.orchestration.portable import launcher, outputs_utils, runtime_parameter_utils
-from tfx.proto.orchestration import pipeline_pb2
+from tfx.proto.orchestration import executable_spec_pb2, pipeline_pb2
 
 # GPUs give memory as it is needed, so that others can use them as well. Read when TensorFlow first
 # uses a GPU, which may be in any node: the Trainer could no longer ask for it.
@@ -79,13 +79,25 @@ def _remove_abandoned(folder: str) -> None:
 
 
 class _Launcher(launcher.Launcher):
-    """Launches a node whose working folder outlives the process, the execution and the run.
+    """Launches a node whose cache and working folder do not depend on where its work is done.
 
-    TFX names the executor's `stateful_working_dir` after the execution, and so loses it when a new
-    run starts over. Here it is named after the cache key: whoever does the same work, on the same
-    inputs with the same parameters and code, finds what an earlier attempt left. It is deleted when
-    the success is on record; TFX deletes it before, and a failure between the two would lose it.
+    TFX counts Beam's command line into the cache key: another cluster, a port, a checkout that was
+    moved, and all would be trained and released anew. Here it does not count.
+
+    The working folder outlives the process, the execution and the run. TFX names it after the
+    execution, and so loses it when a new run starts over. Here it is named after the cache key:
+    whoever does the same work, on the same inputs with the same parameters and code, finds what an
+    earlier attempt left. It is deleted when the success is on record; TFX deletes it before, and a
+    failure between the two would lose it.
     """
+
+    def __init__(self, *, executor_spec: Any, **rest: Any) -> None:
+        super().__init__(executor_spec=executor_spec, **rest)
+        if isinstance(executor_spec, executable_spec_pb2.BeamExecutableSpec):
+            # The executor has been made; from here on the specification is part of the key alone.
+            self._executor_spec = executable_spec_pb2.BeamExecutableSpec(
+                python_executor_spec=executor_spec.python_executor_spec
+            )
 
     def launch(self) -> Any:
         launched = super().launch()

@@ -39,6 +39,10 @@ NAME = "segmentation"
 TUNER, COPIER = "Tuner", release_copy.NODE
 SCHEMA_DIR = str(resources.files("schemas"))
 
+# The direct runner of newer Beams first downloads another one (Prism), a program that it then runs;
+# where it gets none, after minutes if a firewall is silent, it comes to this, as older ones do.
+_RUNNERS = {"DirectRunner": "apache_beam.runners.portability.fn_api_runner.FnApiRunner"}
+
 # The sources that decide what a component makes; an edit of one of them makes it run again.
 _INGEST_CODE = (
     "components.example_gen",
@@ -69,11 +73,13 @@ def beam_arguments(beam: Beam) -> list[str]:
     """Beam's command line for the settings of that section.
 
     Where the checkout is at hand its setup.py is named, which remote workers install; it also keeps
-    TFX from building a package of itself for each component, which takes seconds.
+    TFX from building a package of itself for each component, which takes seconds. Workers from a
+    container image have the package, and need no pip for it.
     """
     setup_file = Path(__file__).parent.parent / "setup.py"
-    package = [f"--setup_file={setup_file}"] if setup_file.exists() else []
-    return [f"--runner={beam.runner}", *package, *beam.args]
+    from_image = any(argument.startswith("--sdk_container_image=") for argument in beam.args)
+    package = [f"--setup_file={setup_file}"] if setup_file.exists() and not from_image else []
+    return [f"--runner={_RUNNERS.get(beam.runner, beam.runner)}", *package, *beam.args]
 
 
 def _tuner(settings: Settings, transform: tfx_components.Transform) -> ResumableTuner:

@@ -1,0 +1,36 @@
+"""What Beam is told: settings `beam.*`."""
+
+from __future__ import annotations
+
+import apache_beam as beam
+import pytest
+from apache_beam.runners.portability import prism_runner
+from apache_beam.testing.util import assert_that, equal_to
+
+from pipeline import settings
+from pipeline.pipeline import beam_arguments
+
+
+def arguments(**values: object) -> list[str]:
+    return beam_arguments(settings.Beam.model_validate(values))
+
+
+def test_direct_runner_asks_for_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr(
+        prism_runner.PrismRunner, "default_job_server", lambda *given: asked.append(given)
+    )
+    with beam.Pipeline(argv=arguments()) as pipeline:
+        assert_that(pipeline | beam.Create([1, 2]) | beam.Map(lambda n: n + 1), equal_to([2, 3]))
+    assert asked == []
+
+
+def test_workers_install_the_checkout_unless_they_have_an_image() -> None:
+    def installs(*args: str) -> bool:
+        told = arguments(runner="DataflowRunner", args=args)
+        assert told[0] == "--runner=DataflowRunner"
+        assert told[len(told) - len(args) :] == list(args)
+        return any(each.startswith("--setup_file=") for each in told)
+
+    assert installs("--region=europe-west1")
+    assert not installs("--sdk_container_image=registry/segmentation:0.1.0-cpu")
