@@ -246,9 +246,7 @@ def test_encoder_weights_that_do_not_exist_are_said_at_once(
     assert not (tmp_path / "output").exists()
 
 
-def test_folder_that_may_not_be_read_is_one_sentence(
-    data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_list_that_may_not_be_read_is_one_sentence(data: Path) -> None:
     (data / "annotations" / "list.txt").chmod(0)
     root = os.geteuid() == 0
     if root:
@@ -256,13 +254,9 @@ def test_folder_that_may_not_be_read_is_one_sentence(
     try:
         with pytest.raises(DataError, match=r"Cannot read .* in the data folder: Perm"):
             dataset.scan(data, Data())
-        (data / "images").chmod(0)
-        with pytest.raises(DataError, match=r"Cannot read .* in the data folder: Perm"):
-            dataset.check_layout(data)
     finally:
         if root:
             os.seteuid(0)
-        (data / "images").chmod(0o755)
 
 
 def test_outcome_of_a_refused_run_is_valid_json_without_nan(playground: Run) -> None:
