@@ -14,13 +14,24 @@ from typing import Any
 import pytest
 from test_report import history, item, not_released
 
+from benchmarks import screenshots
 from pipeline import report
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
+CHROMIUM = next(filter(None, map(shutil.which, screenshots.BROWSERS)), None)
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None,
     reason="NO BROWSER: the report was not looked at; install chromium (Debian: as root,"
     " apt-get install chromium)",
+)
+# All that a run measures, which makes for wide tables.
+MEASURES = (
+    "pixel_accuracy",
+    "mean_pixel_accuracy",
+    "mean_iou",
+    "frequency_weighted_iou",
+    "boundary_iou",
+    "calibration_error",
+    "images_below_floor",
 )
 # Runs in a copy of the page, whose policy lets no script run; leaves its findings in the page.
 PROBE = """
@@ -59,7 +70,12 @@ def page() -> str:
     photos = [replace(photo, champion=champion, champion_mean_iou=0.4) for photo in photos]
     counts = dict.fromkeys(("pet", "background", "border"), 12345.0)
     confusion = dict.fromkeys(counts, counts)
-    return report.render({**not_released(), "confusion": confusion}, history(), photos)
+    by_class = {name: dict.fromkeys(counts, 0.9731) for name in ("iou", "dice")}
+    measures = {"examples": 20, **dict.fromkeys(MEASURES, 0.9731), **by_class}
+    measures["mean_iou_interval"] = [0.914, 0.923]
+    metrics = {"overall": measures, "breed=harlequin_hound": measures}
+    result = {**not_released(), "metrics": metrics, "confusion": confusion}
+    return report.render(result, history(), photos)
 
 
 def browse(folder: Path, html: str, *options: str) -> tuple[str, str]:
@@ -112,3 +128,21 @@ def test_phone_in_dark_mode(page: str, tmp_path: Path) -> None:
     assert found["overflow"] <= 0
     assert found["width"] <= 500
     assert found["page"] == "rgb(20, 22, 26)"
+
+
+@pytest.mark.parametrize("shot", screenshots.SHOTS, ids=lambda shot: shot.name)
+def test_nothing_sticks_out_of_phone_screen_and_paper(
+    page: str, tmp_path: Path, shot: screenshots.Shot
+) -> None:
+    (tmp_path / "page.html").write_text(page, encoding="utf-8")
+    with screenshots.chromium() as browser:
+        browser.open((tmp_path / "page.html").as_uri())
+        browser.show(shot)
+        found = browser.evaluate(
+            "[innerWidth, document.documentElement.scrollWidth,"
+            " getComputedStyle(document.querySelector('.filters')).display]"
+        )
+        picture = browser.picture(shot, shot.parts[-1])
+    display = "none" if shot.media == "print" else "flex"
+    assert found == [shot.width, shot.width, display]
+    assert picture.size == (round(shot.width * shot.scale), round(shot.height * shot.scale))
