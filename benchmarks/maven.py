@@ -92,7 +92,7 @@ def _call(*arguments: str, wanted: str) -> None:
         raise Unavailable(f"Maven did not get {wanted} in ten minutes") from None
     if done.returncode:
         reason = done.stdout.partition("[ERROR] ")[2].partition("\n")[0] or done.stderr[-400:]
-        raise Unavailable(f"Maven did not get {wanted}: {reason[:400]}")
+        raise Unavailable(f"Maven did not get {wanted}: {reason[:600]}")
 
 
 def _install() -> None:
