@@ -67,7 +67,10 @@ enter() {
     bind "${SSL_CERT_FILE:-$bundle}" "$bundle"
     local file
     for file in /etc/pip.conf /etc/uv; do bind "$file" "$file"; done
-    for file in .pip .config/pip .config/uv; do bind "$HOME/$file" "/root/$file"; done
+    for file in .pip .config/pip .config/uv .m2/settings.xml; do bind "$HOME/$file" "/root/$file"; done
+    # Java has certificates of its own. Not at their place, where its packages write when they are installed.
+    local certificates=/etc/ssl/certs/java/cacerts java=/usr/local/share/java-cacerts
+    bind "$certificates" "$java"
     if [ -d ../shared ]; then
         bind ../shared "${work#"$root"}/shared"
         mount -o remount,bind,ro "$work/shared"
@@ -78,6 +81,7 @@ enter() {
         HTTP_PROXY HTTPS_PROXY NO_PROXY; do
         case ${!name-} in '' | /*) ;; *) pass+=("$name=${!name}") ;; esac
     done
+    [ ! -e "$certificates" ] || pass+=("MAVEN_OPTS=-Djavax.net.ssl.trustStore=$java")
     env -i "${pass[@]}" HOME=/root LANG=C.UTF-8 PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
         SSL_CERT_FILE="$bundle" PIP_CERT="$bundle" \
         chroot "$root" sh -c 'cd "$1" && shift && exec "$@"' sh "${work#"$root"}/main" "$@"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 from typing import Any
 
 from ml_metadata.proto import metadata_store_pb2
@@ -18,6 +19,13 @@ from tfx.proto.orchestration import executable_spec_pb2, pipeline_pb2
 # GPUs give memory as it is needed, so that others can use them as well. Read when TensorFlow first
 # uses a GPU, which may be in any node: the Trainer could no longer ask for it.
 os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+
+# Beam's worker processes begin in the folder that this one was called from, and find this package
+# there too. Installed, it needs no help.
+_ROOT = Path(__file__).parent.parent
+if _ROOT.name != "site-packages":
+    _found = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    os.environ["PYTHONPATH"] = os.pathsep.join(_found)
 
 _ABANDONED_S = 7 * 24 * 3600  # without an epoch that ended
 

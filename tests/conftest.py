@@ -162,15 +162,20 @@ def _playground(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> R
     return run_locally(small_data, tmp_path_factory.mktemp("playground") / "output")
 
 
-@pytest.fixture
-def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
+def leave_untrained(patch: pytest.MonkeyPatch) -> None:
     """Spares a test that is about something else the training: the model stays as it was made."""
     from pipeline import engine
 
     names = ("loss", "accuracy", "mean_iou")
     row = {"epoch": 1.0, "best": 1.0, "seconds": 0.0}
     row |= {prefix + name: 0.5 for prefix in ("", "val_") for name in names}
-    monkeypatch.setattr(engine.Training, "run", lambda *_: [row])
+    patch.setattr(engine.Training, "run", lambda *_: [row])
+
+
+@pytest.fixture
+def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same, for one test."""
+    leave_untrained(monkeypatch)
 
 
 @pytest.fixture

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
 import apache_beam as beam
 import pytest
 from apache_beam.runners.portability import prism_runner
@@ -23,6 +28,13 @@ def test_direct_runner_asks_for_no_other(monkeypatch: pytest.MonkeyPatch) -> Non
     with beam.Pipeline(argv=arguments()) as pipeline:
         assert_that(pipeline | beam.Create([1, 2]) | beam.Map(lambda n: n + 1), equal_to([2, 3]))
     assert asked == []
+
+
+def test_worker_processes_find_this_package_from_any_folder(tmp_path: Path) -> None:
+    importlib.import_module("pipeline.nodes")  # as whoever runs a component does
+    subprocess.run(
+        [sys.executable, "-c", "import pipeline.features, components"], cwd=tmp_path, check=True
+    )
 
 
 def test_workers_install_the_checkout_unless_they_have_an_image() -> None:
