@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 import tensorflow_data_validation as tfdv
-from conftest import Run, leave_untrained, run_locally
+from conftest import Run, leave_untrained, only_with_all, run_locally
 
 from benchmarks import beam_cluster, maven
 from benchmarks.beam_cluster import Cluster
@@ -31,6 +31,8 @@ PIPELINES = 4
 def cluster(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Cluster]:
+    if request.param == "flink":
+        only_with_all("FLINK")
     with contextlib.ExitStack() as stack:
         start = CLUSTERS[request.param](tmp_path_factory.mktemp("cluster"))
         try:
