@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import datetime
+import errno
 import io
 import logging
 import os
@@ -81,6 +82,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         sentence, code = "Interrupted; start the same command again to go on.", INTERRUPTED
     except Exception as error:
         sentence, code = f"The run failed: {errors.first_line(error)}.", COMPONENT_FAILED
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            where = error.filename or "the output folder"
+            sentence = f"No space is left on the disk of {where}; make room, and start again."
     if verbose:
         traceback.print_exc()
     console.complain(sentence)

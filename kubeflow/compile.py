@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from kubeflow import settings
-from pipeline import images
+from pipeline import console, images
 from pipeline.arguments import add_settings
 from pipeline.errors import UserError
 
@@ -32,10 +32,10 @@ def run(arguments: argparse.Namespace) -> int:
     """
     chosen = settings.load(arguments.config, arguments.overrides)
     # TFX and kfp take seconds to load: not before the settings are known to be good.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    from kubeflow import compiler
+    with console.quiet(Path(os.devnull)):
+        from kubeflow import compiler
 
-    text = compiler.compile_pipeline(chosen)
+        text = compiler.compile_pipeline(chosen)
     try:
         images.write_atomically(arguments.output, text.encode())
     except OSError as error:

@@ -72,6 +72,7 @@ class Training:
         self._frozen: bool | None = None  # whether the encoder is, as compiled
         self._scratch = tempfile.TemporaryDirectory()
         self._diverged = False
+        self._warm = False  # an epoch was trained in this process
         self.state = self._load()
         self._resumed_at = time.monotonic()
         self._earlier_seconds = self.state.seconds
@@ -175,12 +176,8 @@ class Training:
         self._remove("last", epoch - 1)
         if better and former_best:
             self._remove("best", former_best)
-        left = (settings.epochs - epoch) * row["seconds"]
-        if settings.max_minutes is not None:
-            left = min(left, settings.max_minutes * 60 - state.seconds)
         log.info(
-            "epoch %d/%d  loss %.3f  val_loss %.3f  val_accuracy %.3f  val_mean_iou %.3f"
-            "  %.0f s  %s left",
+            "epoch %d/%d  loss %.3f  val_loss %.3f  val_accuracy %.3f  val_mean_iou %.3f  %.0f s%s",
             epoch,
             settings.epochs,
             row["loss"],
@@ -188,8 +185,21 @@ class Training:
             row["val_accuracy"],
             row["val_mean_iou"],
             row["seconds"],
-            _clock(left),
+            self._left(row["seconds"]),
         )
+        self._warm = True
+
+    def _left(self, seconds: float) -> str:
+        """The time left, after an epoch of that many seconds.
+
+        Nothing after the first one of a process, in most of which TensorFlow traces the model.
+        """
+        if not self._warm:
+            return ""
+        left = (self._settings.epochs - self.state.epochs) * seconds
+        if self._settings.max_minutes is not None:
+            left = min(left, self._settings.max_minutes * 60 - self.state.seconds)
+        return f"  {_clock(left)} left"
 
     def _finished(self) -> bool:
         state, settings = self.state, self._settings

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from pipeline import images
+from pipeline import console, images
 from pipeline.errors import UserError
 from pipeline.segmenter import (
     ImageError,
@@ -117,7 +117,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         if arguments.verbose:
             traceback.print_exc()
-        print(error, file=sys.stderr)
+        console.complain(str(error))
         return 2
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)

@@ -116,7 +116,7 @@ def _show(arguments: argparse.Namespace) -> None:
         print(json.dumps(record, indent=2))
         return
     table = Table(title=f"Version {arguments.version}", title_justify="left", show_header=False)
-    for name, value in _rows(record):
+    for name, value in _rows({"status": record.pop("status"), **record}):
         table.add_row(escape(name), escape(value))
     console.print_table(table)
 

@@ -27,7 +27,8 @@ def make(path: Path) -> Path:
         path.mkdir(parents=True, exist_ok=True)
         (path / "logs").mkdir(exist_ok=True)
     except OSError as error:
-        raise UserError(f"Cannot make the output folder {path}: {error.strerror}.") from None
+        reason = "it is a file" if path.is_file() else error.strerror
+        raise UserError(f"{path} cannot be the output folder: {reason}.") from None
     return path.resolve()
 
 

@@ -91,6 +91,9 @@ def create_app(segmenter: Segmenter) -> fastapi.FastAPI:
 
     @app.post("/segment")
     async def segment(request: fastapi.Request) -> JSONResponse:
+        if request.headers.get("content-type", "").startswith("multipart/"):
+            text = "Send the bytes of the photo as they are, without a form (curl --data-binary)."
+            return JSONResponse({"error": text}, 422)
         contents = bytearray()
         async for chunk in request.stream():
             contents += chunk

@@ -193,7 +193,10 @@ def test_folder_that_is_no_data_set_is_one_sentence(
         (["--set"], "Argument --set: expected one argument"),
         (["--set", "train.epoch=1"], "did you mean 'train.epochs'?"),
         (["--config", "none.yaml"], "Cannot read the settings file none.yaml"),
-        (["--output-root", "/dev/null/output"], "Cannot make the output folder /dev/null/output"),
+        (
+            ["--output-root", "/dev/null/output"],
+            "/dev/null/output cannot be the output folder: Not a directory.",
+        ),
         (["--output-root", "out[1]"], "has one of the characters * ? [ ] in its path"),
     ],
 )

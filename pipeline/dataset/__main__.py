@@ -72,6 +72,7 @@ def _check(arguments: argparse.Namespace) -> None:
     layout.check_layout(arguments.data_root, data.spans)
     # TensorFlow takes seconds to load, and libjpeg reports every damaged photo past all settings.
     with console.quiet(Path(os.devnull)) as terminal:
+        console.say(terminal, f"Checking {arguments.data_root} ...")
         from pipeline.dataset import health, table
 
         def shown(looked: Iterator[health.Looked], total: int) -> Iterator[health.Looked]:
