@@ -1,6 +1,6 @@
 """Beam's work in other processes: worker pools, job servers and Apache Flink on this machine.
 
-Everything that is started here listens for this machine, gets free ports, and is ended by its
+Everything that is started here listens on loopback alone, gets free ports, and is ended by its
 process id. A cluster's `args` are what `beam.args` takes beside ``beam.runner=PortableRunner``.
 """
 
@@ -60,7 +60,7 @@ def job_service(folder: Path) -> Iterator[Cluster]:
     """
     port = free_port()
     module = "apache_beam.runners.portability.local_job_service_main"
-    command = [sys.executable, "-m", module, f"--port={port}", "--staging_dir", f"{folder}/staging"]
+    command = _on_loopback(module, f"--port={port}", "--staging_dir", f"{folder}/staging")
     with _process("job_service", command, folder, lambda: _listens(port)), pool(folder) as address:
         endpoint = f"localhost:{port}"
         yield Cluster(_portable(endpoint, address), endpoint)
@@ -86,6 +86,25 @@ def flink(folder: Path, slots: int = 1) -> Iterator[Cluster]:
             )
 
 
+# Beam's servers listen on all addresses, and have no option for it.
+_LOOPBACK = """
+import runpy, sys, grpc
+make = grpc.server
+def server(*arguments, **options):
+    made = make(*arguments, **options)
+    add = made.add_insecure_port
+    made.add_insecure_port = lambda address: add("127.0.0.1:" + address.rpartition(":")[2])
+    return made
+grpc.server = server
+sys.argv[:] = sys.argv[1:]
+runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+"""
+
+
+def _on_loopback(module: str, *arguments: str) -> list[str]:
+    return [sys.executable, "-c", _LOOPBACK, module, *arguments]
+
+
 def _portable(endpoint: str, workers: str) -> tuple[str, ...]:
     return (
         f"--job_endpoint={endpoint}",
@@ -100,7 +119,7 @@ def pool(folder: Path) -> Iterator[str]:
     """Beam's pool of Python workers, a process each; the address it is asked at for one."""
     port = free_port()
     module = "apache_beam.runners.worker.worker_pool_main"
-    command = [sys.executable, "-m", module, f"--service_port={port}"]
+    command = _on_loopback(module, f"--service_port={port}")
     # It calls whatever is named python, in the folder that it was started in: so workers have
     # this virtual environment and this checkout, as those in a container image have its own.
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"

@@ -31,8 +31,7 @@ PIPELINES = 4
 def cluster(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Cluster]:
-    if request.param == "flink":
-        only_with_all("FLINK")
+    only_with_all(f"BEAM ON {request.param.upper()}")
     with contextlib.ExitStack() as stack:
         start = CLUSTERS[request.param](tmp_path_factory.mktemp("cluster"))
         try:
