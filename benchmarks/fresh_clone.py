@@ -3,10 +3,10 @@
     python -m benchmarks.fresh_clone
 
 Needs git and what `make run` needs, nothing from a virtual environment. Prints one row a run.
-Measured on 2026-11-25, Linux x86_64, 2 quiet cores, compatible stack, before `make` kept bytecode:
+Measured on 2026-11-25, Linux x86_64, 2 quiet cores, compatible stack:
 
-    fresh clone     168 s  of them the run  124.5 s  pushed, 0 of 9 cached, mean IoU 0.918
-    again            28 s  of them the run   20.7 s  pushed, 9 of 9 cached, mean IoU 0.918
+    fresh clone  140 s  of them the run  91.9 s  pushed, 0 of 10 components cached, mean IoU 0.918
+    again         15 s  of them the run   8.1 s  pushed, 10 of 10 components cached, mean IoU 0.918
 """
 
 from __future__ import annotations
@@ -42,8 +42,7 @@ def main() -> None:
             states = [component["state"] for component in outcome["components"]]
             rows.append(
                 f"{name:<12} {seconds:>6.0f} s  of them the run {outcome['seconds']:>6.1f} s  "
-                f"{outcome['status']}, version {outcome['pushed_version']}, "
-                f"{states.count('cached')} of {len(states)} components cached, "
+                f"{outcome['status']}, {states.count('cached')} of {len(states)} components cached, "
                 f"mean IoU {outcome['metrics']['overall']['mean_iou']:.3f}"
             )
     stack = outcome["versions"]

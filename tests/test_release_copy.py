@@ -286,7 +286,7 @@ def test_a_run_copies_and_completes_what_an_earlier_run_could_not(
     assert content(store.root / place.removeprefix("store://")) == content(completed.released())
     report = (completed.output_root / "report.html").read_text()
     assert place in report
-    assert "Nothing had changed since the run that released it." in report
+    assert "Nothing has changed since the run that released it." in report
 
     changes = store.changes
     assert again().outcome["copied_to"] == place
