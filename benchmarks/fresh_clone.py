@@ -42,8 +42,8 @@ def main() -> None:
             states = [component["state"] for component in outcome["components"]]
             rows.append(
                 f"{name:<12} {seconds:>6.0f} s  of them the run {outcome['seconds']:>6.1f} s  "
-                f"{outcome['status']}, {states.count('cached')} of {len(states)} components cached, "
-                f"mean IoU {outcome['metrics']['overall']['mean_iou']:.3f}"
+                f"{outcome['status']}, {states.count('cached')} of {len(states)} components "
+                f"cached, mean IoU {outcome['metrics']['overall']['mean_iou']:.3f}"
             )
     stack = outcome["versions"]
     print(
