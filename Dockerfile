@@ -38,7 +38,8 @@ RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf \
     && .venv/bin/python -m pip uninstall --quiet --yes uv pip
 
 FROM build AS code
-COPY local_runner.py /code/
+# Without setup.py at hand TFX packs itself up for each Beam component.
+COPY local_runner.py setup.py /code/
 COPY components/ /code/components/
 COPY kubeflow/ /code/kubeflow/
 COPY pipeline/ /code/pipeline/
