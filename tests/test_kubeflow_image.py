@@ -105,7 +105,7 @@ def rehearsals(
     except NoServer as error:
         pytest.skip(f"REHEARSAL NOT TESTED: {error}")
     folder = tmp_path_factory.mktemp("rehearsals")
-    spans = tmp_path_factory.mktemp("spans")
+    spans = tmp_path_factory.mktemp("spans") / "data"  # which all may read, pytest's folder not
     shutil.copytree(small_data, spans / "span-1")
     yield Rehearsals(daemon, image, spans, folder, server.login)
     server.stop()
