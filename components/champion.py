@@ -21,9 +21,9 @@ class ChampionStrategy(resolver.ResolverStrategy):
     Takes the channels ``candidate`` (one Model), ``model``, ``pushed_model`` and ``withdrawn`` (all
     of the pipeline's), and looks at the releases in one serving folder. Leaves in ``model`` and
     ``pushed_model`` the last one of another model than the candidate that no rollback took out of
-    service, or nothing. If the candidate is in
-    service already, that is the model it was compared with when it was released, so that a run in
-    which nothing changed is compared with the same model again, and is a cache hit.
+    service, or nothing. If the candidate is in service already, that is the model it was compared
+    with when it was released, so that a run in which nothing changed is compared with the same
+    model again, and is a cache hit.
     Leaves in ``withdrawn`` the last release of another model, if a rollback took that one back.
     A champion that cannot be judged any more (see `misfit`) is in ``pushed_model`` alone, and the
     candidate has to hold the absolute bounds only.

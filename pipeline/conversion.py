@@ -37,9 +37,9 @@ def network(model_path: Path) -> Any:
     """
     import tensorflow as tf
 
-    from pipeline import export, models, preprocessing
+    from pipeline import export, models, preprocessing, serving
 
-    record = model_path / "assets.extra" / "release.json"
+    record = model_path / serving.RECORD
     if not record.exists():
         raise UserError(f"{model_path} has no {record.name}; give a version that was released.")
     settings = json.loads(record.read_text())["settings"]
@@ -88,6 +88,8 @@ def main(
     """
     try:
         arguments = _parse(argv, command, name, ending)
+        if arguments.output.is_dir():  # known before the work is done
+            raise UserError(f"{arguments.output} is a folder; give the file to write.")
         model_path = find_saved_model(arguments.model)
         with native_noise_held_back():
             content = convert(model_path)
@@ -104,7 +106,11 @@ def main(
             f"{agreement:.2%} of the pixels."
         )
         return OTHER_MASKS
-    images.write_atomically(arguments.output, content)
+    try:
+        images.write_atomically(arguments.output, content)
+    except OSError as error:
+        console.complain(f"Cannot write {arguments.output}: {error.strerror}.")
+        return USER_ERROR
     print(
         f"{arguments.output}: {len(content) / 1e6:.1f} MB, agrees with {model_path} on "
         f"{agreement:.3%} of the pixels of {PHOTOS} photos."

@@ -48,7 +48,7 @@ def resize_image(pixels: tf.Tensor, size: int) -> tf.Tensor:
     """Resizes a photo without keeping the aspect ratio.
 
     A pixel of the smaller photo is the mean of the area that it covers: free of aliases like the
-    antialiased bilinear filter, at a third of its time. Where a side grows, the filter is bilinear.
+    antialiased bilinear filter, and quicker. Where a side grows, the filter is bilinear.
 
     Takes uint8 [height, width, 3], returns uint8 [size, size, 3].
     """

@@ -82,3 +82,11 @@ def test_model_that_was_not_released_is_refused(
     error = capsys.readouterr().err
     assert "has no release.json; give a version that was released." in error
     assert error.count("\n") == 1
+
+
+def test_output_that_cannot_be_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Said before the model is looked for, which does not exist."""
+    assert lite.main(["--model", str(tmp_path / "none"), "--output", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == f"Error: {tmp_path} is a folder; give the file to write.\n"

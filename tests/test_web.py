@@ -101,6 +101,15 @@ def test_page_loads_nothing_from_elsewhere(page: str) -> None:
     assert ask(page + "docs")[0] == 404
 
 
+def test_a_form_is_told_how_to_send_a_photo(page: str) -> None:
+    form = {"Content-Type": "multipart/form-data; boundary=x"}
+    request = urllib.request.Request(page + "segment", data=b"--x--", headers=form)
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(request, timeout=60)
+    assert caught.value.code == 422
+    assert "curl --data-binary" in json.loads(caught.value.read())["error"]
+
+
 def test_wrong_calls_are_told_in_a_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
