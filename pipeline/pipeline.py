@@ -59,6 +59,7 @@ _TRANSFORM_CODE = ("pipeline.preprocessing", "pipeline.features")
 _TRAIN_CODE = (
     "pipeline.trainer",
     "pipeline.engine",
+    "pipeline.live_metrics",
     "pipeline.devices",
     "pipeline.inputs",
     "pipeline.augmentation",

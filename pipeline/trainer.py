@@ -16,8 +16,8 @@ from tfx.components.trainer.fn_args_utils import FnArgs
 from tfx.dsl.io import fileio
 
 from pipeline import devices, engine, export, models, optimisation, serving
-from pipeline.features import NUM_CLASSES
 from pipeline.inputs import Photos
+from pipeline.live_metrics import LiveMetrics
 from pipeline.settings import Model, Train
 
 HISTORY, FACTS = "history.csv", "training.json"
@@ -198,10 +198,7 @@ def compile_model(
             settings.ema,
         ),
         loss=optimisation.loss(settings.loss, weights, settings.label_smoothing),
-        metrics=[
-            keras.metrics.SparseCategoricalAccuracy(name="accuracy"),
-            keras.metrics.MeanIoU(NUM_CLASSES, sparse_y_pred=False, name="mean_iou"),
-        ],
+        metrics=[LiveMetrics()],
     )
 
 
