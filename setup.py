@@ -35,6 +35,7 @@ setup(
         f"kfp-kubernetes==1.0.0; {COMPATIBLE}",
         "docker>=7,<8",
         "filelock",
+        "google-crc32c",
         "jinja2",
         "markdown-it-py",
         "matplotlib",

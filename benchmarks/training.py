@@ -32,7 +32,7 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks import accuracy
-from pipeline import builtin_data, features, models, settings, trainer
+from pipeline import builtin_data, features, models, preprocessing, settings, trainer
 from pipeline.inputs import Photos
 
 CONTENDERS = ("fit", "Trainer")
@@ -45,11 +45,12 @@ def write_examples(photos: np.ndarray, masks: np.ndarray, path: Path) -> None:
     options = tf.io.TFRecordOptions(compression_type="GZIP")
     with tf.io.TFRecordWriter(str(path), options) as writer:
         for photo, mask in zip(photos, masks, strict=True):
-            packed = {features.IMAGE_PIXELS: photo, features.MASK_PIXELS: mask}
             example = tf.train.Example()
-            for name, value in packed.items():
-                serialized = tf.io.serialize_tensor(value).numpy()
-                example.features.feature[name].bytes_list.value.append(serialized)
+            for name, packed in (
+                (features.IMAGE_PIXELS, preprocessing.pack_image(photo)),
+                (features.MASK_PIXELS, preprocessing.pack_mask(mask)),
+            ):
+                example.features.feature[name].bytes_list.value.append(packed.numpy())
             writer.write(example.SerializeToString())
 
 

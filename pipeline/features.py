@@ -40,4 +40,4 @@ DRIFT_NAMES = (SPECIES_KEY, BREED)
 
 # Features of a transformed example.
 IMAGE_PIXELS = "image_pixels"  # packed uint8 [size, size, 3]
-MASK_PIXELS = "mask_pixels"  # packed uint8 [size, size], class ids
+MASK_PIXELS = "mask_pixels"  # packed class ids, uint8 [size, size]

@@ -11,6 +11,7 @@ from pipeline import augmentation, features, preprocessing
 
 _CACHE_BYTES = 2 * 2**30  # held twice for a moment; more is read from disk anew each epoch
 _SHUFFLE_BYTES = 512 * 2**20  # of packed pixels, where the whole does not fit
+_READ_TOGETHER = 64  # examples
 
 
 class Photos:
@@ -34,15 +35,17 @@ class Photos:
         self._records = tf.data.TFRecordDataset(names, compression_type="GZIP")
         self._memory: tf.Tensor | None = None
         held, total = [], 0
-        for record in self._records:
-            total += len(record.numpy())
-            held.append(record)
+        for records in self._records.batch(_READ_TOGETHER).prefetch(1):
+            total += int(tf.reduce_sum(tf.strings.length(records)))
+            held.append(records)
             if total > _CACHE_BYTES:
                 held = []
                 break
         if held:
-            self._memory = tf.stack(held)
-        self.count = len(held) or int(self._records.reduce(np.int64(0), lambda n, _: n + 1))
+            self._memory = tf.concat(held, axis=0)
+            self.count = len(self._memory)
+        else:
+            self.count = int(self._records.reduce(np.int64(0), lambda n, _: n + 1))
 
     @property
     def steps(self) -> int:

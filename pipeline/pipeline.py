@@ -30,6 +30,7 @@ from components.pusher import ReleasePusher
 from components.schema_gen import CuratedSchemaGen
 from components.statistics_gen import PhotoStatisticsGen
 from components.trainer import ResumableTrainer
+from components.transform import PhotoTransform
 from components.tuner import ResumableTuner
 from pipeline import code, drift, evaluation, features, models, release_copy
 from pipeline.settings import Beam, Settings, Train
@@ -46,6 +47,7 @@ _RUNNERS = {"DirectRunner": "apache_beam.runners.portability.fn_api_runner.FnApi
 # The sources that decide what a component makes; an edit of one of them makes it run again.
 _INGEST_CODE = (
     "components.example_gen",
+    "components.records",
     "pipeline.dataset.layout",
     "pipeline.dataset.items",
     "pipeline.dataset.spans",
@@ -55,7 +57,12 @@ _INGEST_CODE = (
     "pipeline.preprocessing",
     "pipeline.features",
 )
-_TRANSFORM_CODE = ("pipeline.preprocessing", "pipeline.features")
+_TRANSFORM_CODE = (
+    "components.transform",
+    "components.records",
+    "pipeline.preprocessing",
+    "pipeline.features",
+)
 _TRAIN_CODE = (
     "pipeline.trainer",
     "pipeline.engine",
@@ -83,7 +90,7 @@ def beam_arguments(beam: Beam) -> list[str]:
     return [f"--runner={_RUNNERS.get(beam.runner, beam.runner)}", *package, *beam.args]
 
 
-def _tuner(settings: Settings, transform: tfx_components.Transform) -> ResumableTuner:
+def _tuner(settings: Settings, transform: PhotoTransform) -> ResumableTuner:
     # Trials have a length of their own; that of the training which follows need not be known.
     train = settings.train.model_copy(
         update={"epochs": settings.tune.trial_epochs, "max_minutes": None}
@@ -180,7 +187,7 @@ def create_pipeline(
         on_drift=settings.data.drift,
         code=code.fingerprint("components.data_gate", "pipeline.dataset.health", "pipeline.drift"),
     )
-    transform = tfx_components.Transform(
+    transform = PhotoTransform(
         examples=example_gen.outputs["examples"],
         schema=schema_gen.outputs["schema"],
         preprocessing_fn="pipeline.preprocessing.preprocessing_fn",
@@ -193,7 +200,7 @@ def create_pipeline(
         },
         # Statistics of packed pixels say nothing.
         disable_statistics=True,
-    )
+    ).with_id("Transform")
     transform.add_upstream_node(data_gate)
     tuner = _tuner(settings, transform) if settings.tune.trials else None
     hyperparameters = tuner.outputs["best_hyperparameters"] if tuner else None

@@ -14,7 +14,7 @@ import pytest
 import tiny_training
 from forked import Forked
 
-from pipeline import engine, optimisation
+from pipeline import engine, inputs, optimisation
 from pipeline.inputs import Photos
 
 
@@ -142,6 +142,27 @@ def test_devices_share_an_epoch_evenly(tmp_path: Path) -> None:
         seen.append({image.tobytes() for images in batches for image in images})
     assert photos.steps == 2
     assert seen[0] != seen[1]
+
+
+def test_what_memory_does_not_hold_is_read_from_disk_each_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = [str(tmp_path / name) for name in ("one", "two")]
+    for seed, name in enumerate(files):
+        tiny_training.write_examples(Path(name), 9, seed)
+
+    def read(photos: Photos, number: int) -> list[bytes]:
+        batches = photos.in_order() if number < 0 else photos.epoch(number, seed=1, strength=0)
+        return [image.tobytes() for images, _ in batches for image in images.numpy()]
+
+    held = Photos(files, tiny_training.SIZE, 4)
+    monkeypatch.setattr(inputs, "_CACHE_BYTES", 1000)
+    read_anew = Photos(files, tiny_training.SIZE, 4)
+    assert read_anew.count == held.count == 18
+    assert read(read_anew, -1) == read(held, -1)
+    first = read(read_anew, 0)
+    assert first == read(read_anew, 0) != read(read_anew, 1)
+    assert sorted(first) == sorted(read(held, 0))
 
 
 def test_frozen_encoder_learns_after_the_first_epochs(tmp_path: Path) -> None:

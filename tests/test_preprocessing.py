@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from pipeline import preprocessing
+from pipeline import features, preprocessing
 
 COLOURS = np.zeros([6, 9, 3], np.uint8)
 COLOURS[:3] = (200, 40, 90)
@@ -104,14 +104,33 @@ def test_masks_are_picked_never_mixed(trimap: np.ndarray, size: int) -> None:
     assert (ids[inner] == picked[inner] - 1).all()
 
 
-def test_packed_pixels_come_back() -> None:
-    photos = [encode(RGB, "PNG"), encode(OTHER, "PNG")]
-    packed = preprocessing.pack_images(tf.constant(photos), 16)
+@given(
+    hnp.arrays(np.uint8, (16, 16, 3)),
+    hnp.arrays(np.uint8, (16, 16), elements=st.integers(0, features.NUM_CLASSES - 1)),
+)
+def test_packed_pixels_come_back(pixels: np.ndarray, ids: np.ndarray) -> None:
+    photo = preprocessing.unpack_image(preprocessing.pack_image(tf.constant(pixels)), 16)
+    mask = preprocessing.unpack_mask(preprocessing.pack_mask(tf.constant(ids)), 16)
+    assert photo.dtype == mask.dtype == tf.uint8
+    assert (photo.numpy() == pixels).all()
+    assert (mask.numpy() == ids).all()
+
+
+def test_transform_packs_what_decoding_and_resizing_give() -> None:
+    trimap = PIL.Image.fromarray((np.arange(40 * 30) % 3 + 1).astype(np.uint8).reshape(40, 30))
+    masks = [encode(trimap, "PNG"), encode(trimap.transpose(PIL.Image.Transpose.ROTATE_90), "PNG")]
+    inputs = {
+        features.IMAGE: tf.constant([[encode(RGB, "PNG")], [encode(OTHER, "PNG")]]),
+        features.MASK: tf.constant([[mask] for mask in masks]),
+        features.ID: tf.constant([["a"], ["b"]]),
+    }
+    packed = preprocessing.preprocessing_fn(inputs, {"image_size": 16})
     for index, image in enumerate((RGB, OTHER)):
-        pixels = preprocessing.unpack_image(packed[index], 16)
-        assert pixels.dtype == tf.uint8
+        pixels = preprocessing.unpack_image(packed[features.IMAGE_PIXELS][index], 16)
         direct = preprocessing.resize_image(tf.constant(np.asarray(image)), 16)
         assert (pixels.numpy() == direct.numpy()).all()
+        ids = preprocessing.unpack_mask(packed[features.MASK_PIXELS][index], 16)
+        assert (ids.numpy() == preprocessing.decode_mask(masks[index], 16).numpy()).all()
 
 
 def test_uniform_photo_stays_uniform_and_scales_to_one() -> None:

@@ -20,7 +20,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from pipeline import devices, features, optimisation, settings, trainer
+from pipeline import devices, features, optimisation, preprocessing, settings, trainer
 from pipeline.models import _layers
 
 SIZE = 16
@@ -48,12 +48,10 @@ def write_examples(path: Path, count: int, seed: int) -> None:
             ids[top : top + 8, left : left + 8] = 0
             photo[ids == 0] += 120
             feature = {
-                name: tf.train.Feature(
-                    bytes_list=tf.train.BytesList(value=[tf.io.serialize_tensor(value).numpy()])
-                )
-                for name, value in (
-                    (features.IMAGE_PIXELS, photo),
-                    (features.MASK_PIXELS, ids),
+                name: tf.train.Feature(bytes_list=tf.train.BytesList(value=[packed.numpy()]))
+                for name, packed in (
+                    (features.IMAGE_PIXELS, preprocessing.pack_image(photo)),
+                    (features.MASK_PIXELS, preprocessing.pack_mask(ids)),
                 )
             }
             example = tf.train.Example(features=tf.train.Features(feature=feature))

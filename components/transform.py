@@ -1,0 +1,52 @@
+"""Transform that writes its examples by `components.records`."""
+
+from __future__ import annotations
+
+from typing import Any
+from unittest import mock
+
+import apache_beam as beam
+import pyarrow as pa
+from tfx import types
+from tfx.components.transform import component, executor
+from tfx.dsl.components.base import executor_spec
+
+from components import records
+
+
+@beam.ptransform_fn
+@beam.typehints.with_input_types(tuple[pa.RecordBatch, dict[str, pa.Array]])
+def _encode_and_write(
+    batches: beam.PCollection, schema: Any, file_format: str, output_path: str
+) -> beam.pvalue.PDone:
+    del file_format  # TFRecord; TFX's other one, Parquet, is not asked for
+    return (
+        batches
+        | "EncodeAndSerialize"
+        >> beam.ParDo(executor.TransformProcessor._RecordBatchToExamplesFn(schema))
+        | "ExtractExamples" >> beam.Values()
+        | "Write" >> records.write(output_path)
+    )
+
+
+class _Processor(executor.TransformProcessor):
+    _EncodeAndWrite = staticmethod(_encode_and_write)
+
+
+class Executor(executor.Executor):
+    """TFX's own, with another last step: it has no setting for how examples are written."""
+
+    def Do(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        with mock.patch.object(executor, "TransformProcessor", _Processor):
+            super().Do(input_dict, output_dict, exec_properties)
+
+
+class PhotoTransform(component.Transform):
+    """TFX's Transform with the executor above."""
+
+    EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)
