@@ -125,7 +125,7 @@ class SegmentationModule(tf.Module):
     def _segment(self, transformed: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         pixels = self._unpack(preprocessing.unpack_image, transformed[features.IMAGE_PIXELS])
         probabilities = self._predict(preprocessing.rescale(pixels))
-        mask = tf.cast(tf.argmax(probabilities, axis=-1), tf.uint8)
+        mask = counting.most_probable(probabilities)
         return {contract.MASK: mask, contract.PROBABILITIES: probabilities}
 
     def _unpack(self, unpack: Any, packed: tf.Tensor) -> tf.Tensor:

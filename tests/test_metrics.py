@@ -96,6 +96,13 @@ def boundary_pixels(mask: np.ndarray, distance: int) -> set[tuple[int, int]]:
     }
 
 
+@given(hnp.arrays(np.float32, (5, 4, 3), elements=st.sampled_from([0, 0.25, 0.5, 1, np.inf])))
+def test_most_probable_class_is_the_first_of_the_highest(probabilities: np.ndarray) -> None:
+    ids = counting.most_probable(tf.constant(probabilities))
+    assert ids.dtype == tf.uint8
+    assert (ids.numpy() == probabilities.argmax(axis=-1)).all()
+
+
 @pytest.mark.parametrize(("side", "distance"), [(12, 1), (60, 2)])
 def test_boundary_iou_equals_sets_of_pixels(side: int, distance: int) -> None:
     random = np.random.default_rng(side)
