@@ -14,8 +14,8 @@ from pipeline.features import NUM_CLASSES
 class LiveMetrics(keras.metrics.Metric):
     """Pixel accuracy and mean IoU over all pixels since the last reset, as `accuracy`, `mean_iou`.
 
-    Both come from one confusion matrix, so that the class of a pixel is found once; with Keras's own
-    two metrics a training on two cores is noticeably slower (benchmarks/training.py). A class that
+    Both come from one confusion matrix, so that the class of a pixel is found once: with Keras's
+    own two metrics the Trainer is slower than a bare `fit` (benchmarks/training.py). A class that
     neither truth nor prediction has is left out of the mean.
 
     Example: of four pixels, truth 0 0 1 1 and prediction 0 1 1 1: accuracy 3/4; the IoU of class 0
