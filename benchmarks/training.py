@@ -42,7 +42,7 @@ _TENTH = 10
 
 def write_examples(photos: np.ndarray, masks: np.ndarray, path: Path) -> None:
     """Writes what Transform writes, for uint8 [count, size, size, 3] and [count, size, size]."""
-    options = tf.io.TFRecordOptions(compression_type="GZIP")
+    options = tf.io.TFRecordOptions(compression_type="GZIP", compression_level=0)
     with tf.io.TFRecordWriter(str(path), options) as writer:
         for photo, mask in zip(photos, masks, strict=True):
             example = tf.train.Example()

@@ -14,7 +14,7 @@ from tfx.dsl.components.base import executor_spec
 from components import records
 
 # Photos. Beam's batches hold what is processed in a second, which takes the more memory the quicker
-# the machine is.
+# the machine is. Not bytes, as in StatisticsGen: a photo of any size is packed into as many.
 _BATCH = 32
 
 

@@ -134,4 +134,6 @@ def _run_node(run: Run, node_id: str, generate: bool) -> str:
 
 
 if __name__ == "__main__":
+    # One pipe: of two, a container engine may read the last line before what was said earlier.
+    os.dup2(sys.stdout.fileno(), sys.stderr.fileno())
     sys.exit(main())

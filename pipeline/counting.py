@@ -19,7 +19,7 @@ BOUNDARY_SHARE = 0.02  # width of a boundary, as a share of the photo's diagonal
 def most_probable(probabilities: tf.Tensor) -> tf.Tensor:
     """The most probable class of each pixel; of equal ones that with the lowest id.
 
-    As `tf.argmax`, which is slow over so few classes.
+    What `tf.argmax` gives, by comparisons, which are quicker over so few classes on a CPU.
 
     Takes float32 [..., 3], returns uint8 [...].
     """

@@ -9,9 +9,9 @@ import tensorflow as tf
 
 from pipeline import augmentation, features, preprocessing
 
-_CACHE_BYTES = 2 * 2**30  # held twice for a moment; more is read from disk anew each epoch
+_CACHE_BYTES = 2 * 2**30  # more is read from disk anew each epoch
 _SHUFFLE_BYTES = 512 * 2**20  # of packed pixels, where the whole does not fit
-_READ_TOGETHER = 64  # examples
+_ALL = 2**40  # examples
 
 
 class Photos:
@@ -33,19 +33,15 @@ class Photos:
         names = sorted(name for pattern in patterns for name in tf.io.gfile.glob(pattern))
         self._size, self._batch_size, self._devices = size, batch_size, devices
         self._records = tf.data.TFRecordDataset(names, compression_type="GZIP")
-        self._memory: tf.Tensor | None = None
-        held, total = [], 0
-        for records in self._records.batch(_READ_TOGETHER).prefetch(1):
-            total += int(tf.reduce_sum(tf.strings.length(records)))
-            held.append(records)
-            if total > _CACHE_BYTES:
-                held = []
-                break
-        if held:
-            self._memory = tf.concat(held, axis=0)
-            self.count = len(self._memory)
-        else:
-            self.count = int(self._records.reduce(np.int64(0), lambda n, _: n + 1))
+        # `components.records` does not compress, so the files are as large as what they hold.
+        fits = sum(tf.io.gfile.stat(name).length for name in names) <= _CACHE_BYTES
+        # In one piece: TensorFlow moves the records there, and Python sees none of them.
+        self._memory = next(iter(self._records.batch(_ALL)), None) if fits else None
+        self.count = (
+            int(self._records.reduce(np.int64(0), lambda n, _: n + 1))
+            if self._memory is None
+            else len(self._memory)
+        )
 
     @property
     def steps(self) -> int:
@@ -85,7 +81,7 @@ class Photos:
 
     def _serialized(self, shuffle_seed: int | None) -> tf.data.Dataset:
         if self._memory is None:
-            data, buffer = self._records, max(1, _SHUFFLE_BYTES // (self._size**2 * 4))
+            data, buffer = self._records, max(1, _SHUFFLE_BYTES // (self._size**2 * 3))
         else:
             data, buffer = tf.data.Dataset.range(self.count), self.count
         if shuffle_seed is not None:

@@ -1,7 +1,7 @@
 """From encoded bytes to what the model sees: the one way, for training, evaluation and serving.
 
 ``preprocessing_fn`` is Transform's user code. It packs the resized pixels of an example into a byte
-string each: photos as they are, masks, which shrink to a twentieth, as PNG. ``unpack_image`` and
+string each: photos as they are, masks, which shrink well, as PNG. ``unpack_image`` and
 ``unpack_mask`` turn them back into tensors. Every function here runs inside a graph, and the
 exported model carries that graph, so training and serving cannot differ.
 """
@@ -79,7 +79,7 @@ def pack_image(pixels: tf.Tensor) -> tf.Tensor:
 
 
 def pack_mask(ids: tf.Tensor) -> tf.Tensor:
-    """Packs one mask's class ids, uint8 [size, size], into a scalar string: a PNG, of 1 to 2 KB."""
+    """Packs one mask's class ids, uint8 [size, size], into a scalar string: a PNG."""
     return tf.io.encode_png(ids[..., None], compression=3)
 
 

@@ -213,6 +213,17 @@ def test_bad_settings_end_at_once_with_code_2(
     assert sentence in last
 
 
+def test_what_a_container_says_goes_through_one_pipe(small_data: Path, tmp_path: Path) -> None:
+    """So that the last line stays the last one behind a traceback."""
+    command = [sys.executable, "-m", "kubeflow.entrypoint", "run", "ExampleGen", "--run-id=run-1"]
+    command += [f"--data-root={small_data}", f"--output-root={tmp_path}", "--metadata=sqlite"]
+    command += ["--set", "beam.runner=NoRunner"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "Traceback" in done.stdout
+    assert done.stdout.splitlines()[-1].startswith("ExampleGen failed: ValueError: ")
+
+
 def test_missing_data_and_an_unknown_node_end_with_code_2(tmp_path: Path) -> None:
     cluster = Cluster(tmp_path / "data", tmp_path / "output")
     code, last = cluster.run("ExampleGen", "run-1")

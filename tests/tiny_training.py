@@ -39,7 +39,7 @@ SETTINGS = (
 def write_examples(path: Path, count: int, seed: int) -> None:
     """Photos whose bright part is pet, the rest background."""
     random = np.random.default_rng(seed)
-    options = tf.io.TFRecordOptions(compression_type="GZIP")
+    options = tf.io.TFRecordOptions(compression_type="GZIP", compression_level=0)
     with tf.io.TFRecordWriter(str(path), options) as writer:
         for _ in range(count):
             photo = random.integers(0, 100, [SIZE, SIZE, 3], np.uint8)
