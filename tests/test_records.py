@@ -31,16 +31,13 @@ def test_tensorflow_reads_what_is_written_and_the_bytes_depend_on_nothing_else(
         with beam.Pipeline(
             runner="apache_beam.runners.portability.fn_api_runner.FnApiRunner"
         ) as pipeline:
-            _ = pipeline | beam.Create([written]) | beam.FlatMap(list) | _write(tmp_path / folder)
+            elements = pipeline | beam.Create([written]) | beam.FlatMap(list)
+            _ = elements | records.write(str(tmp_path / folder / "examples"))
         (file,) = tmp_path.glob(f"{folder}/*.gz")
         read = tf.data.TFRecordDataset(str(file), compression_type="GZIP")
         assert list(read.as_numpy_iterator()) == written
         contents.append(file.read_bytes())
     assert contents[0] == contents[1]
-
-
-def _write(folder: Path) -> beam.PTransform:
-    return records.write(str(folder / "examples"))
 
 
 def test_what_transform_overrides_is_still_called_so_in_tfx() -> None:
