@@ -2,9 +2,10 @@
 # make test             lint, types and the test suite (ARGS="-k gate" goes to pytest, which has two workers);
 #                       TEST_ALL=1 make test adds the container image and, on an older machine, the other stack
 # make test-debian13    the same on the current stack, in a Debian 13 root; needs root rights
+# make audit            asks a vulnerability service about the locked packages, where it can be reached
 # make lock             resolves both stacks anew from setup.py (ARGS=--upgrade takes the newest versions)
 # Each of them makes .venv first where it is missing or out of date: see docs/stacks.md.
-.PHONY: run test test-debian13 lock setup
+.PHONY: run test test-debian13 audit lock setup
 
 # Without bytecode, TensorFlow and TFX take several seconds more to load in each process; it stays in this folder.
 unexport PYTHONDONTWRITEBYTECODE
@@ -21,6 +22,9 @@ test: setup
 test-debian13:
 	@.ci/debian13.sh make test
 
+audit: setup
+	@.venv/bin/python requirements/audit.py
+
 setup:
 	@sh requirements/setup.sh
 
@@ -36,5 +40,5 @@ lock: setup
 	$(COMPILE) --extra dev --python-version 3.10 --python-platform x86_64-manylinux_2_28 \
 		-o requirements/compatible.txt setup.py
 	$(COMPILE) --extra dev --universal --python-version 3.11 -o requirements/current.txt setup.py
-	$(IMAGE) -o requirements/image-cpu.txt setup.py
-	$(IMAGE) --extra gpu -o requirements/image-gpu.txt setup.py
+	$(IMAGE) --extra onnx --extra litert -o requirements/image-cpu.txt setup.py
+	$(IMAGE) --extra onnx --extra litert --extra gpu -o requirements/image-gpu.txt setup.py

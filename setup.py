@@ -8,8 +8,10 @@ COMPATIBLE = 'python_version < "3.11"'
 
 # The local web page of `python -m pipeline.predict --serve`.
 SERVE = ["fastapi", "uvicorn"]
-# `python -m pipeline.onnx`: the converter, and the runtime that checks what it made.
-ONNX = ["onnxruntime", "tf2onnx>=1.17"]
+# Formats of `python -m pipeline.convert`: converters, and the runtimes that check what they made.
+ONNX = ["onnx", "onnxruntime", "tf2onnx>=1.17"]
+LITERT = ["ai-edge-litert"]
+OPENVINO = ["nncf", "openvino", *ONNX]
 
 setup(
     name="segmentation-pipeline",
@@ -20,8 +22,8 @@ setup(
     py_modules=["local_runner"],
     # Whatever lies in a package beside the modules: schemas, templates.
     package_data={"": ["*"]},
-    # The filled-in copy of its template holds a password.
-    exclude_package_data={"": ["metadata.env"]},
+    # The filled-in copy of its template holds a password; what the manifests take in may be a key.
+    exclude_package_data={"": ["metadata.env", "ca.crt", "tls.crt", "tls.key"]},
     install_requires=[
         f"tfx==1.21.0; {CURRENT}",
         f"tensorflow==2.21.0; {CURRENT}",
@@ -39,8 +41,10 @@ setup(
         "jinja2",
         "markdown-it-py",
         "matplotlib",
+        "pg8000",
         "pillow",
         "pydantic>=2",
+        "pymysql[rsa]",
         "pyyaml",
         "rich",
         "tensorboard",
@@ -56,11 +60,15 @@ setup(
             "ruff",
             "types-PyYAML",
             "websocket-client",
+            "tritonclient",
             *SERVE,
-            *ONNX,
+            *LITERT,
+            *OPENVINO,
         ],
         "serve": SERVE,
         "onnx": ONNX,
+        "litert": LITERT,
+        "openvino": OPENVINO,
         # CUDA libraries, for the GPU image.
         "gpu": [f"tensorflow[and-cuda]==2.21.0; {CURRENT}"],
     },

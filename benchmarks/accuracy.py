@@ -100,8 +100,7 @@ def score(model: keras.Model, data: Split, batch_size: int = 16) -> dict[str, fl
     for start in range(0, len(data[0]), batch_size):
         photos, masks = (array[start : start + batch_size] for array in data)
         found = np.asarray(model(photos.astype(np.float32) / 255, training=False)).argmax(-1)
-        pairs = masks.astype(np.int64) * features.NUM_CLASSES + found
-        confusion += np.bincount(pairs.ravel(), minlength=confusion.size).reshape(confusion.shape)
+        confusion += metrics.confusion_of(masks, found)
     iou = metrics.class_iou(confusion)
     figures = [metrics.pixel_accuracy(confusion), metrics.mean_iou(confusion), *iou.tolist()]
     return dict(zip(SCORES, figures, strict=True))

@@ -42,8 +42,8 @@ from pipeline import (
     outcome,
     preprocessing,
     publication,
+    releasing,
     report,
-    serving,
 )
 from pipeline.settings import Gate, gate_of
 
@@ -111,7 +111,7 @@ def verdict(bench: Bench, candidate: str) -> str:
     """What becomes of a candidate that meets the bench's champion, as the report says it."""
     end: dict[str, Any] = {"status": outcome.FAILED}
     with tempfile.TemporaryDirectory() as folder:
-        in_service = serving.release(bench.champion, folder)
+        in_service = releasing.release(bench.champion, folder)
         champion = {"champion": {"version": in_service}, "in_service": in_service}
         try:
             contract.check(candidate, bench.size)
@@ -119,7 +119,7 @@ def verdict(bench: Bench, candidate: str) -> str:
             blessed, _, rows = judge(examples, [candidate, bench.champion], bench.gate)
             end = {"status": outcome.NOT_BLESSED, "gate": rows}
             if blessed:
-                version = serving.release(candidate, folder)
+                version = releasing.release(candidate, folder)
                 end = {"status": outcome.PUSHED, "pushed_version": version}
                 end["new_version"] = version != in_service
         except contract.MisfitError as error:

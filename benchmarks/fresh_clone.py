@@ -3,10 +3,13 @@
     python -m benchmarks.fresh_clone
 
 Needs git and what `make run` needs, nothing from a virtual environment. Prints one row a run.
-Measured on 2026-11-25, Linux x86_64, 2 quiet cores, compatible stack:
+Measured on Linux x86_64, 2 quiet cores, compatible stack, on 2026-11-25 and on a faster machine on
+2026-11-26:
 
     fresh clone  140 s  of them the run  91.9 s  pushed, 0 of 10 components cached, mean IoU 0.918
     again         15 s  of them the run   8.1 s  pushed, 10 of 10 components cached, mean IoU 0.918
+    fresh clone   87 s  of them the run  57.3 s  pushed, 0 of 10 components cached, mean IoU 0.918
+    again         10 s  of them the run   5.7 s  pushed, 10 of 10 components cached, mean IoU 0.918
 """
 
 from __future__ import annotations

@@ -40,12 +40,20 @@ def job_server(flink: str) -> Path:
       Unavailable: if Maven cannot get it.
     """
     beam = importlib.metadata.version("apache-beam")
-    name = f"beam-runners-flink-{flink}-job-server"
-    jar = STORE / "repository/org/apache/beam" / name / beam / f"{name}-{beam}.jar"
-    if not jar.exists():
-        artifact = f"org.apache.beam:{name}:{beam}"
+    return jar("org.apache.beam", f"beam-runners-flink-{flink}-job-server", beam)
+
+
+def jar(group: str, name: str, version: str) -> Path:
+    """One jar, without what it needs.
+
+    Raises:
+      Unavailable: if Maven cannot get it.
+    """
+    file = STORE / "repository" / group.replace(".", "/") / name / version / f"{name}-{version}.jar"
+    if not file.exists():
+        artifact = f"{group}:{name}:{version}"
         _call(f"{_PLUGIN}:get", f"-Dartifact={artifact}", "-Dtransitive=false", wanted=artifact)
-    return jar
+    return file
 
 
 def flink(version: str) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from collections.abc import Iterator
 
 import ml_metadata as mlmd
 from tfx import types
@@ -12,7 +12,7 @@ from tfx.dsl.io import fileio
 from tfx.utils import path_utils
 
 from components import pusher
-from pipeline import contract, features, serving
+from pipeline import contract, features, releasing, salvage, serving
 
 
 class ChampionStrategy(resolver.ResolverStrategy):
@@ -26,7 +26,9 @@ class ChampionStrategy(resolver.ResolverStrategy):
     model again, and is a cache hit.
     Leaves in ``withdrawn`` the last release of another model, if a rollback took that one back.
     A champion that cannot be judged any more (see `misfit`) is in ``pushed_model`` alone, and the
-    candidate has to hold the absolute bounds only.
+    candidate has to hold the absolute bounds only. If that is because it is damaged, and cannot be
+    brought back, the newest older one that is not withdrawn and can be judged stands in for it: it
+    is in ``model``, and in ``pushed_model`` beside the champion.
     """
 
     def __init__(self, serving_dir: str):
@@ -38,25 +40,38 @@ class ChampionStrategy(resolver.ResolverStrategy):
     ) -> dict[str, list[types.Artifact]]:
         candidates = {artifact.id for artifact in input_dict["candidate"]}
         models = {artifact.id: artifact for artifact in input_dict["model"]}
+        # Trained anew, the same model is another artifact.
+        same = {
+            serving.identify(path_utils.serving_model_path(artifact.uri))
+            for artifact in input_dict["candidate"]
+        } - {""}
         others = [
             release
             for release in _releases(input_dict["pushed_model"], self._serving_dir)
             if release.get_int_custom_property(pusher.MODEL_ID) in models.keys() - candidates
+            and serving.model_of(*_place(release)) not in same
         ]
-        standing = [release for release in others if not _is_withdrawn(release)][:1]
-        champions = [models[r.get_int_custom_property(pusher.MODEL_ID)] for r in standing]
-        for model, release in zip(champions, standing, strict=True):
-            _restore(model, release)
+        standing = [release for release in others if not _is_withdrawn(release)]
+        judged = next(_judged(standing, models), None)
         return {
             **input_dict,
-            "model": [
-                model
-                for model, release in zip(champions, standing, strict=True)
-                if not misfit(release)
-            ],
-            "pushed_model": standing,
+            "model": [models[judged.get_int_custom_property(pusher.MODEL_ID)]] if judged else [],
+            "pushed_model": standing[:1] + [r for r in standing[1:] if r is judged],
             "withdrawn": [release for release in others[:1] if _is_withdrawn(release)],
         }
+
+
+def _judged(
+    standing: list[types.Artifact], models: dict[int, types.Artifact]
+) -> Iterator[types.Artifact]:
+    """The releases that can be judged, of those up to the newest that is not damaged."""
+    for release in standing:
+        model = models[release.get_int_custom_property(pusher.MODEL_ID)]
+        _restore(model, release)
+        if not misfit(release, path_utils.serving_model_path(model.uri)):
+            yield release
+        if _classes_differ(release) or not serving.damage(*_place(release)):
+            return
 
 
 class ReleasedDataStrategy(resolver.ResolverStrategy):
@@ -111,47 +126,80 @@ def _statistics(release: types.Artifact) -> int:
     return release.get_int_custom_property(pusher.STATISTICS_ID)
 
 
-def misfit(release: types.Artifact) -> str | None:
+def misfit(release: types.Artifact, model_path: str) -> str | None:
     """Why a candidate cannot be compared with a released model, in one clause; None if it can.
 
     Args:
       release: a PushedModel artifact of the version, which exists.
+      model_path: the SavedModel that it was made from, and which is judged.
     """
-    path = _destination(release)
-    known = _record(path).get(pusher.CLASSES)
-    if known and known != list(features.CLASS_NAMES):
-        return f"its classes are {', '.join(known)}, not {', '.join(features.CLASS_NAMES)}"
-    return contract.misfit(path)
+    return _classes_differ(release) or contract.misfit(model_path)
 
 
-def note(release: types.Artifact, candidate_path: str | None) -> str | None:
+def note(
+    release: types.Artifact,
+    model_path: str | None,
+    candidate_path: str | None,
+    stand_in: types.Artifact | None = None,
+) -> str | None:
     """What people must know of the comparison with a champion, in one sentence, if anything.
 
     Args:
       release: the champion's PushedModel artifact.
+      model_path: the SavedModel that it was made from; None if that could not be judged.
       candidate_path: the candidate's SavedModel, where there is one.
+      stand_in: the release that `model_path` is of, if that is not the champion's.
     """
     version = release.get_string_custom_property(pusher.VERSION)
-    fault = misfit(release)
-    if fault:
+    if model_path is None or stand_in is not None:
+        fault = (
+            _classes_differ(release)
+            or contract.misfit(_destination(release))
+            or serving.damage(*_place(release))
+            or "its model is lost"
+        )
+        if stand_in is not None:
+            older = stand_in.get_string_custom_property(pusher.VERSION)
+            more = note(stand_in, model_path, candidate_path)
+            return (
+                f"Version {version} could not be compared with, since {fault}; the candidate was "
+                f"compared with version {older}, the newest one before it that is sound."
+            ) + (f" {more}" if more else "")
         return (
             f"Version {version} could not be compared with, since {fault}; the candidate had to "
             "hold the absolute bounds alone."
         )
+    unservable = contract.unservable(model_path)
+    if unservable:
+        return f"Version {version} was compared with in Python, but {unservable}."
     if candidate_path is None:
         return None
-    sizes = [contract.mask_size(path) for path in (_destination(release), candidate_path)]
-    if sizes[0] == sizes[1]:
+    both = (model_path, candidate_path)
+    sizes, exif = [contract.mask_size(path) for path in both], [contract.exif(p) for p in both]
+    if sizes[0] != sizes[1]:
+        return (
+            f"Version {version} makes masks of {sizes[0]}x{sizes[0]} pixels, the candidate of "
+            f"{sizes[1]}x{sizes[1]}; each was judged at its own size."
+        )
+    if exif[0] != exif[1]:
+        return (
+            f"Version {version} was trained with data.exif={exif[0]}, the candidate with "
+            f"data.exif={exif[1]}; each was judged on photos and masks as it takes them."
+        )
+    return None
+
+
+def _classes_differ(release: types.Artifact) -> str | None:
+    known = serving.record(*_place(release)).get(pusher.CLASSES)
+    if not known or known == list(features.CLASS_NAMES):
         return None
-    return (
-        f"Version {version} makes masks of {sizes[0]}x{sizes[0]} pixels, the candidate of "
-        f"{sizes[1]}x{sizes[1]}; each was judged at its own size."
-    )
+    return f"its classes are {', '.join(known)}, not {', '.join(features.CLASS_NAMES)}"
 
 
-def _record(version_path: str) -> dict[str, Any]:
-    folder, version = os.path.split(version_path)
-    return serving.record(folder, int(version))
+def _place(release: types.Artifact) -> tuple[str, int]:
+    """Serving folder and number of a released version."""
+    folder, version = os.path.split(_destination(release))
+    return folder, int(version)
 
 
 def _is_withdrawn(release: types.Artifact) -> bool:
@@ -159,10 +207,17 @@ def _is_withdrawn(release: types.Artifact) -> bool:
 
 
 def _restore(model: types.Artifact, release: types.Artifact) -> None:
-    """Brings back a champion's SavedModel that was cleaned away or damaged, from its version."""
-    path = path_utils.serving_model_path(model.uri)
-    released = _destination(release)
-    if contract.misfit(path) and not contract.misfit(released):
-        if fileio.exists(path):
-            fileio.rmtree(path)
-        serving.recover(released, path)
+    """Brings back a champion's SavedModel that was cleaned away or damaged.
+
+    From its version, which may have lost its record or a file beside the model, or from wherever
+    else a repair of the version would take it.
+    """
+    path, (folder, version) = path_utils.serving_model_path(model.uri), _place(release)
+    with serving.lock(folder):  # another run may be at the same
+        model, source = serving.model_of(folder, version), serving.path(folder, version)
+        if not contract.misfit(path) and serving.identify(path) == model:
+            return
+        if not contract.misfit(source) and serving.identify(source) == model:
+            releasing.recover(folder, version, path)
+        elif found := salvage.find(folder, version)[0]:
+            releasing.recover(folder, version, path, found)

@@ -18,8 +18,12 @@ from tfx.utils import io_utils
 from components import example_gen
 from pipeline import drift as data_drift
 from pipeline import features
-from pipeline.dataset import health
+from pipeline.dataset import coverage, health
 from pipeline.errors import DataError
+from pipeline.settings import Gate
+
+# Settings of the gate that decide which classes it must find.
+CLASS_SETTINGS = {"class_iou", "slices", "min_examples"}
 
 
 @component
@@ -30,6 +34,7 @@ def DataGate(
     drift: InputArtifact[ExampleAnomalies],
     max_quarantined: Parameter[float],
     on_drift: Parameter[str],
+    gate: Parameter[str],
     code: Parameter[str],
 ) -> None:
     """Raises DataError, one sentence, if data may not be trained on.
@@ -41,13 +46,16 @@ def DataGate(
       drift: DriftValidator's output.
       max_quarantined: share of faulty items that is tolerated; above 0, one item always is.
       on_drift: "stop" refuses data that drifted.
+      gate: JSON of the section of settings, as far as it asks for classes: `CLASS_SETTINGS`.
       code: fingerprint of this module; a new one makes the component run again.
     """
     counts = count_examples(statistics)
     quarantined = example_gen.read_quarantine(examples.uri)
-    health.require_fit(counts, quarantined, max_quarantined)
+    causes = health.causes(quarantined, example_gen.read_scan(examples.uri)["hints"])
+    health.require_fit(counts, quarantined, max_quarantined, causes)
+    coverage.require(example_gen.read_classes(examples.uri), Gate.model_validate_json(gate))
     for split in features.SPLITS:
-        found = _read_anomalies(anomalies, split)
+        found = read_anomalies(anomalies, split)
         if found:
             raise DataError(f"The split '{split}' does not fit the schema: {'; '.join(found)}.")
     drifted = data_drift.describe(data_drift.read(drift))
@@ -68,7 +76,8 @@ def count_examples(statistics: ExampleStatistics) -> dict[str, int]:
     return counts
 
 
-def _read_anomalies(anomalies: ExampleAnomalies, split: str) -> list[str]:
+def read_anomalies(anomalies: ExampleAnomalies, split: str) -> list[str]:
+    """What ExampleValidator found in a split, in a sentence each."""
     uri = artifact_utils.get_split_uri([anomalies], split)
     message = anomalies_pb2.Anomalies.FromString(
         io_utils.read_bytes_file(os.path.join(uri, "SchemaDiff.pb"))

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,30 +27,36 @@ from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import proto_utils
 
 from components import records
-from pipeline import dataset, features
-from pipeline.dataset import checks, items, spans
-from pipeline.settings import Data, OneClassMasks
+from pipeline import dataset, features, progress
+from pipeline.dataset import checks, coverage, items, spans
+from pipeline.settings import Data
 
 # What lies beside the examples: rows of items, a JSON line each, and what the listing found.
 _QUARANTINE = "quarantine"
 _NOTES = "notes"
+_CLASSES = "classes"
 _SCAN = "scan.json"
+_LISTED = "listed"
 
 
 class _ReadItem(beam.DoFn):
     """Turns an Item into a serialized tf.train.Example of its split, or into a faulty row."""
 
-    def __init__(self, one_class_masks: OneClassMasks):
-        self._one_class_masks = one_class_masks
+    def __init__(self, settings: Data):
+        self._settings = settings
 
     def process(self, item: dataset.Item) -> Iterator[beam.pvalue.TaggedOutput]:
+        progress.count()
         try:
-            checked = checks.check_item(item, self._one_class_masks)
+            checked = checks.check_item(item, self._settings)
         except dataset.FaultyItem as fault:
-            yield beam.pvalue.TaggedOutput(_QUARANTINE, items.faulty(item.id, str(fault)))
+            row = items.faulty(item.id, str(fault), fault.found)
+            yield beam.pvalue.TaggedOutput(_QUARANTINE, row)
             return
-        if checked.note:
-            yield beam.pvalue.TaggedOutput(_NOTES, items.noted(item.id, checked.note))
+        for note in checked.notes:
+            yield beam.pvalue.TaggedOutput(_NOTES, note)
+        for counted in coverage.of_item(item, checked.class_shares):
+            yield beam.pvalue.TaggedOutput(_CLASSES, counted)
         example = make_example(item, checked)
         yield beam.pvalue.TaggedOutput(item.split, example.SerializeToString(deterministic=True))
 
@@ -101,27 +108,44 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         examples_utils.set_file_format(
             artifact, write_split.to_file_format_str(example_gen_pb2.FORMAT_TFRECORDS_GZIP)
         )
+        progress.expect(len(scan.items))
+        listed = Counter(item.split for item in scan.items)
         with fileio.open(os.path.join(artifact.uri, _SCAN), "w") as file:
-            json.dump({"unlisted": scan.unlisted, "spans": scan.spans}, file)
-        read = _ReadItem(settings.one_class_masks)
+            found = {"unlisted": scan.unlisted, "spans": scan.spans, "hints": scan.hints}
+            json.dump({**found, _LISTED: dict(listed)}, file)
+        read = _ReadItem(settings)
+        tags = (_QUARANTINE, _NOTES, _CLASSES, *features.SPLITS)
         with self._make_beam_pipeline() as pipeline:
             outputs = (
                 pipeline
                 | "Items" >> beam.Create(scan.items)
                 | "Spread" >> beam.Reshuffle()
-                | "Read" >> beam.ParDo(read).with_outputs(_QUARANTINE, _NOTES, *features.SPLITS)
+                | "Read" >> beam.ParDo(read).with_outputs(*tags)
             )
             for split in features.SPLITS:
                 folder = artifact_utils.get_split_uri(artifacts, split)
                 write = records.write(os.path.join(folder, "data_tfrecord"))
                 _ = outputs[split] | f"Write[{split}]" >> write
             for name, on_sight in ((_QUARANTINE, scan.quarantined), (_NOTES, scan.notes)):
-                _ = (
-                    (outputs[name], pipeline | f"OnSight[{name}]" >> beam.Create(on_sight))
-                    | f"All[{name}]" >> beam.Flatten()
-                    | f"ToJson[{name}]" >> beam.Map(json.dumps)
-                    | f"Write[{name}]" >> beam.io.WriteToText(os.path.join(artifact.uri, name))
-                )
+                rows = (
+                    outputs[name],
+                    pipeline | f"OnSight[{name}]" >> beam.Create(on_sight),
+                ) | f"All[{name}]" >> beam.Flatten()
+                _write_rows(rows, artifact.uri, name)
+            classes = (
+                outputs[_CLASSES]
+                | "Count classes" >> beam.CombinePerKey(coverage.add)
+                | "Rows of classes" >> beam.MapTuple(coverage.row)
+            )
+            _write_rows(classes, artifact.uri, _CLASSES)
+
+
+def _write_rows(rows: beam.PCollection, folder: str, name: str) -> None:
+    _ = (
+        rows
+        | f"ToJson[{name}]" >> beam.Map(json.dumps)
+        | f"Write[{name}]" >> beam.io.WriteToText(os.path.join(folder, name))
+    )
 
 
 class Driver(driver.FileBasedDriver):
@@ -178,18 +202,23 @@ def _settings(exec_properties: dict[str, Any]) -> Data:
     return Data.model_validate({name: struct[name] for name in struct if name != "code"})
 
 
-def read_quarantine(examples_uri: str) -> list[dict[str, str]]:
-    """The items set aside at ingestion, ``{"id", "reason"}`` each, sorted by id."""
+def read_quarantine(examples_uri: str) -> list[items.Row]:
+    """The items set aside at ingestion: `items.faulty`, sorted by id."""
     return items.by_id(_read_rows(examples_uri, _QUARANTINE))
 
 
-def read_notes(examples_uri: str) -> list[dict[str, str]]:
-    """What a person should look at in items that are used, ``{"id", "note"}``, sorted by id."""
+def read_notes(examples_uri: str) -> list[items.Row]:
+    """What a person should look at in items that are used: `items.noted`, sorted by id."""
     return items.of_used(_read_rows(examples_uri, _NOTES), read_quarantine(examples_uri))
 
 
-def _read_rows(examples_uri: str, name: str) -> list[dict[str, str]]:
-    rows: list[dict[str, str]] = []
+def read_classes(examples_uri: str) -> list[items.Row]:
+    """Which classes the masks of each split and slice hold: `coverage.row`."""
+    return _read_rows(examples_uri, _CLASSES)
+
+
+def _read_rows(examples_uri: str, name: str) -> list[items.Row]:
+    rows: list[items.Row] = []
     for path in fileio.glob(os.path.join(examples_uri, f"{name}-*")):
         with fileio.open(path, "r") as file:
             rows += [json.loads(line) for line in file.read().splitlines()]
@@ -197,6 +226,24 @@ def _read_rows(examples_uri: str, name: str) -> list[dict[str, str]]:
 
 
 def read_scan(examples_uri: str) -> dict[str, list[str]]:
-    """``unlisted``: ids that no official list names, left out; ``spans``: the batches taken."""
+    """``unlisted``: ids that no official list names, left out; ``spans``: the batches taken;
+    ``hints``: what the names of files and lists say of the folder, see `dataset.Scan`.
+    """
+    scan = _read_scan(examples_uri)
+    return {name: value for name, value in scan.items() if name != _LISTED}
+
+
+def expect_photos(examples_uri: str, splits: Sequence[str], what: str) -> None:
+    """Tells `progress` how many photos there are to do; those set aside are among them."""
+    listed = _read_scan(examples_uri).get(_LISTED, {})
+    progress.expect(sum(listed.get(split, 0) for split in splits), what)
+
+
+def count_listed(examples_uri: str) -> int:
+    """How many photos with a mask the data folder had, those set aside among them."""
+    return sum(_read_scan(examples_uri).get(_LISTED, {}).values())
+
+
+def _read_scan(examples_uri: str) -> dict[str, Any]:
     with fileio.open(os.path.join(examples_uri, _SCAN), "r") as file:
         return json.load(file)

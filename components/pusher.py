@@ -1,7 +1,7 @@
 """Pusher: releases a blessed model into the serving folder.
 
 TFX's own Pusher copies into the final folder, where a server may see half a version, and pushes an
-unchanged model again; `pipeline.serving.release` does neither.
+unchanged model again; `pipeline.releasing.release` does neither.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from tfx.types import (
 )
 from tfx.utils import json_utils, proto_utils
 
-from components import data_gate, example_gen, tuner
-from pipeline import code, evaluation, features, serving
+from components import data_gate, example_gen, infra_validator, tuner
+from pipeline import code, evaluation, features, formats, releasing, serving
 from pipeline.settings import gate_of
 
 # Custom properties of the PushedModel artifact; the first three are TFX's.
@@ -31,12 +31,24 @@ STATISTICS_ID = "statistics_id"  # of the examples that the model learned from
 WITHDRAWN = "withdrawn"  # 1 if a rollback took it out of service
 MADE = "made"  # 1 if the version was made for it, not in service with the same model before
 REFUSED = "refused"  # why a blessed model was not released
+REPLACED = "replaced"  # the version that was in service until then, if one was
+FAULT = "fault"  # what was wrong with that, if anything was: a clause
+FOR_NOW = "refused_for_now"  # 1 if that depends on what the serving folder held then
 # In the release record.
-DATA_ROOT, CLASSES, STATISTICS_URI = "data_root", "classes", "statistics_uri"
+DATA_ROOT, CLASSES = "data_root", "classes"
+STATISTICS_URI, EXAMPLES_URI = "statistics_uri", "examples_uri"
 
 _WAS_WITHDRAWN = (
     "A rollback took this very model out of service; no run releases it again, only "
     "`python -m pipeline.releases rollback` does."
+)
+_CAME_MEANWHILE = (
+    "Version {newest} came into service while this run was at work, and the candidate was not "
+    "compared with it; the next run is."
+)
+_IS_NO_BETTER = (
+    "This very model was in service before and was replaced; with a mean IoU of {candidate:.4f} "
+    "against {champion:.4f} it does not beat version {newest}, which stays."
 )
 
 
@@ -55,30 +67,90 @@ class Executor(executor.Executor):
         )
         if not self.CheckBlessing(input_dict):
             self._MarkNotPushed(pushed)
+            for verdict in input_dict.get(standard_component_specs.INFRA_BLESSING_KEY, []):
+                why = verdict.get_string_custom_property(infra_validator.REASON)
+                if why:
+                    pushed.set_string_custom_property(REFUSED, why)
             return
         destination = pusher_pb2.PushDestination()
         proto_utils.json_to_proto(
             exec_properties[standard_component_specs.PUSH_DESTINATION_KEY], destination
         )
         folder = destination.filesystem.base_directory
+        with serving.lock(folder):  # what is looked at here stays as it is until the release
+            self._release(input_dict, pushed, exec_properties, folder)
+
+    def _release(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        pushed: types.Artifact,
+        exec_properties: dict[str, Any],
+        folder: str,
+    ) -> None:
         model = artifact_utils.get_single_instance(input_dict[standard_component_specs.MODEL_KEY])
         config = json_utils.loads(exec_properties[standard_component_specs.CUSTOM_CONFIG_KEY])
         path = self.GetModelPath(input_dict)
-        if serving.digest(path) in serving.withdrawn(folder):
+        if refused := _refusal(path, folder, input_dict):
             self._MarkNotPushed(pushed)
-            pushed.set_string_custom_property(REFUSED, _WAS_WITHDRAWN)
+            pushed.set_string_custom_property(REFUSED, refused)
+            pushed.set_int_custom_property(FOR_NOW, 1)
             return
         for best in input_dict.get(standard_component_specs.HYPERPARAMETERS_KEY, []):
             config["settings"] |= tuner.read_best(best)
         before = serving.versions(folder)
-        version = serving.release(
-            path, folder, model_uri=model.uri, **config, **_facts(input_dict, config["settings"])
+        fault = before and _fault(folder, before[-1])
+        wanted = formats.wanted(config["settings"])
+
+        def convert(version_path: str, record: dict[str, Any]) -> dict[str, Any]:
+            from pipeline.formats import files  # needs packages that not everybody has
+
+            return files.make_all(wanted, version_path, record, record[EXAMPLES_URI])
+
+        version = releasing.release(
+            path,
+            folder,
+            wanted,
+            convert,
+            model_uri=model.uri,
+            **config,
+            **_facts(input_dict, config["settings"]),
         )
         self._MarkPushed(pushed, f"{folder.rstrip('/')}/{version}", str(version))
         pushed.set_int_custom_property(MADE, int(version not in before))
+        if before and version not in before:
+            pushed.set_int_custom_property(REPLACED, before[-1])
+            if fault:
+                pushed.set_string_custom_property(FAULT, fault)
         pushed.set_int_custom_property(MODEL_ID, model.id)
         (statistics,) = input_dict["statistics"]
         pushed.set_int_custom_property(STATISTICS_ID, statistics.id)
+
+
+def _refusal(path: str, folder: str, inputs: dict[str, list[types.Artifact]]) -> str | None:
+    """Why a blessed model is not released, in a sentence; None if it is."""
+    if serving.is_among(path, serving.withdrawn(folder)):
+        return _WAS_WITHDRAWN
+    newest = max(serving.versions(folder), default=None)
+    if newest is None or serving.model_of(folder, newest) == serving.identify(path):
+        return None
+    compared = [int(c.get_string_custom_property(VERSION)) for c in inputs.get("replaces", [])]
+    if not any(serving.same_model(folder, version, newest) for version in compared):
+        repaired = serving.record(folder, newest).get("repaired")
+        own = repaired and serving.model_of(folder, repaired) == serving.identify(path)
+        return None if own else _CAME_MEANWHILE.format(newest=newest)
+    (evaluated,) = inputs["evaluation"]
+    values = evaluation.read_comparison(evaluated.uri)
+    was = serving.is_among(path, serving.replaced(folder))
+    if was and values and values[0] <= values[1] and not _fault(folder, newest):
+        return _IS_NO_BETTER.format(newest=newest, candidate=values[0], champion=values[1])
+    return None
+
+
+def _fault(folder: str, version: int) -> str | None:
+    """What is wrong with a version or its record, in one clause; None if nothing."""
+    if fault := serving.damage(folder, version) or serving.lost_record(folder, version):
+        return fault
+    return None if serving.is_recorded(folder, version) else "its record is not complete"
 
 
 def _facts(inputs: dict[str, list[types.Artifact]], settings: dict[str, Any]) -> dict[str, Any]:
@@ -89,6 +161,7 @@ def _facts(inputs: dict[str, list[types.Artifact]], settings: dict[str, Any]) ->
     return {
         CLASSES: list(features.CLASS_NAMES),
         STATISTICS_URI: statistics.uri,
+        EXAMPLES_URI: examples.uri,
         "data": {
             "splits": data_gate.count_examples(statistics),
             "quarantined": len(example_gen.read_quarantine(examples.uri)),
@@ -133,6 +206,7 @@ class ReleasePusher(component.Pusher):
         *,
         model: types.BaseChannel,
         model_blessing: types.BaseChannel,
+        infra_blessing: types.BaseChannel | None = None,
         replaces: types.BaseChannel,
         withdrawn: types.BaseChannel,
         evaluation: types.BaseChannel,
@@ -147,6 +221,7 @@ class ReleasePusher(component.Pusher):
         Args:
           model: the candidate.
           model_blessing: Evaluator's verdict on it.
+          infra_blessing: InfraValidator's, where it is asked for.
           replaces: the PushedModel of the champion, if there is one.
           withdrawn: the last PushedModel, if a rollback took it back.
           evaluation: Evaluator's output on the candidate.
@@ -161,6 +236,7 @@ class ReleasePusher(component.Pusher):
             spec=_Spec(
                 model=model,
                 model_blessing=model_blessing,
+                infra_blessing=infra_blessing,
                 replaces=replaces,
                 withdrawn=withdrawn,
                 evaluation=evaluation,

@@ -10,7 +10,9 @@ from ml_metadata.proto import metadata_store_pb2 as mlmd_pb2
 from tfx.dsl.io import fileio
 from tfx.orchestration import metadata
 from tfx.orchestration.portable.mlmd import context_lib
+from tfx.proto.orchestration import pipeline_pb2
 from tfx.types import Artifact, standard_artifacts
+from tfx.utils import path_utils
 
 from components import pusher
 from pipeline import serving
@@ -20,15 +22,23 @@ _RELEASE, _FOUND = "PushedModel", "Released"  # an artifact type, an execution t
 _Records = dict[str, dict[str, Any]]  # of `serving.history`, by the folder of the version
 
 
+def is_due(ir: pipeline_pb2.Pipeline, node_id: str) -> bool:
+    """Whether the store has to be brought in line before a node runs: the first, and the Champion.
+
+    The Champion, since people and other runs release while this one trains.
+    """
+    return node_id in (ir.nodes[0].pipeline_node.node_info.id, "Champion")
+
+
 def reconcile(
     connection: mlmd_pb2.ConnectionConfig, folder: str, pipeline_name: str, pipeline_root: str
 ) -> None:
     """Notes in ML Metadata which versions a serving folder holds, and what was rolled back.
 
-    To be called before a run: else the cache answers that a model was released which is not there,
-    and a candidate meets a champion that is not the model in service: because a rollback took it
-    out, or because the version in service is not known (the run that released it was killed before
-    it could note that, or the metadata store was lost).
+    To be called before a node that `is_due`: else the cache answers that a model was released which
+    is not there, and a candidate meets a champion that is not the model in service: because a
+    rollback took it out, or because the version in service is not known (the run that released it
+    was killed before it could note that, or the metadata store was lost).
 
     Args:
       connection: to the metadata store.
@@ -36,12 +46,20 @@ def reconcile(
       pipeline_name: of the pipeline whose releases these are.
       pipeline_root: where its artifacts are.
     """
+    folder = folder.rstrip("/")
     records = {
-        f"{folder.rstrip('/')}/{record['version']}": record for record in serving.history(folder)
+        serving.path(folder, record["version"]): record for record in serving.history(folder)
     }
+    broken = [
+        version
+        for version in serving.versions(folder)[-1:]
+        if serving.damage(folder, version)
+        or not serving.record(folder, version)
+        or not serving.is_recorded(folder, version)
+    ]
     with metadata.Metadata(connection) as handle:
         store = handle.store
-        _forget_missing(store)
+        _forget_missing(store, folder, broken)
         known = _live(store)
         for destination in [each for each in records if each not in known]:
             context = context_lib.register_context_if_not_exists(
@@ -52,7 +70,9 @@ def reconcile(
 
 
 def _destination(release: mlmd_pb2.Artifact) -> str:
-    return release.custom_properties[pusher.DESTINATION].string_value
+    # To look one up that is not there would add it, and the store dies of one without a value.
+    known = release.custom_properties
+    return known[pusher.DESTINATION].string_value if pusher.DESTINATION in known else ""
 
 
 def _live(store: mlmd.MetadataStore) -> set[str]:
@@ -61,11 +81,29 @@ def _live(store: mlmd.MetadataStore) -> set[str]:
     return {_destination(each) for each in releases if each.state == mlmd_pb2.Artifact.LIVE}
 
 
-def _forget_missing(store: mlmd.MetadataStore) -> None:
+def _forget_missing(store: mlmd.MetadataStore, folder: str, broken: list[int]) -> None:
+    """Notes that releases are gone; of a broken one, that no run's output is as it was released.
+
+    The cache does not answer with what is gone, so that a run in which nothing changed releases the
+    model again; so it does not where a broken version holds the model of an older one. A broken
+    release stays known, as one that was found; it is broken, too, if a run made it and its record
+    is gone. A refusal that looked at the folder is looked at again.
+    """
+
+    def is_broken(place: str) -> bool:
+        parent, name = os.path.split(place)
+        return parent == folder and any(
+            serving.same_model(folder, int(name), version) for version in broken
+        )
+
     gone = []
     for release in store.get_artifacts_by_type(_RELEASE):
-        live = release.state == mlmd_pb2.Artifact.LIVE
-        if live and _destination(release) and not fileio.exists(_destination(release)):
+        if release.state != mlmd_pb2.Artifact.LIVE:
+            continue
+        place = _destination(release)
+        lost = place and not fileio.exists(place)
+        damaged = not lost and f"/{_FOUND}/" not in release.uri and is_broken(place)
+        if lost or damaged or pusher.FOR_NOW in release.custom_properties:
             release.state = mlmd_pb2.Artifact.DELETED
             gone.append(release)
     store.put_artifacts(gone)
@@ -81,7 +119,13 @@ def _note_release(
     """Adds the release of a version, and its model where the store does not know that either."""
     version = str(record["version"])
     root = os.path.join(pipeline_root, _FOUND)
-    model_id = _id_of(store, standard_artifacts.Model, record.get("model_uri"))
+    uri = record.get("model_uri")
+    model_id = _id_of(store, standard_artifacts.Model, uri)
+    folder = os.path.dirname(destination)
+    same = [record["version"], record.get("repaired", record["version"])]
+    models = [serving.model_of(folder, version) for version in same]
+    if uri and model_id is not None and not _holds(uri, models):
+        model_id = None  # of another store, which counted from 1, too
     if model_id is None:
         # The Champion brings the model back to this place from the version, when it is needed.
         model = standard_artifacts.Model()
@@ -98,6 +142,12 @@ def _note_release(
     if statistics_id is not None:
         release.set_int_custom_property(pusher.STATISTICS_ID, statistics_id)
     _publish(store, context, "pushed_model", release)
+
+
+def _holds(model_uri: str, models: list[str]) -> bool:
+    """Whether a Model artifact's place holds one of these models, or nothing any more."""
+    path = path_utils.serving_model_path(model_uri)
+    return not fileio.exists(path) or serving.identify(path) in models
 
 
 def _id_of(store: mlmd.MetadataStore, kind: type[Artifact], uri: str | None) -> int | None:
@@ -125,9 +175,9 @@ def _publish(
 def _note_withdrawn(store: mlmd.MetadataStore, records: _Records) -> None:
     changed = []
     for release in store.get_artifacts_by_type(_RELEASE):
-        noted = release.custom_properties[pusher.WITHDRAWN].int_value == 1
         if _destination(release) not in records:
             continue
+        noted = release.custom_properties[pusher.WITHDRAWN].int_value == 1
         withdrawn = records[_destination(release)]["status"] == serving.WITHDRAWN
         if withdrawn != noted:
             release.custom_properties[pusher.WITHDRAWN].int_value = int(withdrawn)

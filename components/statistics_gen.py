@@ -8,7 +8,11 @@ from absl import flags
 from tfx import types
 from tfx.components.statistics_gen import component, executor
 from tfx.dsl.components.base import executor_spec
+from tfx.types import standard_component_specs
 from tfx_bsl.coders import batch_util  # noqa: F401  (defines the flag)
+
+from components import example_gen
+from pipeline import features, progress
 
 _BY_SIZE = "tfxio_use_byte_size_batching"
 
@@ -26,6 +30,8 @@ class Executor(executor.Executor):
         output_dict: dict[str, list[types.Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
+        (examples,) = input_dict[standard_component_specs.EXAMPLES_KEY]
+        example_gen.expect_photos(examples.uri, features.SPLITS, progress.READ)
         before = flags.FLAGS[_BY_SIZE].default
         flags.FLAGS.set_default(_BY_SIZE, True)
         try:

@@ -10,8 +10,10 @@ import pyarrow as pa
 from tfx import types
 from tfx.components.transform import component, executor
 from tfx.dsl.components.base import executor_spec
+from tfx.types import standard_component_specs
 
-from components import records
+from components import example_gen, records
+from pipeline import features, progress
 
 # Photos. Beam's batches hold what is processed in a second, which takes the more memory the quicker
 # the machine is. Not bytes, as in StatisticsGen: a photo of any size is packed into as many.
@@ -49,6 +51,8 @@ class Executor(executor.Executor):
         output_dict: dict[str, list[types.Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
+        (examples,) = input_dict[standard_component_specs.EXAMPLES_KEY]
+        example_gen.expect_photos(examples.uri, [features.TRAIN, features.EVAL], progress.WRITTEN)
         with mock.patch.object(executor, "TransformProcessor", _Processor):
             super().Do(input_dict, output_dict, exec_properties)
 

@@ -14,9 +14,7 @@ from collections.abc import Sequence
 
 from pipeline import console
 from pipeline.arguments import Parser
-from pipeline.errors import UserError
 
-USER_ERROR, INTERRUPTED = 2, 130
 PROGRAM = "python -m kubeflow"
 
 # Name: module, and what it does in one line.
@@ -32,23 +30,22 @@ COMMANDS: dict[str, tuple[str, str]] = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code; 2 for the user's mistakes."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    try:
-        name = _choose(arguments[:1])
-        module_name, meaning = COMMANDS[name]
+    return console.command(lambda: _main(arguments), arguments, "The command")
+
+
+def _main(arguments: list[str]) -> int:
+    name = _choose(arguments[:1])
+    module_name, meaning = COMMANDS[name]
+    parser = Parser(
+        prog=f"{PROGRAM} {name}",
+        description=meaning,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--verbose", action="store_true", help="show tracebacks of errors")
+    with console.libraries_silenced():
         command = importlib.import_module(module_name)
-        parser = Parser(
-            prog=f"{PROGRAM} {name}",
-            description=meaning,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
         command.add_arguments(parser)
         return command.run(parser.parse_args(arguments[1:]))
-    except UserError as error:
-        console.complain(str(error))
-        return USER_ERROR
-    except KeyboardInterrupt:
-        console.complain("Interrupted.")
-        return INTERRUPTED
 
 
 def _choose(arguments: Sequence[str]) -> str:

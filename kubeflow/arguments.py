@@ -31,19 +31,25 @@ def add_connection(parser: argparse.ArgumentParser) -> None:
         type=positive,
         default=30.0,
         metavar="SECONDS",
-        help="longest wait for one answer (default: 30)",
+        help="longest wait for one whole answer (default: 30)",
     )
 
 
 def connection(arguments: argparse.Namespace) -> Connection:
-    """What ``add_connection`` has read."""
-    return Connection(
+    """What ``add_connection`` has read.
+
+    Raises:
+      UserError: as `Connection.check`.
+    """
+    found = Connection(
         arguments.host,
         arguments.namespace,
         arguments.token_file,
         arguments.ca_cert,
         arguments.request_timeout,
     )
+    found.check()
+    return found
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:

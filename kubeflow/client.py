@@ -7,7 +7,13 @@ What the server does with a recurring run was read in its source (kubeflow/pipel
 * Up to 2.16 the server may crash when such a run is made, and does not label its runs, so that the
   limit of one run at a time is not kept; mended in 2.17.0 (13440). There, schedules name the newest
   version, and each upload moves them to the version it makes.
-* A server says its version at ``/apis/v2beta1/healthz``, in a field the SDK's model leaves out.
+* A server says its version at ``/apis/v2beta1/healthz``, in a field the SDK's model leaves out, and
+  since 2.14 whether it keeps pipelines as objects of Kubernetes.
+* The upload of a new pipeline names its first version like the pipeline. So the pipeline is made
+  first, and the version uploaded to it.
+* The log of a pod is at ``/apis/v1alpha1/runs/RUN/nodes/POD/log``, which asks for no rights; gone
+  pods' logs come from the archive. The web page's server does not pass that path on, and has its
+  own, ``/k8s/pod/logs``, for those who may read the namespace.
 """
 
 from __future__ import annotations
@@ -16,6 +22,7 @@ import contextlib
 import dataclasses
 import datetime
 import io
+import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -23,41 +30,19 @@ from typing import Any
 
 import kfp_server_api
 
-from kubeflow import errors, package
+from kubeflow import answers, errors, package
+from kubeflow.answers import Run, Schedule, Version
 from kubeflow.connection import IN_CLUSTER, Connection, connect
 from pipeline.errors import UserError
 
-_DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 # From here on, a schedule without a version is safe.
 _FOLLOWS_NEWEST = (2, 17)
+# From here on, the names of pods are known (`kubeflow.package`).
+_NAMES_PODS = (2, 14)
 _PAGE = 100
+_OWN_NAMESPACE = "kubeflow"  # where a server without users' namespaces usually runs its pods
 # States that a run does not leave.
-ENDED = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
-
-
-@dataclasses.dataclass(frozen=True)
-class Version:
-    """One version of a pipeline; ``digest`` is that of its package, None if others uploaded it."""
-
-    pipeline_id: str
-    version_id: str
-    name: str
-    digest: str | None
-    spec: package.Spec | None
-
-
-@dataclasses.dataclass(frozen=True)
-class Schedule:
-    """A recurring run of ours; ``version_id`` is None where it takes the newest version itself."""
-
-    schedule_id: str
-    name: str
-    cron: str
-    enabled: bool
-    version_id: str | None
-    experiment_id: str
-    parameters: dict[str, Any]
-    service_account: str | None
+ENDED = ("SUCCEEDED", "FAILED", "SKIPPED", answers.STOPPED)
 
 
 class Server:
@@ -75,12 +60,15 @@ class Server:
             one is needed.
         """
         self._client = connect(connection)
-        self.host: str = self._client._healthz_api.api_client.configuration.host
+        # A kubeconfig may give a login with the address.
+        found = self._client._healthz_api.api_client.configuration.host
+        self.host = re.sub(r"//[^/]*@", "//", found)
         self._limits = errors.Limits(self.host, connection.timeout, connection.namespace)
         health = self._health()
         found = re.match(r"v?(\d+)\.(\d+)", str(health.get("tag_name", "")))
         self.version = (int(found[1]), int(found[2])) if found else None
         self._namespace = self._choose_namespace(connection.namespace, health)
+        self._names_are_objects = health.get("pipeline_store") == "kubernetes"
 
     def _health(self) -> Mapping[str, Any]:
         with self._asking("asking for the server's health"):
@@ -100,14 +88,19 @@ class Server:
                     f"with its path if it has one, such as https://HOST/pipeline."
                 ) from None
 
-    def _get(self, path: str) -> Mapping[str, Any]:
+    def _get(self, path: str, **query: str) -> Mapping[str, Any]:
+        return self._ask(path, "GET", query_params=list(query.items()))
+
+    def _ask(self, path: str, method: str, **how: Any) -> Mapping[str, Any]:
+        """What the SDK has no function for, or not under one name in all its releases."""
         api = self._client._healthz_api.api_client
         answer = api.call_api(
             path,
-            "GET",
+            method,
             response_type="object",
             auth_settings=["Bearer"],
             _return_http_data_only=True,
+            **how,
         )
         if not isinstance(answer, Mapping):
             raise errors.NotJson(str(answer))
@@ -155,7 +148,7 @@ class Server:
             answer = self._client.list_pipelines(
                 namespace=self._namespace or None, filter=json.dumps({"predicates": [wish]})
             )
-        return answer.pipelines[0].pipeline_id if answer.pipelines else None
+            return answer.pipelines[0].pipeline_id if answer.pipelines else None
 
     def newest_version(self, pipeline_id: str) -> Version | None:
         """The version that was uploaded last."""
@@ -163,10 +156,17 @@ class Server:
             answer = self._client.list_pipeline_versions(
                 pipeline_id, page_size=1, sort_by="created_at desc"
             )
-        return _version(answer.pipeline_versions[0]) if answer.pipeline_versions else None
+            return (
+                answers.version(answer.pipeline_versions[0]) if answer.pipeline_versions else None
+            )
 
-    def upload(self, compiled: package.Package) -> tuple[Version, bool]:
+    def upload(self, compiled: package.Package, code: str | None = None) -> tuple[Version, bool]:
         """Uploads the pipeline, or a new version of it if its content is not that of the newest.
+
+        Args:
+          compiled: the pipeline.
+          code: what the name of the version says of its code, such as a commit; default: the
+            content's digest.
 
         Returns:
           The version on the server, and whether it is new.
@@ -175,23 +175,18 @@ class Server:
         pipeline_id = self.find_pipeline(name)
         newest = self.newest_version(pipeline_id) if pipeline_id else None
         # Only the newest counts: content that comes back must be the newest again for schedules.
-        if newest and newest.digest == compiled.digest:
+        if newest and newest.digest and compiled.digest.startswith(newest.digest):
             return newest, False
-        description = f"Content: sha256:{compiled.digest}"
-        now = datetime.datetime.now(datetime.timezone.utc)
+        if pipeline_id is None:
+            pipeline_id = self._create_pipeline(compiled.spec)
+        version_name = self._version_name(pipeline_id, code or compiled.digest[:7])
         with self._asking(f"uploading the pipeline {name!r}"):
-            if pipeline_id is None:
-                made = self._client.upload_pipeline(
-                    str(compiled.path), name, description, self._namespace or None
-                )
-                pipeline_id = str(made.pipeline_id)
-            else:
-                self._client.upload_pipeline_version(
-                    str(compiled.path),
-                    f"{now:%Y%m%d-%H%M%S}-{compiled.digest[:8]}",
-                    pipeline_id=pipeline_id,
-                    description=description,
-                )
+            self._client.upload_pipeline_version(
+                str(compiled.path),
+                version_name,
+                pipeline_id=pipeline_id,
+                description=package.describe(compiled),
+            )
         newest = self.newest_version(pipeline_id)
         if newest is None:
             raise UserError(
@@ -199,11 +194,33 @@ class Server:
             )
         return newest, True
 
+    def _create_pipeline(self, spec: package.Spec) -> str:
+        body = {"display_name": spec.name, "description": spec.description}
+        if self._namespace:
+            body["namespace"] = self._namespace
+        with self._asking(f"making the pipeline {spec.name!r}"):
+            return str(self._ask("/apis/v2beta1/pipelines", "POST", body=body)["pipeline_id"])
+
+    def _version_name(self, pipeline_id: str, code: str) -> str:
+        """A name that the pipeline does not have yet; the web page names runs after it."""
+        with self._asking("listing the versions of the pipeline"):
+            answer = self._client.list_pipeline_versions(
+                pipeline_id, page_size=_PAGE, sort_by="created_at desc"
+            )
+            taken = {each.display_name for each in answer.pipeline_versions or []}
+        name = f"{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d %H:%M} UTC, {code}"
+        if self._names_are_objects:
+            name = re.sub("[^a-z0-9]+", "-", name.lower())
+        names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+        return next(each for each in names if each not in taken)
+
     def experiment(self, name: str) -> str:
         """Id of the experiment with this name, which is made if need be."""
         with self._asking(f"opening the experiment {name!r}"):
             return self._client.create_experiment(
-                name, namespace=self._namespace or None
+                name,
+                description="Runs that python -m kubeflow submit started, and those of schedules.",
+                namespace=self._namespace or None,
             ).experiment_id
 
     def find_experiment(self, name: str) -> str | None:
@@ -215,7 +232,7 @@ class Server:
                 )
             except ValueError:  # the SDK's way to say that there is none
                 return None
-        return found.experiment_id
+            return found.experiment_id
 
     def start(
         self,
@@ -236,18 +253,46 @@ class Server:
                 service_account=service_account,
             ).run_id
 
-    def get_run(self, run_id: str) -> Any:
-        """The run as the SDK's V2beta1Run."""
+    def get_run(self, run_id: str) -> Run:
+        """The run as it stands now."""
         with self._asking(f"looking at the run {run_id}"):
-            return self._client.get_run(run_id)
+            return answers.run(self._client.get_run(run_id))
 
-    def last_runs(self, experiment_id: str, count: int) -> list[Any]:
-        """The newest runs of an experiment, newest first, as V2beta1Run."""
+    def log(self, run_id: str, pod: str) -> str | None:
+        """What a task's container printed; None if neither the API nor the web page tells."""
+        namespace = self._namespace or _OWN_NAMESPACE
+        places: list[tuple[str, dict[str, str]]] = [
+            (f"/apis/v1alpha1/runs/{run_id}/nodes/{pod}/log", {}),
+            ("/k8s/pod/logs", {"podname": pod, "podnamespace": namespace, "runid": run_id}),
+        ]
+        for path, query in places:
+            # What cannot be had is no reason to stop: the command that shows it is said, too.
+            with contextlib.suppress(UserError), self._asking("reading a log"):
+                try:
+                    self._get(path, **query)  # an error, which comes as JSON and with status 200
+                except errors.NotJson as found:
+                    if not str(found).lstrip().startswith("<"):  # a page: of the other server
+                        return str(found)
+        return None
+
+    def log_command(self, run_id: str, pod: str) -> str:
+        """What to type to see the log of a pod, or of all pods of the run."""
+        known = self.version is not None and self.version >= _NAMES_PODS
+        which = pod if known else f"-l pipeline/runid={run_id} --prefix"
+        return f"kubectl logs -n {self._namespace or _OWN_NAMESPACE} {which} -c main"
+
+    def pods_command(self, run_id: str) -> str:
+        """What to type to see the pods of a run."""
+        namespace = self._namespace or _OWN_NAMESPACE
+        return f"kubectl get pods -n {namespace} -l pipeline/runid={run_id}"
+
+    def last_runs(self, experiment_id: str, count: int) -> list[Run]:
+        """The newest runs of an experiment, newest first."""
         with self._asking("listing the runs"):
             answer = self._client.list_runs(
                 experiment_id=experiment_id, page_size=count, sort_by="created_at desc"
             )
-        return answer.runs or []
+            return [answers.run(each) for each in answer.runs or []]
 
     def schedules(self, pipeline_id: str) -> list[Schedule]:
         """All schedules of a pipeline, oldest first."""
@@ -261,10 +306,10 @@ class Server:
                     sort_by="created_at asc",
                     namespace=self._namespace or None,
                 )
-            for each in answer.recurring_runs or []:
-                reference = each.pipeline_version_reference
-                if reference and reference.pipeline_id == pipeline_id:
-                    found.append(_schedule(each))
+                for each in answer.recurring_runs or []:
+                    reference = each.pipeline_version_reference
+                    if reference and reference.pipeline_id == pipeline_id:
+                        found.append(answers.schedule(each))
             token = answer.next_page_token
             if not token:
                 return found
@@ -289,6 +334,7 @@ class Server:
             schedule_id = self._client.create_recurring_run(
                 wanted.experiment_id,
                 wanted.name,
+                description=wanted.description,
                 cron_expression=wanted.cron,
                 max_concurrency=1,
                 no_catchup=True,
@@ -336,39 +382,13 @@ class Server:
     def _check_idle(self, schedule: Schedule) -> None:
         # A schedule owns the workflows of its runs: with it, Kubernetes deletes even running ones.
         for run in self.last_runs(schedule.experiment_id, _PAGE):
-            if run.recurring_run_id == schedule.schedule_id and run.state not in ENDED:
+            if run.schedule_id == schedule.schedule_id and run.state not in ENDED:
                 raise UserError(
                     f"A run of the schedule {schedule.name!r} goes on, and would end with it: "
-                    f"{run.display_name}; wait for its end (python -m kubeflow status), and call "
+                    f"{run.name}; wait for its end (python -m kubeflow status), and call "
                     f"again."
                 )
 
     def _delete(self, schedule: Schedule) -> None:
         with self._asking(f"deleting the schedule {schedule.name!r}"):
             self._client.delete_recurring_run(schedule.schedule_id)
-
-
-def _version(found: Any) -> Version:
-    digest = _DIGEST.search(found.description or "")
-    return Version(
-        found.pipeline_id,
-        found.pipeline_version_id,
-        found.display_name,
-        digest[1] if digest else None,
-        package.read_spec(found.pipeline_spec),
-    )
-
-
-def _schedule(found: Any) -> Schedule:
-    cron = found.trigger.cron_schedule if found.trigger else None
-    runtime = found.runtime_config
-    return Schedule(
-        found.recurring_run_id,
-        found.display_name,
-        (cron.cron if cron else None) or "",
-        found.status == "ENABLED",
-        found.pipeline_version_reference.pipeline_version_id or None,
-        found.experiment_id,
-        dict(runtime.parameters or {}) if runtime else {},
-        found.service_account or None,
-    )

@@ -36,9 +36,26 @@ def run(arguments: argparse.Namespace) -> int:
         from kubeflow import compiler
 
         text = compiler.compile_pipeline(chosen)
+    _require_ours(arguments.output, text)
     try:
         images.write_atomically(arguments.output, text.encode())
     except OSError as error:
         raise UserError(f"Cannot write {arguments.output}: {error.strerror}.") from None
-    print(f"Compiled: {arguments.output}")
+    console.show(f"Compiled: {arguments.output}")
     return 0
+
+
+def _require_ours(path: Path, text: str) -> None:
+    """Refuses to write over what is not this pipeline, compiled before: KFP names it at the top."""
+    head = "".join(text.splitlines(keepends=True)[:2]).encode()
+    try:
+        with path.open("rb") as file:
+            ours = not path.is_symlink() and file.read(len(head)) == head
+    except FileNotFoundError:
+        ours = not path.is_symlink()
+    except OSError:  # a folder, for one
+        return
+    if not ours:
+        raise UserError(
+            f"{path} was not made by this program; move it away, or give another --output."
+        )

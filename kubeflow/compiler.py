@@ -1,4 +1,4 @@
-"""Compiles the pipeline for Kubeflow Pipelines: one container task for each TFX node.
+"""Compiles the pipeline for Kubeflow Pipelines: container tasks that run TFX's nodes.
 
 KFP schedules, shows and repeats the tasks; what a task does is up to TFX's launcher in
 `kubeflow.entrypoint`, just as in a local run. The graph comes from TFX's intermediate
@@ -7,6 +7,10 @@ representation (IR) of the very `create_pipeline`.
 The IR itself does not travel. A task makes it anew from the same settings, because the parameters
 of the run form are settings too, and only known when a run begins; an IR made here could not take
 them in.
+
+A run begins with the task `Plan`, which has TFX's cache answer what it can. What is left begins
+with one of the stages (see `kubeflow.stages`); each of these has a part of the graph with all that
+follows, and a condition. So nothing of a run in which nothing changed waits for a node with a GPU.
 """
 
 from __future__ import annotations
@@ -15,28 +19,41 @@ import inspect
 import json
 import re
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from kfp import compiler, dsl
 from tfx.proto.orchestration import pipeline_pb2
 
-from kubeflow import form, pods
+from kubeflow import form, pods, stages, tidying
 from kubeflow.form import Parameter
 from kubeflow.settings import KubeflowSettings
-from kubeflow.tasks import HTML, METRICS
 from pipeline import nodes
 from pipeline import pipeline as tfx_pipeline
 
 REPORT = "Report"  # the task that ends every run
+RUN_ID = "run_id"  # an input of every task
+WHOLE = "train-and-release"  # the part of the graph that the report waits for
 _COMMAND = ["python", "-m", "kubeflow.entrypoint"]
+# The artifacts of a node's task: key and type's name in kfp.dsl.
+_ARTIFACTS = {
+    "ExampleGen": {"examples": "Dataset"},
+    "Transform": {"transformed_examples": "Dataset"},
+    "Trainer": {"model": "Model"},
+    "Evaluator": {"metrics": "Metrics", "confusion_matrix": "ClassificationMetrics"},
+    "Pusher": {"release": "Model"},
+    REPORT: {"report": "HTML", "metrics": "Metrics"},
+}
+# Nodes that always have a task of their own: with a GPU, or with a pod of the server that they try.
+_ALONE = (tfx_pipeline.TUNER, "Trainer", tfx_pipeline.INFRA_VALIDATOR)
 
 
-class Node(NamedTuple):
-    """A TFX node: its id, and the ids of those that must be done before it."""
+class Task(NamedTuple):
+    """A task of the graph: its name, the TFX nodes it runs, and the tasks that it waits for."""
 
-    id: str
+    name: str
+    nodes: list[str]
     upstream: list[str]
 
 
@@ -50,17 +67,20 @@ def compile_pipeline(settings: KubeflowSettings) -> str:
     Raises:
       UserError: if the settings name a component that the pipeline does not have.
     """
-    graph = _graph(settings)
-    there_if_asked_for = (tfx_pipeline.TUNER, tfx_pipeline.COPIER, REPORT)
-    settings.check_components([*(node.id for node in graph), *there_if_asked_for])
+    upstream = _upstream(settings)
+    there_if_asked_for = (tfx_pipeline.TUNER, tfx_pipeline.INFRA_VALIDATOR, tfx_pipeline.COPIER)
+    settings.check_components([stages.PLAN, *upstream, *there_if_asked_for, REPORT])
+    pipeline, nodes_of = _pipeline(settings, upstream)
+    _set_longest(pipeline.pipeline_spec, settings, nodes_of)
+    tidying.tidy(pipeline.pipeline_spec)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "pipeline.yaml"
-        compiler.Compiler().compile(_pipeline(settings, graph), str(path))
+        compiler.Compiler().compile(pipeline, str(path))
         return path.read_text(encoding="utf-8")
 
 
-def _graph(settings: KubeflowSettings) -> list[Node]:
-    """The pipeline's nodes, each after those it depends on."""
+def _upstream(settings: KubeflowSettings) -> dict[str, set[str]]:
+    """The pipeline's nodes, each after those it depends on, with these."""
     root = settings.storage.output_root
     ir = nodes.compile_pipeline(
         tfx_pipeline.create_pipeline(
@@ -70,31 +90,83 @@ def _graph(settings: KubeflowSettings) -> list[Node]:
             settings=settings,
         )
     )
-    graph = [_node(node.pipeline_node) for node in ir.nodes]
-    if settings.metadata.kind == "sqlite":
-        # One writer at a time: file locks on a network volume are not to be relied on.
-        graph = [
-            Node(node.id, sorted({*node.upstream, *([graph[i - 1].id] if i else [])}))
-            for i, node in enumerate(graph)
-        ]
-    return graph
+    return {node.node_info.id: set(node.upstream_nodes) for node in _nodes(ir)}
 
 
-def _node(node: pipeline_pb2.PipelineNode) -> Node:
-    return Node(node.node_info.id, sorted(node.upstream_nodes))
+def _nodes(ir: pipeline_pb2.Pipeline) -> Iterator[pipeline_pb2.PipelineNode]:
+    for each in ir.nodes:
+        yield each.pipeline_node
 
 
-def _pipeline(settings: KubeflowSettings, graph: Sequence[Node]) -> Any:
+def _tasks(settings: KubeflowSettings, upstream: dict[str, set[str]], stage: str) -> list[Task]:
+    """The tasks that a run has which begins with a stage, each after those it depends on."""
+    parts = stages.of(list(upstream))
+    names = list(parts)
+    groups = [
+        group for name in names[names.index(stage) :] for group in _groups(settings, parts[name])
+    ]
+    task_of = {node: _name(group) for group in groups for node in group}
+    tasks: list[Task] = []
+    for group in groups:
+        name = _name(group)
+        waits = {task_of[each] for node in group for each in upstream[node] if each in task_of}
+        if settings.metadata.kind == "sqlite" and tasks:
+            # One writer at a time: file locks on a network volume are not to be relied on.
+            waits |= {tasks[-1].name}
+        tasks.append(Task(name, group, sorted(waits - {name})))
+    return _reduced(tasks)
+
+
+def _groups(settings: KubeflowSettings, node_ids: Sequence[str]) -> list[list[str]]:
+    """Which nodes share a task: neighbours, unless one needs other nodes of the cluster."""
+    groups: list[list[str]] = []
+    joinable = False
+    for node in node_ids:
+        alone = node in _ALONE or settings.pool(node) is not None
+        if settings.tasks == "grouped" and joinable and not alone:
+            groups[-1].append(node)
+        else:
+            groups.append([node])
+        joinable = not alone
+    return groups
+
+
+def _name(group: Sequence[str]) -> str:
+    return group[0] if len(group) == 1 else f"{group[0]}To{group[-1]}"
+
+
+def _reduced(tasks: Sequence[Task]) -> list[Task]:
+    """The same tasks without the dependencies that follow from others, which clutter the graph."""
+    behind: dict[str, set[str]] = {}  # all that a task waits for, at whatever distance
+    reduced = []
+    for task in tasks:
+        further = set().union(*(behind[each] for each in task.upstream))
+        reduced.append(
+            task._replace(upstream=[each for each in task.upstream if each not in further])
+        )
+        behind[task.name] = further | set(task.upstream)
+    return reduced
+
+
+def _pipeline(
+    settings: KubeflowSettings, upstream: dict[str, set[str]]
+) -> tuple[Any, dict[str, list[str]]]:
+    """The pipeline as kfp has it, and the nodes of each task."""
     parameters = form.parameters(settings)
+    nodes_of: dict[str, list[str]] = {REPORT: [], stages.PLAN: []}
 
     def body(*values: Any) -> None:
         inputs = dict(zip((p.name for p in parameters), values, strict=True))
-        report = _task(settings, REPORT, parameters, inputs)
-        with dsl.ExitHandler(report, name="train-and-release"):
-            tasks: dict[str, dsl.PipelineTask] = {}
-            for node in graph:
-                tasks[node.id] = _task(settings, node.id, parameters, inputs)
-                tasks[node.id].after(*(tasks[each] for each in node.upstream))
+        report = _task(settings, Task(REPORT, [], []), parameters, inputs)
+        with dsl.ExitHandler(report, name=WHOLE):
+            plan = _task(settings, Task(stages.PLAN, [], []), parameters, inputs)
+            for stage in stages.of(list(upstream)):
+                with dsl.If(plan.outputs[stages.START] == stage, name=stages.TITLES[stage]):
+                    made: dict[str, dsl.PipelineTask] = {}
+                    for task in _tasks(settings, upstream, stage):
+                        nodes_of[task.name] = task.nodes
+                        made[task.name] = _task(settings, task, parameters, inputs)
+                        made[task.name].after(*(made[each] for each in task.upstream))
 
     body.__doc__ = "\n".join(
         [
@@ -105,32 +177,36 @@ def _pipeline(settings: KubeflowSettings, graph: Sequence[Node]) -> Any:
         ]
     )
     _sign(body, tfx_pipeline.NAME, parameters)
-    return dsl.pipeline(name=tfx_pipeline.NAME)(body)
+    return dsl.pipeline(name=tfx_pipeline.NAME)(body), nodes_of
 
 
 def _task(
     settings: KubeflowSettings,
-    name: str,
+    task: Task,
     parameters: Sequence[Parameter],
     inputs: dict[str, Any],
 ) -> dsl.PipelineTask:
-    pool = settings.pool(name)
+    needs = settings.for_task(task.name, task.nodes)
+    pool = needs.pool(task.name)
     unused = form.IMAGE if pool and pool.count else form.GPU_IMAGE
     used = [parameter for parameter in parameters if parameter.name != unused]
-    task = _component(settings, name, used)(**{p.name: inputs[p.name] for p in used})
-    task.set_display_name(name)
-    task.set_caching_options(False)  # TFX's own cache answers, and knows better
-    task.set_retry(
-        settings.retries_of(name),
-        backoff_duration=f"{settings.retries.backoff_seconds}s",
-        backoff_factor=2,
-        backoff_max_duration=f"{settings.retries.backoff_max_seconds}s",
+    made = _component(settings, task, used)(
+        **{p.name: inputs[p.name] for p in used},
+        # The server's driver knows this only as a task's input; in arguments it stays as it is.
+        **{RUN_ID: dsl.PIPELINE_JOB_ID_PLACEHOLDER},
     )
-    _set_resources(task, settings, name)
+    made.set_display_name(task.name)
+    made.set_caching_options(False)  # TFX's own cache answers, and knows better
+    made.set_retry(
+        needs.retries_of(task.name),
+        backoff_duration=f"{settings.retries.pause_seconds}s",
+        backoff_factor=1,
+    )
+    _set_resources(made, needs, task.name)
     for variable, value in pods.environment(pool).items():
-        task.set_env_variable(variable, value)
-    task.platform_config["kubernetes"] = pods.config(settings, name)
-    return task
+        made.set_env_variable(variable, value)
+    made.platform_config["kubernetes"] = pods.config(needs, task.name)
+    return made
 
 
 def _set_resources(task: dsl.PipelineTask, settings: KubeflowSettings, name: str) -> None:
@@ -145,21 +221,45 @@ def _set_resources(task: dsl.PipelineTask, settings: KubeflowSettings, name: str
         task.set_accelerator_limit(pool.count)
 
 
+def _set_longest(
+    spec: Any, settings: KubeflowSettings, nodes_of: Mapping[str, Sequence[str]]
+) -> None:
+    """Sets the time for all attempts of each task.
+
+    That is what Argo makes of KFP's longest pause: no attempt begins later, and none ends later.
+    kfp itself allows an hour at most.
+    """
+    dags = [spec.root.dag, *(each.dag for each in spec.components.values())]
+    for task in (task for dag in dags for task in dag.tasks.values()):
+        if task.HasField("retry_policy"):
+            name = task.task_info.name
+            longest = settings.for_task(name, nodes_of[name]).longest_seconds(name)
+            task.retry_policy.backoff_max_duration.seconds = longest
+
+
 def _component(
-    settings: KubeflowSettings, name: str, parameters: Sequence[Parameter]
+    settings: KubeflowSettings, task: Task, parameters: Sequence[Parameter]
 ) -> Callable[..., dsl.PipelineTask]:
-    outputs = [(HTML, dsl.Output[dsl.HTML]), (METRICS, dsl.Output[dsl.Metrics])]
-    outputs = outputs if name == REPORT else []
-    names = [*(p.name for p in parameters), *(key for key, _ in outputs)]
+    artifacts = {
+        key: getattr(dsl, kind)
+        for node in (task.nodes or [task.name])
+        for key, kind in _ARTIFACTS.get(node, {}).items()
+    }
+    outputs = [(key, dsl.Output[kind]) for key, kind in artifacts.items()]
+    if task.name == stages.PLAN:
+        outputs.append((stages.START, dsl.OutputPath(str)))
+    given = [*parameters, Parameter(RUN_ID, str, None, "The same for all tasks of a run.")]
+    names = [*(p.name for p in given), *(key for key, _ in outputs)]
     image = form.GPU_IMAGE if form.GPU_IMAGE in {p.name for p in parameters} else form.IMAGE
 
     def body(*values: Any) -> dsl.ContainerSpec:
         inputs = dict(zip(names, values, strict=True))
         arguments = [
-            *(["report"] if name == REPORT else ["run", name]),
-            *("--run-id", dsl.PIPELINE_JOB_ID_PLACEHOLDER),
+            *(["run", *task.nodes] if task.nodes else [task.name.lower()]),
+            *("--run-id", inputs[RUN_ID]),
             *("--output-root", settings.storage.output_root),
             *("--metadata", settings.metadata.kind),
+            *(["--metadata-tls", settings.metadata.tls] if settings.metadata.tls != "off" else []),
             *("--data-root", inputs[form.DATA_ROOT]),
             *("--pinned", json.dumps(form.pinned(settings), sort_keys=True)),
         ]
@@ -167,13 +267,15 @@ def _component(
             if parameter.key:
                 arguments += ["--set", f"{parameter.key}={inputs[parameter.name]}"]
         arguments += ["--settings", inputs[form.SETTINGS]]
-        if name == REPORT:
-            for output in (HTML, METRICS):
-                arguments += [f"--{output}", inputs[output].path]
+        for key in artifacts:
+            arguments += ["--artifact", key, inputs[key].path]
+        if artifacts:
             arguments += ["--executor-input", "{{$}}"]
+        if task.name == stages.PLAN:
+            arguments += ["--start", inputs[stages.START]]
         return dsl.ContainerSpec(image=str(inputs[image]), command=_COMMAND, args=arguments)
 
-    _sign(body, _snake(name), parameters, outputs, defaults=False)
+    _sign(body, _snake(task.name), given, outputs, defaults=False)
     return dsl.container_component(body)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,9 +13,14 @@ from typing import Any
 import docker
 from docker import errors, types
 
-from kubeflow import entrypoint, pods
+from kubeflow import entrypoint, form, pods
+from kubeflow.orchestration import Container
 from kubeflow.settings import KubeflowSettings
+from pipeline import progress
 from pipeline.errors import UserError
+from pipeline.infra_validation import SHARED_FOLDER
+
+_SOCKET = "/var/run/docker.sock"  # Docker's usual one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +32,8 @@ class Failure:
     last_line: str
 
     def __str__(self) -> str:
-        return f"{self.task} ended with code {self.code}; its last line: {self.last_line}"
+        said = self.last_line.removeprefix("Error: ")
+        return f"{self.task} ended with code {self.code}; its last line: {said}"
 
 
 def connect(image: str) -> docker.DockerClient:
@@ -62,6 +69,7 @@ class Containers:
         image: str,
         settings: KubeflowSettings,
         folders: Sequence[types.Mount],
+        shared: Path,
         say: Callable[[str], None],
     ) -> None:
         """Prepares, and runs nothing.
@@ -71,31 +79,35 @@ class Containers:
           image: of all tasks, with a GPU on the cluster or without.
           settings: what the pipeline was compiled with.
           folders: what each container sees of this machine.
+          shared: a folder among them, or below one, that has the same path in the containers.
           say: takes one line about a task's begin, end or new attempt.
         """
         self._client = client
         self._image = image
         self._settings = settings
+        self._shared = shared
         self._mounts = [*folders, types.Mount("/tmp", source=None, type="volume")]
+        certificates = os.environ.get(pods.CERTIFICATES_VARIABLE)
+        if settings.metadata.tls != "off" and certificates:
+            held = Path(certificates).resolve()
+            self._mounts.append(folder(held, pods.CERTIFICATES, read_only=True))
         self._say = say
         self.failure: Failure | None = None
 
-    def run(self, command: list[str], **_: object) -> int:
-        """Stands in for kfp.local's `run_docker_container`; returns the exit code.
-
-        kfp.local's own lets Docker remove the container at its end, and takes one that is gone
-        before its exit code was asked for as a success. It knows no retries either.
+    def run(self, container: Container) -> int:
+        """Runs a task's container, again if it fails; returns the last exit code.
 
         Raises:
           UserError: if Docker cannot start the container.
         """
-        task = _task(command)
-        attempts = 1 + self._settings.retries_of(task)
+        task, command = container.task, container.command
+        attempts = 1 + container.retries
         for attempt in range(1, attempts + 1):
             self._say(f"> {task}")
             begin = time.monotonic()
             try:
-                code, last_line = self._attempt(task, command)
+                with progress.watched(task):
+                    code, last_line = self._attempt(task, command)
             except errors.DockerException as error:
                 raise UserError(f"Docker cannot run a container for {task}: {error}.") from None
             seconds = f"{time.monotonic() - begin:.1f} s with its container"
@@ -114,31 +126,55 @@ class Containers:
             entrypoint=command,  # what Kubernetes calls command replaces the image's entrypoint
             environment=self._environment(task),
             labels={"task": task},
-            mounts=self._mounts,
             network_mode="host",
             read_only=True,
             user=f"{os.getuid()}:{os.getgid()}",
+            **self._access(task),
         )
         try:
             container.start()
             for chunk in container.logs(stream=True, follow=True):
-                print(chunk.decode(errors="replace"), end="")
+                sys.stdout.write(chunk.decode(errors="replace"))
             code = container.wait()["StatusCode"]
             return code, container.logs(tail=1).decode(errors="replace").strip()
         finally:
             container.remove(force=True, v=True)
 
+    def _access(self, task: str) -> dict[str, Any]:
+        """What the container sees; InfraValidator starts another one, as its pod starts a pod."""
+        if task != form.INFRA_VALIDATOR:
+            return {"mounts": self._mounts}
+        socket = types.Mount(_SOCKET, source=str(_socket()), type="bind")
+        return {"mounts": [*self._mounts, socket], "group_add": [_socket().stat().st_gid]}
+
     def _environment(self, task: str) -> dict[str, str]:
         environment = dict(pods.environment(self._settings.pool(task)))
-        if self._settings.metadata.kind == "mysql":
+        if task == form.INFRA_VALIDATOR:
+            environment |= {"DOCKER_HOST": f"unix://{_SOCKET}"}
+            environment |= {SHARED_FOLDER: str(self._shared / "infra-validation")}
+        if self._settings.metadata.kind != "sqlite":
             environment |= {name: os.environ[name] for name in pods.ENVIRONMENT.values()}
         return environment
 
 
+def _socket() -> Path:
+    """The socket of the Docker daemon."""
+    return Path(os.environ.get("DOCKER_HOST", f"unix://{_SOCKET}").removeprefix("unix://"))
+
+
 def check_environment(settings: KubeflowSettings) -> None:
-    """Raises UserError if the metadata store's login is not in the environment, but is needed."""
+    """Raises UserError if what a rehearsal needs of the environment is not there.
+
+    That is the login of the metadata store and, for infra validation, a socket of Docker.
+    """
+    if settings.release.infra_validation != "off" and not _socket().is_socket():
+        raise UserError(
+            "Infra validation in a rehearsal starts its server on Docker through the daemon's "
+            f"socket, but {_socket()} is none; let DOCKER_HOST name it, unix:///path, or set "
+            "release.infra_validation to off."
+        )
     missing = [name for name in pods.ENVIRONMENT.values() if not os.environ.get(name)]
-    if settings.metadata.kind == "mysql" and missing:
+    if settings.metadata.kind != "sqlite" and missing:
         raise UserError(
             f"The metadata store needs {', '.join(missing)} in the environment, where a pod has "
             "them from its Secret; set them, or rehearse with --set metadata.kind=sqlite."
@@ -148,9 +184,3 @@ def check_environment(settings: KubeflowSettings) -> None:
 def folder(path: Path, target: str, read_only: bool = False) -> types.Mount:
     """A folder of this machine as containers see it."""
     return types.Mount(target, source=str(path), type="bind", read_only=read_only)
-
-
-def _task(command: Sequence[str]) -> str:
-    """The task's name, from the command that `kubeflow.compiler` gives it."""
-    words: list[Any] = list(command[: command.index("--run-id")])
-    return words[-1] if words[-2] == "run" else "Report"

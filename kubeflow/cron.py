@@ -7,6 +7,7 @@ what holds. Its trap: it takes five fields too, but reads them as seconds to mon
 
 from __future__ import annotations
 
+import calendar
 import datetime
 from dataclasses import dataclass
 
@@ -98,6 +99,32 @@ def parse(text: str) -> Cron:
             f"--cron {text!r} names a day that never comes; choose another day or month."
         )
     return cron
+
+
+def words(expression: str) -> str | None:
+    """A simple schedule in words, such as "every night at 02:00"; None for any other.
+
+    Args:
+      expression: six fields, as `Cron` holds them.
+    """
+    second, minute, hour, day, month, weekday = expression.lower().replace("?", "*").split()
+    if second != "0" or month != "*" or not minute.isdigit():
+        return None
+    if (hour, day, weekday) == ("*", "*", "*"):
+        return f"every hour at minute {int(minute)}"
+    if not hour.isdigit():
+        return None
+    time = f"{int(hour):02}:{int(minute):02}"
+    if (day, weekday) == ("*", "*"):
+        return f"every {'night' if int(hour) < 6 else 'day'} at {time}"
+    if day == "*" and weekday == "mon-fri":
+        return f"Monday to Friday at {time}"
+    if day == "*" and (weekday in _DAYS or weekday.isdigit()):
+        number = _DAYS.index(weekday) if weekday in _DAYS else int(weekday)
+        return f"every {calendar.day_name[number - 1]} at {time}"
+    if weekday == "*" and day.isdigit():
+        return f"on day {int(day)} of every month at {time}"
+    return None
 
 
 def _field(field: str, kind: _Kind, text: str) -> frozenset[int]:

@@ -1,100 +1,164 @@
-"""What a task's container runs: one node of the pipeline, or the report at the end of a run.
+"""What a task's container runs: the plan of a run, nodes of the pipeline, or the report at its end.
 
+    python -m kubeflow.entrypoint plan --run-id ID --output-root DIR --start FILE ...
     python -m kubeflow.entrypoint run Trainer --run-id ID --output-root DIR --data-root DIR ...
-    python -m kubeflow.entrypoint report --html FILE --metrics FILE --executor-input JSON ...
+    python -m kubeflow.entrypoint report --run-id ID --artifact report FILE ...
 
 Exit codes: 0 done or answered from the cache, 1 failed, 2 the user's to mend (settings, data), 143
-told to stop. The last line of the log says which, and why.
+told to stop; KFP's launcher, which starts this, makes 1 of each but 0. The last line of the log
+says which, and why.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import errno
 import json
 import logging
 import os
-import signal
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
-from kubeflow import form
-from pipeline import builtin_data, dataset, errors, settings
+from kubeflow import form, termination
+from pipeline import (
+    builtin_data,
+    console,
+    dataset,
+    errors,
+    paths,
+    progress,
+    run_folder,
+    settings,
+)
 from pipeline.arguments import Parser
 from pipeline.errors import UserError
 
 if TYPE_CHECKING:
     from kubeflow.tasks import Run
 
-DONE, FAILED, USER_ERROR, STOPPED = 0, 1, 2, 128 + signal.SIGTERM
-
-
-class Stopped(BaseException):
-    """The task was told to stop.
-
-    No Exception, so that nothing takes it for a failure of the node: TFX would delete the node's
-    output and note it as failed. Like this, the next attempt finds the execution still running,
-    and goes on with it.
-    """
+# Errors of a volume that no further attempt helps.
+_FOR_GOOD = {errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP}
+DONE, FAILED, USER_ERROR, STOPPED = 0, errors.FAILED, errors.USER_ERROR, errors.STOPPED
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the task and returns the exit code."""
     name = "Task"
+    arguments = None
     begin = time.monotonic()
-    signal.signal(signal.SIGTERM, _stop)
     try:
-        arguments = _parse(argv)
-        name = arguments.node if arguments.task == "run" else "Report"
-        _log_for_people()
-        code, last = _run(arguments)
-        last = f"{name}: {last} in {time.monotonic() - begin:.1f} s."
+        with errors.stoppable():
+            arguments = _parse(argv)
+            name = _name(arguments)
+            termination.note(f"{name} was cut off", again=True)
+            _log_for_people()
+            state, *clause = _run(arguments)
+        code, seconds = DONE, f"{time.monotonic() - begin:.1f} s"
+        last = f"{name}: {state} in {seconds}{''.join(f': {each}' for each in clause if each)}."
     except UserError as error:
-        code, last = USER_ERROR, f"{name} refused: {error}"
-    except Stopped:
+        code, last = USER_ERROR, f"Error: {name} refused: {error}"
+    except errors.Stopped:
         code, last = STOPPED, f"{name}: told to stop; another attempt goes on from here."
     except Exception as error:
         logging.getLogger(__name__).exception("%s failed", name)
-        code, last = FAILED, f"{name} failed: {errors.first_line(error)}."
+        sentence, code = errors.explain(error, name)
+        last = f"Error: {sentence}"
     sys.stdout.flush()
     sys.stderr.flush()
-    print(last, flush=True)
+    console.show(last)
+    termination.note(last, again=code in (FAILED, STOPPED))
     return code
-
-
-def _stop(*_: object) -> NoReturn:
-    raise Stopped
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(prog="python -m kubeflow.entrypoint", description=__doc__)
     tasks = parser.add_subparsers(dest="task", required=True)
-    node = tasks.add_parser("run", help="runs one node")
-    node.add_argument("node", help="its id")
+    plan = tasks.add_parser("plan", help="sees what there is to do")
+    plan.add_argument("--start", type=Path, required=True, help="file for the stage to begin with")
+    run = tasks.add_parser("run", help="runs one node, or several one after the other")
+    run.add_argument("nodes", nargs="+", metavar="NODE", help="its id")
     report = tasks.add_parser("report", help="reports on the run")
-    report.add_argument("--html", type=Path, required=True, help="file for the report")
-    report.add_argument("--metrics", type=Path, required=True, help="file for the metrics")
-    report.add_argument("--executor-input", type=json.loads, required=True, help="from KFP")
-    for each in (node, report):
+    for each in (plan, run, report):
         each.add_argument("--run-id", required=True, help="the same for all tasks of a run")
         each.add_argument("--output-root", type=Path, required=True, help="on the volume")
         each.add_argument("--data-root", required=True, help="data folder; empty: built-in data")
-        each.add_argument("--metadata", choices=["mysql", "sqlite"], required=True)
+        each.add_argument("--metadata", choices=["mysql", "postgresql", "sqlite"], required=True)
+        each.add_argument("--metadata-tls", default="off", help="as the setting metadata.tls says")
         each.add_argument("--pinned", type=json.loads, default={}, help="settings, as JSON")
         each.add_argument("--set", action="append", default=[], dest="overrides")
         each.add_argument("--settings", default="", help="more settings, from the run form")
+        each.add_argument(
+            "--artifact", action="append", default=[], nargs=2, metavar=("KEY", "FILE")
+        )
+        each.add_argument("--executor-input", type=json.loads, help="from KFP")
     return parser.parse_args(argv)
+
+
+def _name(arguments: argparse.Namespace) -> str:
+    """As `kubeflow.compiler` calls the task."""
+    if arguments.task != "run":
+        return arguments.task.capitalize()
+    return "To".join(dict.fromkeys((arguments.nodes[0], arguments.nodes[-1])))
 
 
 def _log_for_people() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
-    logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)
+    handler = logging.StreamHandler()
+    handler.setFormatter(console.PlainFormatter("%(asctime)s %(message)s"))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
     logging.getLogger("pipeline").setLevel(logging.INFO)
 
 
-def _run(arguments: argparse.Namespace) -> tuple[int, str]:
+def _run(arguments: argparse.Namespace) -> Sequence[str]:
+    """How the task went, in a word, and perhaps what it came to, in a clause."""
+    output_root = arguments.output_root
+    try:
+        _check_run_id(arguments.run_id)
+        chosen = _settings(arguments)
+        paths.check_no_pattern(output_root)
+        paths.check(arguments.data_root)
+        _make(output_root)
+        # TensorFlow and TFX take seconds to load: not before the arguments are known to be good.
+        from kubeflow import metadata
+
+        connection = metadata.open_store(arguments.metadata, output_root, arguments.metadata_tls)
+    except UserError as error:
+        if arguments.task == "report":
+            return _report_refusal(arguments, str(error))
+        raise
+    data_root = Path(arguments.data_root or output_root / "builtin-data")
+    from kubeflow import results, tasks
+
+    run = tasks.Run(arguments.run_id, chosen, data_root, output_root, connection)
+    files = {key: Path(path) for key, path in arguments.artifact}
+    if arguments.task == "plan":
+        return _plan(run, arguments.start, generate=not arguments.data_root)
+    if arguments.task == "run":
+        state, clause, facts = tasks.run_nodes(run, arguments.nodes)
+        results.write(arguments.executor_input, facts, files)
+        return state, clause
+    with progress.watched("Report"):
+        clause, facts = tasks.report(run, files["report"])
+    results.write(arguments.executor_input, facts, files)
+    tasks.require_health(run)
+    return "done", clause
+
+
+def _check_run_id(run_id: str) -> None:
+    # Servers know it only as a task's input: in a command line it arrives as it was written there.
+    if "{{" in run_id:
+        raise UserError(
+            f"The run's id is {run_id!r}, which the server should have replaced by one of its own; "
+            "compile the pipeline anew with python -m kubeflow compile."
+        )
+
+
+def _settings(arguments: argparse.Namespace) -> settings.Settings:
     chosen = settings.load(
         [],
         [
@@ -102,35 +166,70 @@ def _run(arguments: argparse.Namespace) -> tuple[int, str]:
             *arguments.overrides,
             *form.overrides(arguments.settings),
         ],
+        "the run's parameter",
     )
     form.check_nodes(arguments.pinned, chosen)
-    output_root = arguments.output_root
+    return chosen
+
+
+def _make(output_root: Path) -> None:
+    """Makes the output folder; raises UserError if it cannot, or nothing can be written there."""
     try:
         output_root.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=output_root).close()
+    except PermissionError:
+        raise UserError(
+            f"User {os.getuid()} cannot write to the output folder {output_root}: the volume "
+            "belongs to another user; `kubectl apply -k "
+            "kubeflow/manifests/volume-owner` gives it to user 1000; then start again."
+        ) from None
     except OSError as error:
+        if error.errno not in _FOR_GOOD:
+            raise  # another attempt may help
         raise UserError(f"Cannot make the output folder {output_root}: {error.strerror}.") from None
-    data_root = Path(arguments.data_root or output_root / "builtin-data")
-    # TensorFlow and TFX take seconds to load: not before the arguments are known to be good.
-    from kubeflow import metadata, tasks
-
-    connection = metadata.connection(arguments.metadata, output_root)
-    metadata.open_store(connection)
-    run = tasks.Run(arguments.run_id, chosen, data_root, output_root, connection)
-    if arguments.task == "report":
-        return DONE, tasks.report(run, arguments.html, arguments.metrics, arguments.executor_input)
-    return DONE, _run_node(run, arguments.node, generate=not arguments.data_root)
 
 
-def _run_node(run: Run, node_id: str, generate: bool) -> str:
+def _report_refusal(arguments: argparse.Namespace, sentence: str) -> Sequence[str]:
+    """Reports that the run could not begin, where neither settings nor volume can be used."""
+    from kubeflow import results
+    from pipeline import outcome, publication, report
+
+    files = {key: Path(path) for key, path in arguments.artifact}
+    files["report"].parent.mkdir(parents=True, exist_ok=True)
+    report.write(files["report"], {"status": outcome.FAILED, "error": sentence}, [], [])
+    with contextlib.suppress(OSError, UserError):  # the volume may be what cannot be used
+        publication.announce(None, arguments.output_root, sentence)
+    results.write(arguments.executor_input, {"metrics": {"released": 0.0}}, files)
+    return "done", f"the run was refused: {sentence.rstrip('.')}"
+
+
+def _plan(run: Run, start: Path, generate: bool) -> Sequence[str]:
     from kubeflow import tasks
 
-    if tasks.is_first(run, node_id):
+    notes = run.artifacts()
+    notes.note_run_error("Plan was cut off; its log says why.")
+    try:
+        run_folder.require_own_results(run.output_root)
+        if aside := tasks.set_aside_unknown(run):
+            console.show(
+                f"Note: the metadata store is new; the artifacts that it knows nothing of are in "
+                f"{aside}."
+            )
         run.settings.check_files()
         if generate:
-            builtin_data.generate(run.data_root)
+            with progress.watched("Built-in data"):
+                builtin_data.generate(run.data_root)
         dataset.check_layout(run.data_root, run.settings.data.spans)
-        tasks.check_copy(run)
-    return tasks.run_node(run, node_id)
+        tasks.check_release(run)
+        stage, clause = tasks.plan(run)
+    except (Exception, errors.Stopped) as error:
+        with contextlib.suppress(Exception):  # the store may be what failed
+            notes.note_run_error(errors.explain(error, "Plan")[0])
+        raise
+    notes.note_run_error("")
+    start.parent.mkdir(parents=True, exist_ok=True)
+    start.write_text(stage, encoding="utf-8")
+    return "done", clause
 
 
 if __name__ == "__main__":

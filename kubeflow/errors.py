@@ -56,6 +56,15 @@ def sentences(doing: str, limits: Limits) -> Iterator[None]:
             f"({_short(str(error))!r}) when {doing}; check --host, and whether a login page stands "
             f"before it (--token-file)."
         ) from error
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        RecursionError,
+        TypeError,
+        ValueError,
+    ) as error:  # by which the SDK, or we, stumble over JSON of another shape
+        raise UserError(_strange(f"{type(error).__name__}: {error}", doing, limits)) from error
 
 
 def _unreachable(error: urllib3.exceptions.HTTPError, doing: str, limits: Limits) -> str:
@@ -83,6 +92,13 @@ def _unreachable(error: urllib3.exceptions.HTTPError, doing: str, limits: Limits
     )
 
 
+def _strange(reason: str, doing: str, limits: Limits) -> str:
+    return (
+        f"The server at {limits.host} answers as Kubeflow Pipelines does not ({_short(reason)}) "
+        f"when {doing}; check --host."
+    )
+
+
 def _untrusted(reason: str, limits: Limits) -> str:
     return (
         f"No trusted connection to {limits.host} ({_short(reason)}); "
@@ -93,8 +109,11 @@ def _untrusted(reason: str, limits: Limits) -> str:
 def _refused(error: kfp_server_api.ApiException, doing: str, limits: Limits) -> str:
     status, said = error.status, _message(error)
     where = f" in the namespace {limits.namespace!r}" if limits.namespace else ""
-    if not status:  # the SDK reports TLS trouble so
-        return _untrusted(str(error.reason), limits)
+    if not status:  # the SDK reports TLS trouble so, and values that it cannot read
+        reason = str(error.reason)
+        if reason.startswith("SSLError"):
+            return _untrusted(reason, limits)
+        return _strange(reason, doing, limits)
     if status == 401:
         return (
             f"The server at {limits.host} does not know you (401: {said}) when {doing}; "
@@ -127,7 +146,7 @@ def _message(error: kfp_server_api.ApiException) -> str:
     body = error.body or ""
     try:
         content = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return _short(body) or str(error.reason)
     if isinstance(content, dict):
         body = (

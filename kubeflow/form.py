@@ -1,7 +1,7 @@
 """The run form: the parameters of the compiled pipeline, and how tasks receive them.
 
 A parameter that is a setting of the run has its dotted key with underscores as name, and reaches
-every task as ``--set KEY=VALUE``. What the form does not offer by name goes into `settings`.
+every task as ``--set KEY=VALUE``. What the form does not offer by name goes into `more_settings`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from pipeline import config
 from pipeline.errors import UserError
 from pipeline.settings import Settings
 
-DATA_ROOT, SETTINGS, IMAGE, GPU_IMAGE = "data_root", "settings", "image", "gpu_image"
+# Each a field; the web page shows their names, in alphabetical order, and no help.
+DATA_ROOT, SETTINGS = "data_root", "more_settings"
+IMAGE, GPU_IMAGE = "image_cpu", "image_gpu"
 _OFFERED = (
     "train.epochs",
     "gate.pixel_accuracy",
@@ -24,8 +26,13 @@ _OFFERED = (
     "gate.max_drop",
 )
 _SEPARATOR = ";"
+INFRA_VALIDATOR = "InfraValidator"
 # The settings that decide whether the pipeline has a component.
-_DECIDING = {"tune.trials": "Tuner", "release.copy_to": "Copier"}
+_DECIDING = {
+    "tune.trials": "Tuner",
+    "release.copy_to": "Copier",
+    "release.infra_validation": INFRA_VALIDATOR,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,9 +81,10 @@ def parameters(settings: KubeflowSettings) -> list[Parameter]:
 def pinned(settings: KubeflowSettings) -> dict[str, Any]:
     """The settings of the run that the form does not offer by name, by dotted key.
 
-    They are written into every task, so that a newer image with other defaults changes nothing.
+    They are written into every task, so that a newer image with other defaults changes nothing;
+    only what belongs to a part that is off is not.
     """
-    return {key: value for key, value in settings.flat().items() if key not in _OFFERED}
+    return {key: value for key, value in settings.effective().items() if key not in _OFFERED}
 
 
 def check_nodes(pinned: Mapping[str, Any], chosen: Settings) -> None:
@@ -87,20 +95,21 @@ def check_nodes(pinned: Mapping[str, Any], chosen: Settings) -> None:
       chosen: the settings of the run.
 
     Raises:
-      UserError: if the one has a Tuner or a Copier and the other has none.
+      UserError: if the one has a node of `_DECIDING` and the other has none.
     """
-    values = chosen.flat()
+    values, effective = chosen.flat(), chosen.effective()
     for key, node in _DECIDING.items():
         there = bool(pinned.get(key))
-        if there != bool(values[key]):
+        if there != bool(effective.get(key)):
+            article = "no" if not there else "an" if node[0] in "AEIOU" else "a"
             raise UserError(
-                f"The run's parameter 'settings' makes {key} {values[key]}, but the pipeline was "
-                f"compiled with {'a' if there else 'no'} {node}; compile it with that setting."
+                f"The run's parameter '{SETTINGS}' makes {key} {values[key]}, but the pipeline was "
+                f"compiled with {article} {node}; compile it with that setting."
             )
 
 
 def overrides(text: str) -> list[str]:
-    """What `settings` in the form holds, one ``KEY=VALUE`` each.
+    """What `more_settings` in the form holds, one ``KEY=VALUE`` each.
 
     Raises:
       UserError: if a part is not KEY=VALUE.
@@ -109,7 +118,7 @@ def overrides(text: str) -> list[str]:
     for part in parts:
         if "=" not in part:
             raise UserError(
-                f"The run's parameter 'settings' holds {part!r}; it takes KEY=VALUE, separated by "
-                f"'{_SEPARATOR}'."
+                f"The run's parameter '{SETTINGS}' holds {part!r}; it takes KEY=VALUE, separated "
+                f"by '{_SEPARATOR}'."
             )
     return parts

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from pipeline import yaml_text
 from pipeline.errors import UserError
 
 _PYTHON_TYPES: dict[str, tuple[type, ...]] = {
@@ -32,18 +32,36 @@ _TYPE_NAMES = {
 
 
 @dataclass(frozen=True)
+class Step:
+    """One place in the graph where a component runs.
+
+    Attributes:
+      name: of the component, for people.
+      path: names of the sub-graphs that it is in, from the outermost on, and its own, as Argo has
+        them.
+      template: the part of its pods' names that says how Argo runs it.
+    """
+
+    name: str
+    path: tuple[str, ...]
+    template: str
+
+
+@dataclass(frozen=True)
 class Spec:
     """What is needed of a pipeline's specification.
 
     Attributes:
       name: of the pipeline.
-      parameters: name to definition, as in the file: ``parameterType``, ``isOptional``, ...
-      tasks: names of the top-level tasks: in the graph, and for people.
+      description: what it does, in a sentence or more.
+      parameters: name to definition, as in the file: ``parameterType``, ``defaultValue``, ...
+      steps: of all sub-graphs, each after those it depends on.
     """
 
     name: str
+    description: str
     parameters: Mapping[str, Mapping[str, Any]]
-    tasks: frozenset[str]
+    steps: tuple[Step, ...]
 
 
 @dataclass(frozen=True)
@@ -66,12 +84,12 @@ def read(path: Path) -> Package:
         raise UserError(f"The package {path} must be a .yaml file; {again}.")
     try:
         content = path.read_bytes()
-        documents = list(yaml.safe_load_all(content))
+        documents = yaml_text.load_all(content.decode())
     except OSError as error:
         raise UserError(f"Cannot read the package {path}: {error.strerror}; {again}.") from None
-    except (yaml.YAMLError, UnicodeDecodeError):
+    except (yaml_text.Malformed, UnicodeDecodeError):
         raise UserError(f"The package {path} is not valid YAML; {again}.") from None
-    spec = read_spec(documents[0]) if documents else None
+    spec = read_spec(*documents[:2]) if documents else None
     if spec is None:
         raise UserError(
             f"The package {path} is no compiled pipeline of Kubeflow Pipelines 2; {again}."
@@ -79,28 +97,77 @@ def read(path: Path) -> Package:
     return Package(path, hashlib.sha256(content).hexdigest(), spec)
 
 
-def read_spec(document: Any) -> Spec | None:
+def describe(package: Package) -> str:
+    """What the web page shows of a version: what it does, each parameter's help, the digest.
+
+    The digest is cut to 128 bits, which fit into the page's box; `kubeflow.answers` reads it.
+    """
+    helps = [
+        f"- {name}: {definition['description']}"
+        for name, definition in package.spec.parameters.items()
+        if definition.get("description")
+    ]
+    parts = [
+        package.spec.description,
+        "\n".join(["Parameters of a run:", "", *helps]) if helps else "",
+        f"Content: sha256:{package.digest[:32]}",
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def read_spec(document: Any, platform: Any = None) -> Spec | None:
     """Takes what is needed from a specification; None if it is none.
 
     Args:
       document: the first document of a package, or what the server holds of a version: the same, or
         a mapping with both documents under ``pipeline_spec`` and ``platform_spec``.
+      platform: the second document, if there is one.
     """
     if isinstance(document, Mapping) and isinstance(document.get("pipeline_spec"), Mapping):
-        document = document["pipeline_spec"]
+        document, platform = document["pipeline_spec"], document.get("platform_spec")
     try:
-        root = document["root"]
+        info, root = document["pipelineInfo"], document["root"]
+        executors = (platform or {}).get("platforms", {}).get("kubernetes", {})
         return Spec(
-            str(document["pipelineInfo"]["name"]),
+            str(info["name"]),
+            str(info.get("description", "")),
             root.get("inputDefinitions", {}).get("parameters", {}),
-            frozenset(name for task in root["dag"]["tasks"].items() for name in _names(*task)),
+            tuple(_steps(root, document, executors.get("deploymentSpec", {}).get("executors", {}))),
         )
-    except (KeyError, TypeError, AttributeError):
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError):
         return None
 
 
-def _names(key: str, task: Mapping[str, Any]) -> tuple[str, ...]:
-    return (key, str(task.get("taskInfo", {}).get("name", key)))
+def _steps(
+    component: Mapping[str, Any],
+    document: Mapping[str, Any],
+    platform: Mapping[str, Any],
+    above: tuple[str, ...] = (),
+) -> Iterator[Step]:
+    """The steps of a component that is a graph, and of all graphs in it."""
+    tasks = component["dag"]["tasks"]
+    depends = {name: task.get("dependentTasks", []) for name, task in tasks.items()}
+    for name in TopologicalSorter(depends).static_order():
+        task = tasks[name]
+        path = (*above, name)
+        if task.get("triggerPolicy", {}).get("strategy") == "ALL_UPSTREAM_TASKS_COMPLETED":
+            # What ends a sub-graph whatever becomes of it is a hook of that one's node.
+            path = (*above, f"{depends[name][0]}.onExit", name)
+        inner = document["components"][task["componentRef"]["name"]]
+        if "dag" in inner:
+            yield from _steps(inner, document, platform, path)
+        else:
+            label = task.get("taskInfo", {}).get("name", name)
+            yield Step(str(label), path, _template(task, platform.get(inner["executorLabel"], {})))
+
+
+def _template(task: Mapping[str, Any], platform: Mapping[str, Any]) -> str:
+    """Name of the Argo template that runs a container, as the server makes it since 2.14."""
+    name = "retry-system-container-impl" if "retryPolicy" in task else "system-container-impl"
+    if metadata := platform.get("podMetadata"):
+        counts = (len(metadata.get(kind, {})) for kind in ("annotations", "labels"))
+        name = f"metadata-{'-'.join(map(str, counts))}-{name}"
+    return name
 
 
 def read_parameters(assignments: Sequence[str], spec: Spec) -> dict[str, Any]:
@@ -119,7 +186,7 @@ def read_parameters(assignments: Sequence[str], spec: Spec) -> dict[str, Any]:
             known = ", ".join(sorted(spec.parameters)) or "none"
             hint = f"did you mean {close[0]!r}?" if close else f"it has: {known}."
             raise UserError(f"The pipeline {spec.name!r} has no parameter {name!r}; {hint}")
-        values[name] = _value(name, text, str(spec.parameters[name].get("parameterType")))
+        values[name] = _value(name, text, spec.parameters[name])
     missing = [
         name
         for name, definition in spec.parameters.items()
@@ -135,17 +202,35 @@ def read_parameters(assignments: Sequence[str], spec: Spec) -> dict[str, Any]:
     return values
 
 
-def _value(name: str, text: str, kind: str) -> Any:
-    if kind == "STRING":
-        return text
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        value = None
+def complete(values: Mapping[str, Any], spec: Spec) -> dict[str, Any]:
+    """Adds the defaults of all other parameters, so that a run's page shows each value."""
+    defaults = {
+        name: definition["defaultValue"]
+        for name, definition in spec.parameters.items()
+        if "defaultValue" in definition
+    }
+    for name, value in defaults.items():
+        if spec.parameters[name].get("parameterType") == "NUMBER_INTEGER":
+            defaults[name] = int(value)  # the file has 50.0
+    return {**defaults, **values}
+
+
+def _value(name: str, text: str, definition: Mapping[str, Any]) -> Any:
+    kind = str(definition.get("parameterType"))
+    value: Any = text
+    if kind != "STRING":
+        try:
+            value = yaml_text.load(text)
+        except yaml_text.Malformed:
+            value = None
     wanted = _PYTHON_TYPES.get(kind)
     # bool is an int to Python, and no number to anybody else.
     if wanted and (
         not isinstance(value, wanted) or (isinstance(value, bool) and kind != "BOOLEAN")
     ):
         raise UserError(f"--param {name} is {text!r}; it must be {_TYPE_NAMES[kind]}.")
+    choices = definition.get("literals")
+    if choices and value not in choices:
+        allowed = ", ".join(map(str, choices))
+        raise UserError(f"--param {name} is {text!r}; it must be one of {allowed}.")
     return value

@@ -11,11 +11,15 @@ import itertools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from kubeflow.form import INFRA_VALIDATOR
 from kubeflow.settings import Component, KubeflowSettings, Pool, Toleration
 
 # Keys of the Secret; the environment variables are METADATA_HOST and so on.
 SECRET_KEYS = ("host", "port", "database", "user", "password")
 ENVIRONMENT = {key: f"METADATA_{key.upper()}" for key in SECRET_KEYS}
+# Where the Secret is mounted for its certificates, if TLS is asked for.
+CERTIFICATES = "/etc/segmentation-metadata"
+CERTIFICATES_VARIABLE = "METADATA_CERTIFICATES"  # names another folder, where no pod is
 
 
 def config(settings: KubeflowSettings, name: str) -> dict[str, Any]:
@@ -25,7 +29,7 @@ def config(settings: KubeflowSettings, name: str) -> dict[str, Any]:
     with accelerators, tainted or not.
     """
     component, pool = settings.component(name), settings.pool(name)
-    result = _common(settings, component)
+    result = _common(settings, name, component)
     if pool is not None:
         result["nodeSelector"] = {"labels": dict(pool.node_selector)}
         if pool.tolerations:
@@ -37,7 +41,7 @@ def config(settings: KubeflowSettings, name: str) -> dict[str, Any]:
     return result
 
 
-def _common(settings: KubeflowSettings, component: Component) -> dict[str, Any]:
+def _common(settings: KubeflowSettings, name: str, component: Component) -> dict[str, Any]:
     result: dict[str, Any] = {
         # By it the network policy of kubeflow/manifests knows the pods.
         "podMetadata": {"labels": {"app.kubernetes.io/name": "segmentation-pipeline"}},
@@ -52,13 +56,25 @@ def _common(settings: KubeflowSettings, component: Component) -> dict[str, Any]:
         # The image's file system is read-only.
         "emptyDirMounts": [{"volumeName": "scratch", "mountPath": "/tmp"}],
     }
-    if settings.metadata.kind == "mysql":
+    if name == INFRA_VALIDATOR and settings.release.infra_validation != "off":
+        # With KFP_POD_NAME, which the server sets, TFX's runner finds its own pod.
+        result["fieldPathAsEnv"] = [{"name": "KFP_NAMESPACE", "fieldPath": "metadata.namespace"}]
+    if settings.metadata.kind != "sqlite":
         result["secretAsEnv"] = [
             {
                 "secretName": settings.metadata.secret,
                 "keyToEnv": [
                     {"secretKey": key, "envVar": variable} for key, variable in ENVIRONMENT.items()
                 ],
+                # Not "optional": a server before 2.15 does not know it, and then drops the labels.
+                "secretNameParameter": _constant(settings.metadata.secret),
+            }
+        ]
+    if settings.metadata.tls != "off":
+        result["secretAsVolume"] = [
+            {
+                "secretName": settings.metadata.secret,
+                "mountPath": CERTIFICATES,
                 "secretNameParameter": _constant(settings.metadata.secret),
                 "optional": False,
             }
@@ -109,4 +125,6 @@ def environment(pool: Pool | None) -> Mapping[str, str]:
     """Environment variables of a task's container."""
     common = {"HOME": "/tmp", "MPLCONFIGDIR": "/tmp/matplotlib"}
     accelerated = pool is not None and pool.count > 0
-    return {**common, "TF_FORCE_GPU_ALLOW_GROWTH": "true"} if accelerated else common
+    if accelerated:
+        return {**common, "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
+    return {**common, "CUDA_VISIBLE_DEVICES": "-1"}  # TensorFlow looks for no GPU, and misses none

@@ -7,6 +7,7 @@ import datetime
 
 from kubeflow import arguments as shared
 from kubeflow import client, cron, package
+from pipeline import console
 from pipeline.errors import UserError
 
 _EXAMPLES = """\
@@ -63,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
         else:
             server.switch(each, on=arguments.resume)
     done = "deleted" if arguments.delete else "resumed" if arguments.resume else "paused"
-    print(f"Schedule {arguments.name!r} {done}.")
+    console.show(f"Schedule {arguments.name!r} {done}.")
     return 0
 
 
@@ -80,7 +81,7 @@ def _create(
             f"The pipeline {arguments.pipeline!r} has no version; "
             f"upload one with python -m kubeflow submit."
         )
-    spec = newest.spec or package.Spec(arguments.pipeline, {}, frozenset())
+    spec = newest.spec or package.Spec(arguments.pipeline, "", {}, ())
     parameters = package.read_parameters(arguments.param, spec)
     wanted = client.Schedule(
         schedule_id="",
@@ -91,17 +92,26 @@ def _create(
         experiment_id=server.experiment(arguments.experiment),
         parameters=parameters,
         service_account=arguments.service_account,
+        description=_description(timing, server.follows_newest),
     )
     server.create_schedule(pipeline_id, wanted, old)
-    print(f"Schedule {wanted.name!r} {'replaced' if old else 'made'}: {describe(wanted)}")
+    console.show(f"Schedule {wanted.name!r} {'replaced' if old else 'made'}: {describe(wanted)}")
+
+
+def _description(timing: cron.Cron, follows: bool) -> str:
+    """What the web page says of a schedule."""
+    version = "newest version" if follows else "the version that was uploaded last with submit"
+    words = cron.words(timing.expression)
+    when = f"{words} UTC" if words else f"cron {timing.expression!r}, UTC"
+    return f"{when[0].upper()}{when[1:]}, {version}, one run at a time."
 
 
 def print_schedules(schedules: list[client.Schedule]) -> None:
     """Prints one line a schedule."""
     for each in schedules:
-        print(f"{each.name:<18} {describe(each)}")
+        console.show(f"{each.name:<18} {describe(each)}")
     if not schedules:
-        print("No schedules.")
+        console.show("No schedules.")
 
 
 def describe(schedule: client.Schedule) -> str:

@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 
 import pydantic
 
-from pipeline import config
+from pipeline import config, paths
 from pipeline import settings as run_settings
 from pipeline.config import Section
 from pipeline.errors import UserError
@@ -54,7 +54,14 @@ ImageName = Annotated[
         "an image with its tag, such as registry.example/segmentation:1.0-cpu",
     ),
 ]
-Folder = Annotated[str, _matching(r"/\S*[^\s/]", "a folder on the volume, such as /mnt/data")]
+NO_DOCKER = (
+    "release.infra_validation is docker, which the pods of a cluster do not reach; set it to "
+    "kubernetes or off."
+)
+_Path = pydantic.AfterValidator(paths.text_without_pattern)
+Folder = Annotated[
+    str, _matching(r"/\S*[^\s/]", "a folder on the volume, such as /mnt/data"), _Path
+]
 Count = Annotated[int, pydantic.Field(ge=0, strict=True)]
 
 
@@ -78,7 +85,7 @@ class Storage(Section):
         "/mnt/segmentation/output",
         description="folder on the volume for artifacts, models, report and outcome",
     )
-    data_root: str = pydantic.Field(
+    data_root: Annotated[str, _Path] = pydantic.Field(
         "/mnt/segmentation/data",
         description="data folder on the volume, a default of the run form; empty: built-in data",
     )
@@ -96,14 +103,32 @@ class Storage(Section):
 
 
 class Metadata(Section):
-    kind: Literal["mysql", "sqlite"] = pydantic.Field(
+    kind: Literal["mysql", "postgresql", "sqlite"] = pydantic.Field(
         "mysql",
-        description="metadata store: a MySQL server, or a file on the volume for trials",
+        description="metadata store: a MySQL or PostgreSQL server, or a file on the volume for "
+        "trials",
     )
     secret: Name = pydantic.Field(
         "segmentation-metadata",
-        description="Secret of the MySQL server: host, port, database, user, password",
+        description="Secret of the server: host, port, database, user, password; with TLS also "
+        "ca.crt, tls.crt, tls.key",
     )
+    tls: Literal["off", "require", "verify-ca", "verify-full"] = pydantic.Field(
+        "off",
+        description="TLS to the server: require encrypts, verify-ca checks who signed the server's "
+        "certificate, verify-full also whether it is the host's",
+    )
+
+    @pydantic.field_validator("tls", mode="before")
+    @classmethod
+    def _off_is_a_word(cls, value: object) -> object:
+        return "off" if value is False else value  # YAML reads a plain off as false
+
+    @pydantic.model_validator(mode="after")
+    def _files_need_no_tls(self) -> Metadata:
+        if self.kind == "sqlite" and self.tls != "off":
+            raise ValueError(f"tls is {self.tls}, but kind sqlite is a file; set tls to off")
+        return self
 
 
 class Retries(Section):
@@ -111,11 +136,9 @@ class Retries(Section):
     on_spot: Count = pydantic.Field(
         8, description="the same for tasks on spot pools, whose nodes are taken away"
     )
-    backoff_seconds: int = pydantic.Field(
-        60, ge=1, le=3600, description="pause before the first retry; doubles each time"
-    )
-    backoff_max_seconds: int = pydantic.Field(
-        1800, ge=1, le=3600, description="longest pause before a retry"
+    pause_seconds: int = pydantic.Field(60, ge=1, le=3600, description="pause before each retry")
+    wait_minutes: int = pydantic.Field(
+        60, ge=0, description="longest wait of an attempt for a node that has room for it"
     )
 
 
@@ -159,7 +182,11 @@ class Component(Section):
     pool: str | None = pydantic.Field(
         None, description="name of its node pool; none: any node without accelerators"
     )
-    cpu: str = pydantic.Field("1", description="CPUs requested: 2, 0.5 or 500m")
+    cpu: str = pydantic.Field(
+        "1",
+        description="CPUs requested: 2, 0.5 or 500m; here and in memory, the default is what "
+        "the component was measured to need",
+    )
     cpu_limit: str | None = pydantic.Field(None, description="most CPUs; none: no limit")
     memory: str = pydantic.Field("4Gi", description="memory requested: 4Gi, 500M")
     memory_limit: str | None = pydantic.Field(
@@ -172,8 +199,8 @@ class Component(Section):
     @classmethod
     def _cpu(cls, value: object) -> object:
         text = str(value) if isinstance(value, int | float) else value
-        if isinstance(text, str) and not (
-            re.fullmatch(r"\d+(\.\d+)?|\d+m", text) and cpus(text) > 0
+        if text is not None and not (
+            isinstance(text, str) and re.fullmatch(r"\d+(\.\d+)?|\d+m", text) and cpus(text) > 0
         ):
             raise ValueError("must be CPUs, such as 2, 0.5 or 500m")
         return text
@@ -182,8 +209,8 @@ class Component(Section):
     @classmethod
     def _memory(cls, value: object) -> object:
         text = str(value) if isinstance(value, int | float) else value
-        if isinstance(text, str) and not (
-            re.fullmatch(r"\d+([KMGTP]i?)?", text) and bytes_of(text) > 0
+        if text is not None and not (
+            isinstance(text, str) and re.fullmatch(r"\d+([KMGTP]i?)?", text) and bytes_of(text) > 0
         ):
             raise ValueError("must be memory, such as 4Gi or 500M")
         return text
@@ -197,15 +224,61 @@ class Component(Section):
         return self
 
 
+# What each component was measured to need (benchmarks/component_needs.py,
+# docs/kubeflow_cluster.md), with head room: memory is also the limit, CPUs are not.
+_SMALL = {"cpu": "250m", "memory": "1500Mi"}
+_DATA = {"cpu": "1", "memory": "2Gi"}
+_TRAINING = {"cpu": "1", "memory": "4Gi"}
+NEEDS: Mapping[str, Mapping[str, str]] = {
+    "ExampleGen": _DATA,
+    "ImportSchemaGen": _SMALL,
+    "StatisticsGen": _DATA,
+    "ExampleValidator": _SMALL,
+    "ReleasedData": _SMALL,
+    "DriftValidator": _SMALL,
+    "DataGate": _SMALL,
+    "Transform": _DATA,
+    "Tuner": _TRAINING,
+    "Trainer": _TRAINING,
+    "Champion": _SMALL,
+    "Evaluator": {"cpu": "1", "memory": "3Gi"},
+    "InfraValidator": _SMALL,
+    "Pusher": {"cpu": "500m", "memory": "3Gi"},  # two processes: one tries the model
+    "Copier": _SMALL,
+    "Report": {"cpu": "500m", "memory": "2Gi"},
+    "Plan": {"cpu": "500m", "memory": "2Gi"},
+}
+
+
 class KubeflowSettings(run_settings.Settings):
     """Settings of the run and of the cluster side."""
 
+    tasks: Literal["per_component", "grouped"] = pydantic.Field(
+        "per_component",
+        description="grouped: neighbours without a node pool of their own share a task",
+    )
     image: Image = Image()
     storage: Storage = Storage()
     metadata: Metadata = Metadata()
     retries: Retries = Retries()
     pools: dict[Name, Pool] = pydantic.Field({}, description="node pools by name")
     components: dict[str, Component] = pydantic.Field({}, description="what each component needs")
+
+    @pydantic.field_validator("components", mode="before")
+    @classmethod
+    def _beside_what_was_measured(cls, components: object) -> object:
+        if not isinstance(components, Mapping):
+            return components
+        return {
+            name: {**NEEDS.get(name, {}), **own} if isinstance(own, Mapping) else own
+            for name, own in components.items()
+        }
+
+    @pydantic.model_validator(mode="after")
+    def _pods_reach_no_docker(self) -> KubeflowSettings:
+        if self.release.infra_validation == "docker":
+            raise ValueError(NO_DOCKER)
+        return self
 
     @pydantic.model_validator(mode="after")
     def _pools_exist(self) -> KubeflowSettings:
@@ -218,8 +291,8 @@ class KubeflowSettings(run_settings.Settings):
         return self
 
     def component(self, name: str) -> Component:
-        """What a component needs; the defaults where nothing is said about it."""
-        return self.components.get(name, Component())
+        """What a component needs; what it was measured to need where nothing else is said."""
+        return self.components.get(name) or Component.model_validate(NEEDS.get(name, {}))
 
     def pool(self, name: str) -> Pool | None:
         """The node pool of a component, or None."""
@@ -231,6 +304,34 @@ class KubeflowSettings(run_settings.Settings):
         if own is not None:
             return own
         return self.retries.on_spot if pool and pool.spot else self.retries.count
+
+    def for_task(self, name: str, node_ids: Sequence[str]) -> KubeflowSettings:
+        """The same settings, in which a task that several nodes share has what they need together.
+
+        Args:
+          name: of the task.
+          node_ids: of its nodes, one after the other; none of several has a pool.
+        """
+        if len(node_ids) < 2:
+            return self
+        parts = [self.component(node_id) for node_id in node_ids]
+        limits = [part.cpu_limit for part in parts]
+        memory = [part.memory_limit or part.memory for part in parts]
+        whole = Component(
+            cpu=max((part.cpu for part in parts), key=cpus),
+            cpu_limit=None if None in limits else max(filter(None, limits), key=cpus),
+            memory=max((part.memory for part in parts), key=bytes_of),
+            memory_limit=max(memory, key=bytes_of),
+            max_minutes=sum(part.max_minutes for part in parts),
+            retries=max(self.retries_of(node_id) for node_id in node_ids),
+        )
+        return self.model_copy(update={"components": {**self.components, name: whole}})
+
+    def longest_seconds(self, name: str) -> int:
+        """How long a component may take with all its attempts, pauses and waits for nodes."""
+        attempts, retries = self.retries_of(name) + 1, self.retries
+        each = self.component(name).max_minutes + retries.wait_minutes
+        return attempts * each * 60 + (attempts - 1) * retries.pause_seconds
 
     def accelerated_pools(self) -> Mapping[str, Pool]:
         """The pools whose nodes have accelerators."""

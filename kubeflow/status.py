@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
+from kubeflow import answers, client, cluster, schedule
 from kubeflow import arguments as shared
-from kubeflow import client, schedule
+from pipeline import console
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,25 +29,27 @@ def run(arguments: argparse.Namespace) -> int:
     pipeline_id = shared.known_pipeline(server, arguments.pipeline)
     newest = server.newest_version(pipeline_id)
     release = "{}.{}".format(*server.version) if server.version else "of unknown version"
-    print(f"Server     {server.host}, Kubeflow Pipelines {release}")
-    print(f"Pipeline   {arguments.pipeline}, newest version {newest.name if newest else 'none'}")
-    print("\nSchedules")
+    console.show(f"Server     {server.host}, Kubeflow Pipelines {release}")
+    version = newest.name if newest else "none"
+    console.show(f"Pipeline   {arguments.pipeline}, newest version {version}")
+    if retries := cluster.retries():
+        console.show(f"Retries    {retries}")
+    console.show("")
+    console.show("Schedules")
     schedule.print_schedules(server.schedules(pipeline_id))
-    print(f"\nLast runs in the experiment {arguments.experiment}")
+    console.show("")
+    console.show(f"Last runs in the experiment {arguments.experiment}")
     experiment_id = server.find_experiment(arguments.experiment)
     runs = server.last_runs(experiment_id, arguments.runs) if experiment_id else []
     for each in runs:
-        print(_line(each))
+        console.show(_line(each))
     if not runs:
-        print("No runs.")
+        console.show("No runs.")
     return 0
 
 
-def _line(found: Any) -> str:
-    lasted = ""
-    if found.finished_at and found.finished_at > found.created_at:
-        lasted = f"{(found.finished_at - found.created_at).total_seconds():.0f} s"
-    origin = "by schedule" if found.recurring_run_id else "by hand"
-    state = str(found.state or "unknown").lower()
-    begin = f"{found.created_at:%Y-%m-%d %H:%M:%S} UTC"
-    return f"{begin}  {state:<10} {lasted:>8}  {origin:<11}  {found.display_name}"
+def _line(found: answers.Run) -> str:
+    lasted = "" if found.seconds is None else f"{found.seconds:.0f} s"
+    origin = "by schedule" if found.schedule_id else "by hand"
+    begin = f"{found.begin:%Y-%m-%d %H:%M:%S} UTC" if found.begin else "unknown"
+    return f"{begin:<23}  {found.state.lower():<10} {lasted:>8}  {origin:<11}  {found.name}"

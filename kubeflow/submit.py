@@ -6,22 +6,25 @@ import argparse
 import contextlib
 import datetime
 import os
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from kubeflow import arguments as shared
 from kubeflow import client, package, settings, waiting
+from pipeline import console
 from pipeline.arguments import add_settings
 from pipeline.errors import UserError
 
+_CODE = Path(__file__).parent
 _EXIT_CODES = """\
 exit codes:
   0  the run succeeded, whether or not the gate let the model through; with --no-wait and --no-run:
      the server took everything
   1  a component failed
   2  bad arguments, or the server cannot be reached, refuses or fails before the run is started
-  3  the outcome is not known: the run was cancelled, did not end within --timeout, or the server
+  3  the outcome is not known: the run was stopped, did not end within --timeout, or the server
      was away too long
 """
 
@@ -56,20 +59,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command; returns one of the exit codes of ``--help``."""
+    connection = shared.connection(arguments)
     with _compiled(arguments) as compiled:
         parameters = package.read_parameters(arguments.param, compiled.spec)
-        server = client.Server(shared.connection(arguments))
-        version = _upload(server, compiled)
+        server = client.Server(connection)
+        version = _upload(server, compiled, None if arguments.package else _commit())
     if arguments.no_run:
         return 0
     name = arguments.run_name or f"{compiled.spec.name} {datetime.datetime.now():%Y-%m-%d %H:%M:%S}"
     experiment_id = server.experiment(arguments.experiment)
+    # All of them: the run's page shows only what is given.
+    parameters = package.complete(parameters, compiled.spec)
     run_id = server.start(version, experiment_id, name, parameters, arguments.service_account)
     _say(f"Run        {name}: {server.run_page(run_id)}")
     if arguments.no_wait:
         return 0
     return waiting.wait(
-        server, run_id, compiled.spec.tasks, _say, timeout=arguments.timeout, pause=arguments.poll
+        server, run_id, compiled.spec.steps, _say, timeout=arguments.timeout, pause=arguments.poll
     )
 
 
@@ -85,17 +91,34 @@ def _compiled(arguments: argparse.Namespace) -> Iterator[package.Package]:
         return
     chosen = settings.load(arguments.config, arguments.overrides)
     # TFX takes seconds to load: not before the settings are known to be good.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    from kubeflow import compiler
+    with console.quiet(Path(os.devnull)):
+        from kubeflow import compiler
 
+        text = compiler.compile_pipeline(chosen)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "pipeline.yaml"
-        path.write_text(compiler.compile_pipeline(chosen), encoding="utf-8")
+        path.write_text(text, encoding="utf-8")
         yield package.read(path)
 
 
-def _upload(server: client.Server, compiled: package.Package) -> client.Version:
-    version, new = server.upload(compiled)
+def _commit() -> str | None:
+    """The short commit of the code that compiles, if it is that of a commit."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(_CODE), *arguments]
+        return subprocess.run(
+            command, capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        return None if changed else git("rev-parse", "--short", "HEAD")
+    except (OSError, subprocess.SubprocessError):  # no git here, or no repository
+        return None
+
+
+def _upload(server: client.Server, compiled: package.Package, code: str | None) -> client.Version:
+    version, new = server.upload(compiled, code)
     _say(f"Pipeline   {compiled.spec.name}, {'new' if new else 'unchanged'} version {version.name}")
     try:
         moved = server.move_schedules(version)
@@ -110,4 +133,4 @@ def _upload(server: client.Server, compiled: package.Package) -> client.Version:
 
 
 def _say(line: str) -> None:
-    print(line, flush=True)  # at once, also into a pipe
+    console.show(line)

@@ -2,27 +2,43 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import functools
-import json
-import math
-from collections.abc import Mapping
+import logging
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+import ml_metadata as mlmd
 from ml_metadata.proto import metadata_store_pb2
 from tfx.dsl.components.base.base_component import BaseComponent
+from tfx.orchestration import metadata
 from tfx.orchestration.pipeline import Pipeline
 from tfx.proto.orchestration import pipeline_pb2
 
 from components import reconciliation
-from pipeline import errors, nodes, outcome, publication, release_copy
-from pipeline.errors import UserError
-from pipeline.pipeline import beam_arguments, create_pipeline
+from kubeflow import results, stages
+from kubeflow.settings import NO_DOCKER
+from pipeline import (
+    errors,
+    infra_validation,
+    locks,
+    nodes,
+    outcome,
+    progress,
+    publication,
+    release_copy,
+    run_folder,
+)
+from pipeline import plan as planning
+from pipeline.errors import CommandError, UserError
+from pipeline.pipeline import beam_arguments, code_of, create_pipeline
 from pipeline.settings import Settings
 
-HTML, METRICS = "html", "metrics"  # what the report task hands to the run page
+log = logging.getLogger("pipeline.tasks")  # below `pipeline`, as what people read
+
+_ASIDE_LOCK = ".set-aside.lock"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,59 +79,142 @@ class Run:
         return [node_id for node_id in nodes.node_ids(self.ir) if node_id in working]
 
 
-def is_first(run: Run, node_id: str) -> bool:
-    """Whether the node is the one that every run begins with."""
-    return node_id == nodes.node_ids(run.ir)[0]
+def set_aside_unknown(run: Run) -> Path | None:
+    """Moves artifacts aside that a new metadata store does not know; returns where they are.
+
+    To be called before the first node. Of two runs at once one moves them, and the other finds
+    nothing to move: what the first one makes by then is on record.
+    """
+
+    def is_new() -> bool:
+        with metadata.Metadata(run.connection) as handle:
+            return not handle.store.get_executions(mlmd.ListOptions(limit=1))
+
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(locks.of(str(run.output_root / _ASIDE_LOCK)))
+        except (OSError, NotImplementedError) as error:
+            if not locks.are_missing(error):
+                raise
+        return run_folder.set_aside_unknown(run.output_root, is_new)
 
 
-def check_copy(run: Run) -> None:
-    """Raises UserError if this image cannot copy releases to where the settings say."""
+def check_release(run: Run) -> None:
+    """Raises UserError if this image cannot release as the settings say."""
+    if run.settings.release.infra_validation == infra_validation.DOCKER:
+        raise UserError(f"Setting {NO_DOCKER}")
     if run.settings.release.copy_to:
         release_copy.check(run.settings.release.copy_to, run.settings.beam.args)
 
 
-def run_node(run: Run, node_id: str) -> str:
-    """Runs one node; returns how it went, in a word.
+def plan(run: Run) -> tuple[str, str]:
+    """Answers what the cache knows, and sees what there is to do.
+
+    Returns:
+      The stage that the run begins with, of `kubeflow.stages`, and a clause that says so.
 
     Raises:
-      UserError: if the pipeline has no such node, or what the node itself refuses.
-      Exception: whatever the node's executor raised.
+      UserError: what a component's driver refuses.
     """
-    known = nodes.node_ids(run.ir)
-    if node_id not in known:
-        raise UserError(
-            f"This image's pipeline has no node {node_id!r}, only {', '.join(known)}; compile the "
-            "pipeline with the code that is in the image."
+    run.artifacts().note_run_code(code_of(run.settings))
+    with progress.watched(stages.PLAN):
+        steps = planning.make(
+            run.ir,
+            run.id,
+            lambda node_id: _reconcile(run, node_id),
+            (run.data_root, run.settings),
         )
-    if is_first(run, node_id):
+    to_run = [step for step in steps if step.runs]
+    for step in to_run:
+        log.info("%s: %s", step.node, step.why)
+    stage = stages.first(nodes.node_ids(run.ir), [step.node for step in to_run])
+    if stage == stages.NOTHING:
+        return stage, "nothing is new, so nothing has to run"
+    return stage, f"the run begins with {to_run[0].node} ({to_run[0].why})"
+
+
+def _reconcile(run: Run, node_id: str) -> None:
+    if reconciliation.is_due(run.ir, node_id):
         reconciliation.reconcile(
             run.connection,
             str(run.serving_dir),
             run.pipeline.id,
             run.pipeline.pipeline_info.pipeline_root,
         )
+
+
+def run_nodes(run: Run, node_ids: Sequence[str]) -> tuple[str, str, results.Facts]:
+    """Runs nodes, one after the other.
+
+    Returns:
+      How they went, in a word; what they came to, in a clause; the metadata of their artifacts.
+
+    Raises:
+      UserError: if the pipeline has no such node, or what a node itself refuses.
+      Exception: whatever a node's executor raised.
+    """
+    known = nodes.node_ids(run.ir)
+    for node_id in node_ids:
+        if node_id not in known:
+            raise UserError(
+                f"This image's pipeline has no node {node_id!r}, only {', '.join(known)}; compile "
+                "the pipeline with the code that is in the image."
+            )
+    planned_with = run.artifacts().run_code
+    if planned_with and planned_with != code_of(run.settings):
+        raise UserError(
+            "This task's image holds other code, or other libraries, than that of the task "
+            f"{stages.PLAN}, so that the plan would be wrong each night; give the run's parameters "
+            "'image_cpu' and 'image_gpu' images of the same version."
+        )
+    states: list[str] = []
+    clauses: list[str] = []
+    facts: results.Facts = {}
+    for node_id in node_ids:
+        state = _run_node(run, node_id)
+        clause, more = results.of(run.artifacts(), node_id, run.settings)
+        states.append(state)
+        clauses.append(clause)
+        facts |= more
+        if node_id != node_ids[-1]:
+            log.info("%s: %s%s", node_id, state, f": {clause}" if clause else "")
+    # What runs is worth a word; look-ups and what the cache answers are not, beside it.
+    state = next(s for s in (outcome.EXECUTED, outcome.CACHED, "done") if s in states)
+    return state, clauses[-1], facts
+
+
+def _run_node(run: Run, node_id: str) -> str:
+    _reconcile(run, node_id)
+    before = run.artifacts()
+    if before.error(node_id):  # of an earlier attempt
+        before.note_error(node_id, "")
     try:
         nodes.run_node(run.ir, node_id, run.id)
     except Exception as error:
-        sentence = str(error)
-        if not isinstance(error, UserError):
-            sentence = f"{node_id} failed: {errors.first_line(error)}."
-        run.artifacts().note_error(node_id, sentence)
+        sentence, _ = errors.explain(error, node_id)
+        with contextlib.suppress(Exception):  # the store may be what failed
+            run.artifacts().note_error(node_id, sentence)
         raise
-    return run.artifacts().state(node_id) if node_id in run.components() else "done"
+    except errors.Stopped:
+        run.artifacts().note_error(node_id, f"{node_id} was told to stop.")
+        raise
+    if node_id not in run.components():
+        return "done"
+    artifacts = run.artifacts()
+    if not artifacts.began(node_id):
+        raise RuntimeError("TFX left it out, since its inputs are not there")
+    return artifacts.state(node_id)
 
 
-def report(run: Run, html: Path, metrics: Path, executor_input: Mapping[str, Any]) -> str:
-    """Writes latest_run.json and report.html, and hands both to Kubeflow Pipelines.
+def report(run: Run, page: Path) -> tuple[str, results.Facts]:
+    """Writes latest_run.json and report.html, and a copy of the latter.
 
     Args:
       run: the run, whatever became of it.
-      html: where Kubeflow Pipelines expects the HTML artifact.
-      metrics: where it expects the Metrics artifact, which has no content, only metadata.
-      executor_input: its ExecutorInput message.
+      page: where Kubeflow Pipelines expects the HTML artifact.
 
     Returns:
-      What came of the run, for the log.
+      What came of the run, in a clause; the metadata of the task's artifacts.
     """
     artifacts = run.artifacts()
     components = [
@@ -136,52 +235,32 @@ def report(run: Run, html: Path, metrics: Path, executor_input: Mapping[str, Any
         output_root=run.output_root,
         serving_dir=run.serving_dir,
     )
-    html.parent.mkdir(parents=True, exist_ok=True)
-    html.write_bytes(files["report"].read_bytes())
-    metrics.parent.mkdir(parents=True, exist_ok=True)
-    metrics.touch()
-    _write_executor_output(executor_input, {METRICS: _figures(result)})
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_bytes(files["report"].read_bytes())
+    released = float(result["status"] == outcome.PUSHED and result["new_version"])
+    facts = {"metrics": results.figures(result["metrics"].get("overall", {}), released=released)}
     error = f", because {result['error']!r}" if result.get("error") else ""
-    return f"status {result['status']}{error}, reported"
+    nothing_new = (
+        not error and components and all(each.state == outcome.CACHED for each in components)
+    )
+    clause = "nothing is new" if nothing_new else f"status {result['status']}{error}"
+    return clause, facts
+
+
+def require_health(run: Run) -> None:
+    """Raises CommandError if no task failed, but the version in service is broken."""
+    if not _error(run, run.artifacts()):
+        fault = publication.fault(run.serving_dir)
+        if fault:
+            raise CommandError(fault)
 
 
 def _error(run: Run, artifacts: outcome.RunArtifacts) -> str | None:
+    if artifacts.run_error:
+        return artifacts.run_error
     for node in run.components():
         if artifacts.state(node) == outcome.FAILED:
-            what = "was cut off" if artifacts.began(node) else "did not start"
-            return artifacts.error(node) or f"{node} {what}; its log says why."
+            if not artifacts.began(node):
+                return f"{node} did not start: it had no pod, or the run was stopped."
+            return artifacts.error(node) or f"{node} was cut off; its log says why."
     return None
-
-
-def _figures(result: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers on the run page: those of all test photos."""
-    overall = dict(result["metrics"].get("overall", {}))
-    overall |= {f"iou_{name}": value for name, value in overall.pop("iou", {}).items()}
-    overall["released"] = float(result["status"] == outcome.PUSHED)
-    return {
-        name: float(value)
-        for name, value in overall.items()
-        if isinstance(value, int | float) and math.isfinite(value)
-    }
-
-
-def _write_executor_output(
-    executor_input: Mapping[str, Any], metadata: Mapping[str, Mapping[str, float]]
-) -> None:
-    """Writes the file through which a container tells about its artifacts.
-
-    Without it kfp's local runner loses the artifacts, and no runner learns their metadata.
-    """
-    outputs = executor_input["outputs"]
-    artifacts = {
-        key: {
-            "artifacts": [
-                {**each, "metadata": {**each.get("metadata", {}), **metadata.get(key, {})}}
-                for each in listed["artifacts"]
-            ]
-        }
-        for key, listed in outputs.get("artifacts", {}).items()
-    }
-    path = Path(outputs["outputFile"])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"artifacts": artifacts}), encoding="utf-8")

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import datetime
 import enum
+import re
 import time
-from collections.abc import Callable, Collection
-from typing import Any
+from collections.abc import Callable, Sequence
 
-from kubeflow import client, errors
+from kubeflow import answers, argo, client, errors
+from kubeflow.package import Step
 from pipeline.errors import UserError
 
 # The server may restart in the hours that a run takes.
 _PATIENCE_S = 600.0
-_MARKS = {"SUCCEEDED": "+", "FAILED": "x", "CANCELED": "x", "SKIPPED": "=", "RUNNING": ">"}
+_MARKS = {argo.RUNNING: ">", argo.SUCCEEDED: "+", argo.FAILED: "x", argo.SKIPPED: "="}
+# Lines that Argo and Kubeflow Pipelines add to a container's log.
+_THEIRS = re.compile(r"time=\S+ level=|[IWEF]\d{4} \d\d:\d\d:\d\d|(Error: )?exit status \d")
+_END_OF_TIME = datetime.datetime.max.replace(tzinfo=datetime.timezone.utc)
 
 
 class Verdict(enum.IntEnum):
@@ -28,15 +32,15 @@ class Verdict(enum.IntEnum):
 _ENDS = {
     "SUCCEEDED": Verdict.SUCCEEDED,
     "FAILED": Verdict.FAILED,
-    "CANCELED": Verdict.UNKNOWN,
     "SKIPPED": Verdict.UNKNOWN,
+    answers.STOPPED: Verdict.UNKNOWN,
 }
 
 
 def wait(
     server: client.Server,
     run_id: str,
-    tasks: Collection[str],
+    steps: Sequence[Step],
     say: Callable[[str], None],
     timeout: float | None = None,
     pause: float = 10.0,
@@ -46,17 +50,18 @@ def wait(
     Args:
       server: where the run is.
       run_id: the run.
-      tasks: names of the tasks to speak of; the server lists its own helpers beside them.
+      steps: of its pipeline; what else the server lists is its own.
       say: takes one line.
       timeout: longest wait, seconds; None waits for ever.
       pause: between two questions, seconds.
 
     Returns:
-      SUCCEEDED, FAILED if a component failed, and UNKNOWN if the run was cancelled or skipped, did
+      SUCCEEDED, FAILED if a component failed, and UNKNOWN if the run was stopped or skipped, did
       not end in time, or the server was away for ten minutes or refuses to tell.
     """
     begin = last_answer = time.monotonic()
-    told: dict[str, str] = {}
+    teller = _Teller(server, run_id, steps, say)
+    silent = False
     while True:
         try:
             run = server.get_run(run_id)
@@ -67,18 +72,16 @@ def wait(
             if lasting or _late(begin, timeout):
                 say(f"{error} The run may go on: python -m kubeflow status.")
                 return Verdict.UNKNOWN
-            if told.setdefault("", "answers") == "answers":
+            if not silent:
                 say(f"{error} Waiting on.")
-                told[""] = "silent"
+                silent = True
         else:
             last_answer = time.monotonic()
-            told[""] = "answers"
-            _tell(run, tasks, told, say)
-            if run.state in _ENDS:
-                seconds = time.monotonic() - begin
-                why = f": {run.error.message}" if run.error and run.error.message else ""
-                say(f"Run {str(run.state).lower()} after {seconds:.0f} s{why}")
-                return _ENDS[run.state]
+            silent = False
+            state = teller.tell(run)
+            if state in _ENDS:
+                say(f"Run {state.lower()} after {time.monotonic() - begin:.0f} s{teller.why(run)}")
+                return _ENDS[state]
         if _late(begin, timeout):
             say(f"The run did not end within {timeout:g} s and goes on: python -m kubeflow status.")
             return Verdict.UNKNOWN
@@ -89,22 +92,64 @@ def _late(begin: float, timeout: float | None) -> bool:
     return timeout is not None and time.monotonic() - begin >= timeout
 
 
-def _tell(
-    run: Any, tasks: Collection[str], told: dict[str, str], say: Callable[[str], None]
-) -> None:
-    details = (run.run_details.task_details if run.run_details else None) or []
-    for task in details:
-        name, state = task.display_name, task.state
-        if name not in tasks or state not in _MARKS or told.get(name) == state:
-            continue
-        told[name] = state
-        why = f": {task.error.message}" if task.error and task.error.message else ""
-        say(f"{_MARKS[state]} {name:<18} {state.lower():<9}{_duration(task)}{why}".rstrip())
+class _Teller:
+    """Says what is new about a run at each look at it."""
 
+    def __init__(
+        self, server: client.Server, run_id: str, steps: Sequence[Step], say: Callable[[str], None]
+    ) -> None:
+        self._server, self._run_id, self._steps, self._say = server, run_id, steps, say
+        self._told: dict[str, tuple[str, int]] = {}
+        self._failed: list[str] = []
+        self._stopping = False
 
-def _duration(task: Any) -> str:
-    if not (task.start_time and task.end_time):
+    def tell(self, run: answers.Run) -> str:
+        """Says what is new; returns the state of the run."""
+        # The server forgets that a run was stopped if Argo is quicker than its own books.
+        self._stopping |= run.state in ("CANCELING", answers.STOPPED)
+        found = argo.components(run, self._steps)
+        # What failed first is said first.
+        for component in sorted(found, key=lambda each: each.end or _END_OF_TIME):
+            news = (component.state, component.attempts)
+            if self._told.get(component.name) != news:
+                self._told[component.name] = news
+                self._tell(component)
+        return answers.STOPPED if self._stopping and run.state == "FAILED" else run.state
+
+    def why(self, run: answers.Run) -> str:
+        """Why the run ended as it did, as the end of a sentence."""
+        if run.error:
+            return f": {run.error}"
+        if self._failed and not self._stopping:
+            return f": {' and '.join(self._failed)} failed"
+        if run.state == "FAILED" and not self._stopping:
+            return f": no component failed; see {self._server.pods_command(self._run_id)}"
         return ""
-    # A task without an end carries the zero time, which is before its start.
-    lasted: datetime.timedelta = task.end_time - task.start_time
-    return f" {lasted.total_seconds():6.0f} s" if lasted.total_seconds() >= 0 else ""
+
+    def _tell(self, component: argo.Component) -> None:
+        mark, word = _MARKS[component.state], component.state.lower()
+        if component.state == argo.FAILED and self._stopping:
+            mark, word = "-", "stopped"
+        parts = [f"{mark} {component.name:<18} {word:<9}"]
+        if component.seconds is not None:
+            parts.append(f" {component.seconds:6.0f} s")
+        if component.attempts > 1:
+            parts.append(f" (attempt {component.attempts})")
+        line = "".join(parts).rstrip()
+        if word != "failed" or component.pod is None:
+            self._say(line)
+            return
+        self._failed.append(component.name)
+        log = self._server.log(self._run_id, component.pod)
+        reason = _last_line(log or "", component.name)
+        self._say(f"{line}: {reason}" if reason else line)
+        self._say(f"  its log: {self._server.log_command(self._run_id, component.pod)}")
+
+
+def _last_line(log: str, name: str) -> str | None:
+    """What a component said last: its verdict, or else the last line that is of nobody else."""
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    lines = [line for line in lines if not _THEIRS.match(line)]
+    verdict = re.compile(rf"(Error: )?{re.escape(name)}( failed| refused)?: ")
+    verdicts = [line for line in lines if verdict.match(line)]
+    return next(reversed(verdicts or lines), None)

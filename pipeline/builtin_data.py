@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
+from pipeline import progress
 from pipeline.errors import DataError
 from pipeline.features import SPECIES
 
@@ -186,11 +187,13 @@ def _write_set(root: Path, count: int, seed: int) -> None:
     for folder in (images, trimaps):
         folder.mkdir(parents=True)
     rows: dict[str, list[str]] = {"list": [], "trainval": [], "test": []}
+    progress.expect(count)
     for index in range(count):
         number, class_index = divmod(index, len(BREEDS))
         breed = BREEDS[class_index]
         photo, trimap = paint_pair(breed, np.random.default_rng([seed, index]))
         name = f"{breed.name}_{number + 1}"
+        progress.count()
         photo.save(images / f"{name}.jpg", quality=90)
         trimap.save(trimaps / f"{name}.png")
         own_kind = [b for b in BREEDS if _species(b) == _species(breed)]

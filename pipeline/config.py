@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pydantic
-import yaml
 
+from pipeline import mistakes, yaml_text
 from pipeline.errors import UserError
+from pipeline.mistakes import shown
 
 
 class Section(pydantic.BaseModel):
@@ -28,25 +29,33 @@ class Section(pydantic.BaseModel):
 Model = TypeVar("Model", bound=Section)
 
 
-def load(model: type[Model], files: Sequence[Path] = (), overrides: Sequence[str] = ()) -> Model:
+def load(
+    model: type[Model],
+    files: Sequence[Path] = (),
+    overrides: Sequence[str] = (),
+    giver: str = "--set",
+) -> Model:
     """Builds settings: defaults < files < overrides.
 
     Args:
       model: to build.
       files: YAML files, later ones win. Each holds sections (``train:``) of keys (``epochs: 50``).
       overrides: ``KEY=VALUE`` strings, stronger than any file; VALUE is read as YAML.
+      giver: what people gave the overrides by.
 
     Raises:
       UserError: for an unreadable file, an unknown key, or a value that is not allowed.
     """
     values: dict[tuple[str, ...], Any] = {}
+    typed: dict[str, str] = {}
     origin: dict[str, str] = {}
     for file in files:
         for path, value in _read_file(model, file):
             values[path], origin[".".join(path)] = value, str(file)
     for override in overrides:
-        path, value = _read_override(model, override)
-        values[path], origin[".".join(path)] = value, "--set"
+        path, value = _read_override(model, override, giver)
+        values[path], origin[".".join(path)] = value, giver
+        typed[".".join(path)] = override.partition("=")[2].strip()
     nested: dict[str, Any] = {}
     for path, value in values.items():
         section = nested
@@ -56,7 +65,7 @@ def load(model: type[Model], files: Sequence[Path] = (), overrides: Sequence[str
     try:
         return model.model_validate(nested)
     except pydantic.ValidationError as error:
-        raise UserError(_sentence(model, error, origin)) from None
+        raise UserError(_sentence(model, error, origin, typed)) from None
 
 
 def fields(model: type[Section]) -> Iterator[tuple[str, pydantic.fields.FieldInfo]]:
@@ -86,7 +95,7 @@ def describe(model: type[Section]) -> str:
 def nearest(name: str, known: Sequence[str]) -> str:
     """The end of an error about an unknown name: the name that was probably meant, or all."""
     close = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"known are: {', '.join(known)}."
+    return f"did you mean {close[0]!r}?" if close else f"known are: {', '.join(known) or 'none'}."
 
 
 def _plain(info: pydantic.fields.FieldInfo) -> str:
@@ -123,31 +132,29 @@ def _fields(
             yield from _fields(section, named, path)
 
 
-def _read_override(model: type[Section], override: str) -> tuple[tuple[str, ...], Any]:
+def _read_override(model: type[Section], override: str, giver: str) -> tuple[tuple[str, ...], Any]:
     key, separator, text = override.partition("=")
     if not separator:
-        raise UserError(f"--set takes KEY=VALUE, but got {override!r}.")
+        raise UserError(f"{giver} takes KEY=VALUE, but got {shown(override)}.")
     path = tuple(key.strip().split("."))
     known = [k for k, _ in _fields(model, path)]
     if ".".join(path) not in known:
-        raise _unknown(".".join(path), known, "--set")
+        raise _unknown(".".join(path), known, giver)
     try:
-        return path, yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError):  # ValueError: 2026-13-01 is no date
+        return path, yaml_text.load(text)
+    except yaml_text.Malformed as error:
         raise UserError(
-            f"--set {'.'.join(path)} has the value {text!r}, which is not valid YAML."
+            f"{giver} {'.'.join(path)} has the value {shown(text)}, which {error.what}."
         ) from None
 
 
 def _read_file(model: type[Section], file: Path) -> Iterator[tuple[tuple[str, ...], Any]]:
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        content = yaml_text.load_file(file)
     except OSError as error:
         raise UserError(f"Cannot read the settings file {file}: {error.strerror}.") from None
-    except (yaml.YAMLError, ValueError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" at line {mark.line + 1}" if mark else ""
-        raise UserError(f"The settings file {file} is not valid YAML{where}.") from None
+    except yaml_text.Malformed as error:
+        raise UserError(f"The settings file {file} {error}.") from None
     if content is None:
         return
     if not isinstance(content, Mapping):
@@ -167,6 +174,8 @@ def _walk(
         path = (*prefix, str(raw_name))
         if path[-1] not in section.model_fields:
             siblings = [".".join((*prefix, name)) for name in section.model_fields]
+            if "." in path[-1]:
+                _refuse_dotted(root, ".".join(path).split("."), file)
             leaves = [key for key, _ in _fields(root, path)]
             known = siblings if not prefix else leaves
             raise _unknown(".".join(path), known, str(file))
@@ -181,6 +190,16 @@ def _walk(
             yield from _walk(root, child, _mapping(entry, inner, example, file), inner, file)
 
 
+def _refuse_dotted(root: type[Section], path: Sequence[str], file: Path) -> None:
+    """Raises UserError if a key in a file is that of a setting as --set writes it."""
+    key = ".".join(path)
+    if key in [known for known, _ in _fields(root, path)]:
+        raise UserError(
+            f"Unknown setting {shown(key)} in {file}; in a file write '{path[0]}:', and below it, "
+            f"indented, {' and below it '.join(repr(f'{name}:') for name in path[1:])}."
+        )
+
+
 def _mapping(value: Any, path: Sequence[str], example: str, file: Path) -> Mapping[Any, Any]:
     if value is None:
         return {}
@@ -192,6 +211,7 @@ def _mapping(value: Any, path: Sequence[str], example: str, file: Path) -> Mappi
 
 def _unknown(key: str, known: Sequence[str], where: str) -> UserError:
     # `train.epoch` and plain `epochs` should both lead to `train.epochs`.
+    key = key[:200]  # a comparison with what is longer takes long
     name = key.rpartition(".")[2]
     by_name = {k.rpartition(".")[2]: k for k in known}
     namesakes = [k for k in known if k.rpartition(".")[2] == name]
@@ -201,16 +221,19 @@ def _unknown(key: str, known: Sequence[str], where: str) -> UserError:
         or [by_name[match] for match in difflib.get_close_matches(name, list(by_name), n=1)]
     )
     hint = f"did you mean '{close[0]}'?" if close else "--help lists all settings."
-    return UserError(f"Unknown setting {key!r} in {where}; {hint}")
+    return UserError(f"Unknown setting {shown(key)} in {where}; {hint}")
 
 
 def _sentence(
-    model: type[Section], error: pydantic.ValidationError, origin: Mapping[str, str]
+    model: type[Section],
+    error: pydantic.ValidationError,
+    origin: Mapping[str, str],
+    typed: Mapping[str, str],
 ) -> str:
-    first = error.errors()[0]
+    errors = error.errors()
+    first = errors[0]
     path, holder = _locate(model, [part for part in first["loc"] if part != "[key]"])
     key = ".".join(path)
-    message = first["msg"].removeprefix("Value error, ").rstrip(".")
     if not key:  # raised by a check across settings, which is a sentence of its own
         return first["msg"].removeprefix("Value error, ")
     source = next((origin[k] for k in _prefixes(path) if k in origin), None)
@@ -223,13 +246,22 @@ def _sentence(
         return f"Setting '{key}' is missing; {source or 'a file or --set'} must give it."
     where = f" (from {source})" if source else ""
     if isinstance(first["input"], Mapping) and first["type"] == "value_error":
-        return f"Setting '{key}'{where}: {message}."  # fields that do not fit each other
+        # Fields that do not fit each other.
+        return f"Setting '{key}'{where}: {mistakes.meaning([first])}."
     hint = ""
+    # Of a value that may be of several kinds, pydantic says what is wrong with each.
+    kinds = [each for each in errors if each["loc"][:-1] == first["loc"][:-1]]
+    if len(first["loc"]) == len(path) or not isinstance(first["loc"][-1], str):
+        kinds = [first]
     if first["type"] == "literal_error" and isinstance(first["input"], str):
         options = first["ctx"]["expected"].replace(" or ", ", ").split(", ")
         close = difflib.get_close_matches(first["input"], [o.strip("'") for o in options], n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
-    sentence = f"Setting '{key}' is {first['input']!r}{where}; {message[:1].lower()}{message[1:]}"
+    given = first["input"]
+    if isinstance(given, bool):
+        given = typed.get(key, given)  # YAML takes yes for true
+    what = "empty" if given is None else shown(given)
+    sentence = f"Setting '{key}' is {what}{where}; {mistakes.meaning(kinds)}"
     return sentence + (hint or ".")
 
 

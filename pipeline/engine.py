@@ -23,7 +23,7 @@ import keras
 import numpy as np
 from tfx.dsl.io import fileio
 
-from pipeline import models
+from pipeline import models, progress
 from pipeline.inputs import Photos
 from pipeline.settings import Train
 
@@ -94,6 +94,7 @@ class Training:
           TrainingError: no epoch had a finite loss.
         """
         judge = evaluation.in_order()
+        progress.expect((self._settings.epochs - self.state.epochs) * train.steps, progress.STEPS)
         while self.state.epochs < self._settings.epochs and not self._finished():
             self._epoch(self.state.epochs, train, judge, callbacks)
         if self.state.best_epoch == 0:
@@ -119,7 +120,7 @@ class Training:
             initial_epoch=number,
             epochs=number + 1,
             verbose=0,
-            callbacks=list(callbacks),
+            callbacks=[*callbacks, _Steps()],
         )
         row = {name: float(values[-1]) for name, values in fitted.history.items()}
         row["learning_rate"] = float(np.asarray(self._model.optimizer.learning_rate))
@@ -177,15 +178,16 @@ class Training:
         if better and former_best:
             self._remove("best", former_best)
         log.info(
-            "epoch %d/%d  loss %.3f  val_loss %.3f  val_accuracy %.3f  val_mean_iou %.3f  %.0f s%s",
+            # What matters most comes first: web pages cut lines at their right edge.
+            "epoch %d/%d  val_mean_iou %.3f%s  loss %.3f  val_loss %.3f  val_accuracy %.3f  %.0f s",
             epoch,
             settings.epochs,
+            row["val_mean_iou"],
+            self._left(row["seconds"]),
             row["loss"],
             row["val_loss"],
             row["val_accuracy"],
-            row["val_mean_iou"],
             row["seconds"],
-            self._left(row["seconds"]),
         )
         self._warm = True
 
@@ -199,7 +201,7 @@ class Training:
         left = (self._settings.epochs - self.state.epochs) * seconds
         if self._settings.max_minutes is not None:
             left = min(left, self._settings.max_minutes * 60 - self.state.seconds)
-        return f"  {_clock(left)} left"
+        return f"  {progress.clock(left)} left"
 
     def _finished(self) -> bool:
         state, settings = self.state, self._settings
@@ -268,6 +270,8 @@ def _seed_layers(model: keras.Model, seed: int, epoch: int) -> None:
         state.assign(keras.ops.cast([seed + 7919 * epoch, number], state.dtype))
 
 
-def _clock(seconds: float) -> str:
-    minutes, seconds = divmod(max(0, round(seconds)), 60)
-    return f"{minutes}:{seconds:02d}"
+class _Steps(keras.callbacks.Callback):
+    """Counts the steps of a training, for whoever watches how far it is."""
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        progress.count(progress.STEPS)

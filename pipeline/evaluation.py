@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import tensorflow_model_analysis as tfma
@@ -24,6 +24,9 @@ AT_LEAST, AT_MOST, CHANGE = "at_least", "at_most", "change"
 # TFMA knows no least number of examples of a slice. So bounds on species and breeds stand on a twin
 # of the metric, whose value holds any bound where the slice has too few.
 _JUDGED = "judged_"
+# Neither does it know that a bound of 0 asks nothing of a class that does not occur, whose IoU has
+# no value: so such a bound stands on another twin.
+_ASKED = "asked_"
 _HOLDS = {AT_LEAST: 1.0, AT_MOST: 0.0}
 
 
@@ -36,7 +39,7 @@ def eval_config(gate: Gate) -> config_pb2.EvalConfig:
     overall = {
         name: [_threshold([OVERALL], kind, bound)]
         for name, (kind, bound) in _bounds(gate).items()
-        if OVERALL in gate.slices
+        if OVERALL in gate.slices and name not in _excused(gate)
     }
     overall.setdefault("mean_iou", []).append(_threshold([OVERALL], CHANGE, -gate.max_drop))
     return config_pb2.EvalConfig(
@@ -50,11 +53,21 @@ def eval_config(gate: Gate) -> config_pb2.EvalConfig:
                 metrics=[
                     config_pb2.MetricConfig(class_name="ExampleCount"),
                     *(_metric(name, gate, overall.get(name, [])) for name in metrics.MEASURES),
+                    *_asked_metrics(gate),
                     *_judged_metrics(gate),
                 ]
             )
         ],
     )
+
+
+def _asked_metrics(gate: Gate) -> Iterator[config_pb2.MetricConfig]:
+    """The twins of the metrics with an overall bound that holds for a class that is not there."""
+    if OVERALL in gate.slices:
+        for name in sorted(_excused(gate)):
+            kind, bound = _bounds(gate)[name]
+            twin = {"name": _ASKED + name, "otherwise": _HOLDS[kind], "excuse_absent": True}
+            yield _metric(name, gate, [_threshold([OVERALL], kind, bound)], **twin)
 
 
 def _judged_metrics(gate: Gate) -> Iterator[config_pb2.MetricConfig]:
@@ -66,7 +79,8 @@ def _judged_metrics(gate: Gate) -> Iterator[config_pb2.MetricConfig]:
             thresholds.append(_threshold(SLICE_FEATURES, CHANGE, -gate.max_drop_slice))
         if thresholds:
             twin = {"name": _JUDGED + name, "otherwise": _HOLDS[kind]}
-            yield _metric(name, gate, thresholds, min_images=gate.min_examples, **twin)
+            excuse = {"excuse_absent": True} if name in _excused(gate) else {}
+            yield _metric(name, gate, thresholds, min_images=gate.min_examples, **twin, **excuse)
 
 
 def _bounds(gate: Gate) -> dict[str, tuple[str, float]]:
@@ -80,6 +94,11 @@ def _bounds(gate: Gate) -> dict[str, tuple[str, float]]:
         "images_below_floor": (AT_MOST, gate.images_below_floor),
     }
     return {name: (kind, bound) for name, (kind, bound) in bounds.items() if bound is not None}
+
+
+def _excused(gate: Gate) -> set[str]:
+    """Metrics whose bound holds where their class is neither in the truth nor predicted."""
+    return set() if gate.class_iou else {metrics.iou_name(name) for name in features.CLASS_NAMES}
 
 
 def read_metrics(evaluation_uri: str) -> dict[str, dict[str, Any]]:
@@ -107,6 +126,13 @@ def read_metrics(evaluation_uri: str) -> dict[str, dict[str, Any]]:
     return dict(sorted(by_slice.items(), key=lambda item: _slice_order(item[0])))
 
 
+def read_comparison(evaluation_uri: str) -> tuple[float, float] | None:
+    """Mean IoU of the candidate and of the champion on all test photos; None without a champion."""
+    values = next((values for key, values in _read(evaluation_uri) if key == OVERALL), {})
+    candidate, champion = (values.get(("mean_iou", each)) for each in (CANDIDATE, CHAMPION))
+    return None if candidate is None or champion is None else (candidate, champion)
+
+
 def read_confusion(evaluation_uri: str) -> dict[str, dict[str, float | None]] | None:
     """Pixels of all test photos by true class, then by predicted class; None without photos.
 
@@ -128,12 +154,13 @@ def read_gate(evaluation_uri: str, gate: Gate) -> list[dict[str, Any]]:
     """Each threshold that Evaluator checked, with value, bound and verdict, as in latest_run.json.
 
     A row of kind ``change`` holds, as value, the candidate's metric less the champion's, and both
-    of these. Species and breeds with fewer examples than `gate.min_examples` have no row.
+    of these. A row whose class is in no true mask says so as ``reason``. Species and breeds with
+    fewer examples than `gate.min_examples` have no row.
     """
     failed = {
         (
             _slice_name(validation.slice_key),
-            failure.metric_key.name.removeprefix(_JUDGED),
+            failure.metric_key.name.removeprefix(_JUDGED).removeprefix(_ASKED),
             failure.metric_key.is_diff,
         )
         for validation in tfma.load_validation_result(evaluation_uri).metric_validations_per_slice
@@ -152,6 +179,7 @@ def read_gate(evaluation_uri: str, gate: Gate) -> list[dict[str, Any]]:
                     "bound": bound,
                     "kind": kind,
                     "held": (key, name, False) not in failed,
+                    **_absence(name, values, key),
                 }
                 for name, (kind, bound) in _bounds(gate).items()
             ]
@@ -169,6 +197,19 @@ def read_gate(evaluation_uri: str, gate: Gate) -> list[dict[str, Any]]:
                 }
             )
     return rows
+
+
+def _absence(metric: str, values: Mapping[tuple[str, str], float | None], key: str) -> Any:
+    """``{"reason"}``, a clause, where a metric is the IoU of a class that no true mask holds."""
+    for true in features.CLASS_NAMES:
+        if metric == metrics.iou_name(true):
+            cells = (metrics.confusion_name(true, each) for each in features.CLASS_NAMES)
+            if all(values.get((cell, CANDIDATE)) == 0 for cell in cells):
+                where = "" if key == OVERALL else f" of {key.replace('=', ' ')}"
+                return {
+                    "reason": f"no test mask{where} holds the class {true}, so its IoU says nothing"
+                }
+    return {}
 
 
 def _read(evaluation_uri: str) -> Iterator[tuple[str, dict[tuple[str, str], float | None]]]:

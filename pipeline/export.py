@@ -1,10 +1,17 @@
-"""The SavedModel that leaves the Trainer: transform graph and model in one, with three signatures.
+"""The SavedModel that leaves the Trainer: transform graph and model in one, with four signatures.
 
 * ``serving_default``: encoded photos in, masks and probabilities out; needs plain TensorFlow only.
+* ``serving_png``: encoded photos in, masks as PNG files out; a bad photo fails alone.
 * ``evaluate``: serialized raw examples in, a few counts of pixels an example out; what Evaluator
   reads.
 * ``segment_examples``: serialized raw examples in, ids, true and predicted masks out; what the
   report shows.
+
+Servers restore a SavedModel through its restore operation (TensorFlow Serving, C, Java, Go), which
+Python's own loader does not use. It assigns to the variables that the saved module tracks. Those of
+Keras 3 are wrappers: tracked through the model, they are saved as copies, which are restored while
+the graph reads the originals, and each request ends in "Could not find variable" (tensorflow#72963,
+keras#20095). So the module tracks the plain variables, and never the model.
 """
 
 from __future__ import annotations
@@ -18,7 +25,7 @@ import tensorflow as tf
 import tensorflow_transform as tft
 from tfx.dsl.io import fileio
 
-from pipeline import contract, counting, features, preprocessing
+from pipeline import contract, counting, features, preprocessing, warmup
 
 _WEIGHTS = os.path.join("assets.extra", "model.weights.h5")
 
@@ -38,7 +45,7 @@ class SegmentationModule(tf.Module):
           image_size: the `size` above, pixels.
         """
         super().__init__()
-        self.model = model
+        self.weights = [variable.value for variable in model.weights]
         self.transform = transform_output.transform_features_layer()
         self._raw_spec = transform_output.raw_feature_spec()
         self._size = image_size
@@ -54,6 +61,7 @@ class SegmentationModule(tf.Module):
             name: tf.function(method, [tf.TensorSpec([None], tf.string, argument)], autograph=False)
             for name, method, argument in (
                 (contract.SERVE, self.serve, contract.IMAGE_BYTES),
+                (contract.SERVE_PNG, self.serve_png, contract.IMAGE_BYTES),
                 (contract.EVALUATE, self.evaluate, contract.EXAMPLES),
                 (contract.SEGMENT, self.segment_examples, contract.EXAMPLES),
             )
@@ -67,6 +75,26 @@ class SegmentationModule(tf.Module):
           probabilities: float32 [batch, size, size, 3].
         """
         return self._segment(self.transform({features.IMAGE: image_bytes}))
+
+    def serve_png(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Segments encoded photos, string [batch], each of which may be anything.
+
+        Returns:
+          mask_png_bytes: string [batch], a grey PNG of class ids, size x size pixels, each; empty
+            for a photo that cannot be decoded.
+          valid: bool [batch], whether it could be.
+        """
+        pixels, valid = preprocessing.attempt_each(
+            self._pixels, image_bytes, [self._size, self._size, 3]
+        )
+        pixels = tf.ensure_shape(pixels, [None, self._size, self._size, 3])
+        mask = counting.most_probable(self._predict(preprocessing.rescale(pixels)))
+        return {contract.MASK_PNG: preprocessing.encode_masks(mask, valid), contract.VALID: valid}
+
+    def _pixels(self, photo: tf.Tensor) -> tf.Tensor:
+        """One encoded photo (scalar string) as the model sees it: uint8 [size, size, 3]."""
+        packed = self.transform({features.IMAGE: photo[None]})[features.IMAGE_PIXELS]
+        return self._unpack(preprocessing.unpack_image, packed)[0]
 
     def evaluate(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         """Counts pixels, each photo's by itself: see `pipeline.counting`.
@@ -137,14 +165,25 @@ class SegmentationModule(tf.Module):
 
 
 def save(
-    model: keras.Model, transform_output: tft.TFTransformOutput, image_size: int, path: str
+    model: keras.Model,
+    transform_output: tft.TFTransformOutput,
+    image_size: int,
+    path: str,
+    exif: str = contract.AS_STORED,
 ) -> None:
     """Writes the SavedModel, and in it, for a later training, the weights as Keras saves them.
 
-    The arguments are those of `SegmentationModule`.
+    Args:
+      model: as for `SegmentationModule`.
+      transform_output: the same.
+      image_size: the same.
+      path: of the SavedModel.
+      exif: what the transform graph does with the EXIF orientation of photos: the setting.
     """
     module = SegmentationModule(model, transform_output, image_size)
     tf.saved_model.save(module, path, signatures=module.signatures())
+    warmup.write(path)
+    contract.write_facts(path, exif)
     with tempfile.TemporaryDirectory() as folder:
         local = os.path.join(folder, os.path.basename(_WEIGHTS))
         model.save_weights(local)

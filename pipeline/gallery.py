@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import PIL.Image
 import tensorflow as tf
-from tfx.dsl.io import fileio
 
-from pipeline import contract, features, metrics
+from pipeline import contract, features, metrics, progress, raw_examples
 from pipeline.report import GalleryItem
 
 SCORED = 200  # test photos at most, among which they are
@@ -34,23 +31,23 @@ def build(
     Returns:
       The photos, lowest mean IoU first.
     """
-    files = sorted(fileio.glob(os.path.join(examples_uri, f"Split-{features.TEST}", "*")))
-    looked_at = _spread(sorted(_id(record) for record in _records(files)))
+    looked_at = set(raw_examples.spread_ids(examples_uri, features.TEST, SCORED))
     if not looked_at:
         return []
     # The modules are kept: a signature does not keep its variables alive.
     model = tf.saved_model.load(model_path)
     champion = tf.saved_model.load(champion_path) if champion_path else None
-    scores = {
-        _id(record): _score(_segment(model, record))
-        for record in _records(files)
-        if _id(record) in looked_at
-    }
+    progress.expect(len(looked_at))
+    scores = {}
+    for record in raw_examples.records(examples_uri, features.TEST):
+        if raw_examples.id_of(record) in looked_at:
+            scores[raw_examples.id_of(record)] = _score(_segment(model, record))
+            progress.count()
     groups = _pick(sorted(scores, key=lambda id_: (scores[id_], id_)), count)
     items = [  # segmented again, to hold a few photos and not hundreds
-        _item(record, groups[_id(record)], model, champion)
-        for record in _records(files)
-        if _id(record) in groups
+        _item(record, groups[raw_examples.id_of(record)], model, champion)
+        for record in raw_examples.records(examples_uri, features.TEST)
+        if raw_examples.id_of(record) in groups
     ]
     return sorted(items, key=lambda item: (item.mean_iou, item.id))
 
@@ -92,15 +89,6 @@ def _item(record: bytes, group: str, model: Any, champion: Any) -> GalleryItem:
     )
 
 
-def _records(files: list[str]) -> Iterator[bytes]:
-    return tf.data.TFRecordDataset(files, compression_type="GZIP").as_numpy_iterator()
-
-
-def _spread(ids: list[bytes]) -> set[bytes]:
-    count = min(SCORED, len(ids))
-    return {ids[i * len(ids) // count] for i in range(count)}
-
-
 def _segment(model: Any, record: bytes) -> dict[str, Any]:
     """One photo alone, to need little memory at any image size."""
     found = model.signatures[contract.SEGMENT](examples=tf.constant([record]))
@@ -109,11 +97,6 @@ def _segment(model: Any, record: bytes) -> dict[str, Any]:
 
 def _score(found: dict[str, Any]) -> float:
     return metrics.mean_iou(_confusion(found))
-
-
-def _id(record: bytes) -> bytes:
-    example = tf.train.Example.FromString(record)
-    return example.features.feature[features.ID].bytes_list.value[0]
 
 
 def _int(example: tf.train.Example, name: str) -> int:
@@ -132,6 +115,4 @@ def _resize(
 
 
 def _confusion(found: dict[str, Any]) -> np.ndarray:
-    pairs = found["truth"].astype(int) * features.NUM_CLASSES + found["mask"]
-    counts = np.bincount(pairs.ravel(), minlength=features.NUM_CLASSES**2)
-    return counts.reshape(features.NUM_CLASSES, features.NUM_CLASSES)
+    return metrics.confusion_of(found["truth"], found["mask"])

@@ -22,7 +22,8 @@ class PastRun:
     """What is left of a run; None or nothing for what it did not get to."""
 
     begin: datetime.datetime
-    seconds: float  # to the end of its last component
+    seconds: float  # from its start to its end, or as far as is known
+    cut_off: bool  # nothing noted its end
     verdict: str
     mean_iou: float | None  # of the candidate, on the test split
     photos: int | None  # that were used, all splits together
@@ -60,7 +61,8 @@ def _past_run(artifacts: outcome.RunArtifacts) -> PastRun | None:
         photos, spans, overall = None, [], {}
     return PastRun(
         begin=datetime.datetime.fromtimestamp(begin).astimezone(),
-        seconds=end - begin,
+        seconds=end - begin if artifacts.run_seconds is None else artifacts.run_seconds,
+        cut_off=artifacts.run_seconds is None,
         verdict=_verdict(artifacts),
         mean_iou=overall.get("mean_iou"),
         photos=photos,
@@ -79,6 +81,8 @@ def _verdict(artifacts: outcome.RunArtifacts) -> str:
     verdict = outcome.NOT_BLESSED
     if pushed.get_int_custom_property(pusher.PUSHED):
         verdict = f"{outcome.PUSHED}: {pushed.get_string_custom_property(pusher.VERSION)}"
+        if not fileio.exists(pushed.get_string_custom_property(pusher.DESTINATION)):
+            verdict += ", removed since"
     copied = not artifacts.began(release_copy.NODE) or (
         artifacts.state(release_copy.NODE) != outcome.FAILED
     )
@@ -89,8 +93,12 @@ def table(runs: list[PastRun]) -> Table:
     """The runs as people read them."""
     result = Table()
     for name in ("begin", "verdict", "mean IoU", "photos", "batches", "minutes"):
+        number = name in ("mean IoU", "photos", "minutes")
         result.add_column(
-            name, justify="right" if name in ("mean IoU", "photos", "minutes") else "left"
+            name,
+            justify="right" if number else "left",
+            no_wrap=number or name == "begin",
+            overflow="fold" if name == "batches" else "ellipsis",
         )
     for run in runs:
         result.add_row(
@@ -99,6 +107,6 @@ def table(runs: list[PastRun]) -> Table:
             "" if run.mean_iou is None else f"{run.mean_iou:.3f}",
             "" if run.photos is None else str(run.photos),
             escape(", ".join(run.spans)),
-            f"{run.seconds / 60:.1f}",
+            f"{'> ' if run.cut_off else ''}{run.seconds / 60:.1f}",
         )
     return result

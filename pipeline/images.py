@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import os
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,8 @@ Pixels = npt.NDArray[np.uint8]
 COLOURS = np.array([(86, 180, 233), (38, 42, 58), (255, 176, 0)], np.uint8)
 # Share of the class colour in an overlay: the border covers the photo, the others tint it.
 OPACITY = np.array([0.35, 0.55, 0.9], np.float32)
+# Floats and Pillow's copies take twenty bytes a pixel: a large photo is worked on in bands of rows.
+_BAND = 4_000_000  # pixels
 WRONG = np.array([204, 0, 102], np.uint8)  # colour of wrong pixels; no class has one like it
 
 
@@ -53,15 +57,19 @@ def overlay(photo: Pixels, ids: Pixels) -> Pixels:
     """
     if photo.shape != (*ids.shape, 3):
         raise ValueError(f"a photo of shape {photo.shape} cannot carry a mask of shape {ids.shape}")
-    picture = Image.fromarray(photo)
-    result = picture.copy()
-    # Tables of bytes, because floats of a 40-megapixel photo would take gigabytes.
-    for class_id in np.unique(_check_ids(ids)):
-        colour, opacity = COLOURS[class_id, :, None], OPACITY[class_id]
-        table = np.rint(opacity * colour + (1 - opacity) * np.arange(256)).astype(int)
-        where = Image.fromarray((ids == class_id).astype(np.uint8) * np.uint8(255))
-        result.paste(picture.point(table.ravel().tolist()), mask=where)
-    return np.array(result)
+    _check_ids(ids)
+    result = np.empty_like(photo)
+    for rows in _bands(*ids.shape):
+        picture = Image.fromarray(photo[rows])
+        band = picture.copy()
+        # Tables of bytes, because floats of a 40-megapixel photo would take gigabytes.
+        for class_id in np.unique(ids[rows]):
+            colour, opacity = COLOURS[class_id, :, None], OPACITY[class_id]
+            table = np.rint(opacity * colour + (1 - opacity) * np.arange(256)).astype(int)
+            where = Image.fromarray((ids[rows] == class_id).astype(np.uint8) * np.uint8(255))
+            band.paste(picture.point(table.ravel().tolist()), mask=where)
+        result[rows] = np.asarray(band)
+    return result
 
 
 def difference(photo: Pixels, truth: Pixels, prediction: Pixels) -> Pixels:
@@ -100,14 +108,33 @@ def mask_at_size(probabilities: npt.NDArray[np.float32], height: int, width: int
       class ids, uint8 [height, width]; the lowest id wins a tie.
     """
     best = np.zeros((height, width), np.uint8)
-    highest = np.full((height, width), -np.inf, np.float32)
-    for class_id in range(probabilities.shape[-1]):
-        plane = Image.fromarray(np.ascontiguousarray(probabilities[..., class_id], np.float32))
-        resized = np.asarray(plane.resize((width, height), Image.Resampling.BILINEAR))
-        higher = resized > highest
-        best[higher] = class_id
-        highest[higher] = resized[higher]
+    planes = [
+        Image.fromarray(np.ascontiguousarray(probabilities[..., class_id], np.float32))
+        for class_id in range(probabilities.shape[-1])
+    ]
+    small_height, small_width = probabilities.shape[:2]
+    for rows in _bands(height, width):
+        box = (
+            0,
+            rows.start * small_height / height,
+            small_width,
+            rows.stop * small_height / height,
+        )
+        size = (width, rows.stop - rows.start)
+        highest = np.full(size[::-1], -np.inf, np.float32)
+        for class_id, plane in enumerate(planes):
+            resized = np.asarray(plane.resize(size, Image.Resampling.BILINEAR, box))
+            higher = resized > highest
+            best[rows][higher] = class_id
+            np.copyto(highest, resized, where=higher)
     return best
+
+
+def _bands(height: int, width: int) -> Iterator[slice]:
+    """The rows of a picture, a few at a time."""
+    step = max(1, _BAND // max(1, width))
+    for start in range(0, height, step):
+        yield slice(start, min(start + step, height))
 
 
 def encode(pixels: Pixels, image_format: str = "PNG", **options: object) -> bytes:
@@ -130,7 +157,7 @@ def write_atomically(path: Path, contents: bytes) -> None:
       OSError: if it cannot be written; then nothing is left behind.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name[-100:]}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name[-100:]}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         temporary.write_bytes(contents)
         os.replace(temporary, path)

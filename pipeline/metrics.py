@@ -44,6 +44,18 @@ class Counts:
         return mean_iou_interval(self.images)
 
 
+def confusion_of(true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """The confusion matrix of masks, int64 [classes, classes].
+
+    Args:
+      true: class ids, integers of any shape.
+      predicted: the same, of that shape.
+    """
+    pairs = true.astype(int) * features.NUM_CLASSES + predicted
+    counts = np.bincount(pairs.ravel(), minlength=features.NUM_CLASSES**2)
+    return counts.reshape(features.NUM_CLASSES, features.NUM_CLASSES)
+
+
 def pixel_accuracy(confusion: np.ndarray) -> float:
     """Share of pixels with the right class: (3 + 4 + 1) / 10 = 0.8 for the example."""
     return _ratio(np.trace(confusion), confusion.sum())

@@ -15,10 +15,11 @@ from typing import Any
 import jinja2
 import markdown_it
 
-from pipeline import features
+from pipeline import console, features
 
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark"><title>{title}</title>
 <style>
@@ -58,8 +59,11 @@ def markdown(record: Mapping[str, Any]) -> str:
 
 
 def html(card: str) -> str:
-    """The same as a page that needs nothing else; HTML in the card is shown, not obeyed."""
-    title = card.partition("\n")[0].lstrip("# ")
+    """The same as a page that needs nothing else, and loads nothing, whatever is in the card.
+
+    HTML in the card is shown, not obeyed.
+    """
+    title = re.sub(r"\\(.)", r"\1", card.partition("\n")[0].lstrip("# "))
     body = markdown_it.MarkdownIt("js-default").render(card)
     return _PAGE.format(title=escaping.escape(title), body=body)
 
@@ -85,5 +89,7 @@ def _number(value: Any) -> str:
 
 
 def _cell(text: str) -> str:
-    """Text as it is, whatever in it Markdown would take for markup."""
-    return re.sub(r"([\\`*_{}\[\]<>|#])", r"\\\1", text.replace("\n", " "))
+    """Text as it is, on one line, whatever in it Markdown, GitHub's too, would take for markup."""
+    escaped = re.sub(r"([\\`*_{}\[\]<>|#&~@$])", r"\\\1", console.plain(text))
+    # An address becomes a link by itself.
+    return re.sub(r":(?=//)|(?<=www)\.|(?<=mailto):", r"\\\g<0>", escaped, flags=re.IGNORECASE)

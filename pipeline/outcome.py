@@ -11,18 +11,25 @@ from typing import Any
 import ml_metadata as mlmd
 from ml_metadata.proto import metadata_store_pb2 as mlmd_pb2
 from tfx.dsl.io import fileio
+from tfx.orchestration import metadata
+from tfx.orchestration.portable.mlmd import context_lib
 from tfx.types import artifact_utils
 from tfx.types.artifact import Artifact
 from tfx.utils import path_utils
 
-from components import champion, data_gate, example_gen, pusher, tuner
-from pipeline import code, drift, evaluation, trainer
+from components import champion, data_gate, example_gen, infra_validator, pusher, tuner
+from pipeline import code, drift, evaluation, infra_validation, nodes, trainer
+from pipeline.dataset import health, items
 from pipeline.settings import Settings
 
 PUSHED, NOT_BLESSED, FAILED = "pushed", "not_blessed", "failed"
 EXECUTED, CACHED = "executed", "cached"
 
-_ERROR = "error"  # custom property of an execution: the sentence that says why it failed
+_RUN = "pipeline_run"  # a type of contexts
+# Custom property of an execution, or of a run: the sentence that says why it failed.
+_ERROR = "error"
+_CODE = "code"  # of a run: fingerprint of what it was planned with
+_SECONDS = "seconds"  # of a run: from its start to its end
 
 
 @dataclass(frozen=True)
@@ -35,15 +42,21 @@ class Component:
 
 
 class RunArtifacts:
-    """The output artifacts of one run."""
+    """The output artifacts of one run, also those that are gone since, such as a pruned version."""
 
     def __init__(self, connection: mlmd_pb2.ConnectionConfig, run_id: str):
+        self._connection, self._run_id = connection, run_id
         self._store = mlmd.MetadataStore(connection)
         self._by_node: dict[str, dict[str, list[Artifact]]] = {}
         self._executions: dict[str, mlmd_pb2.Execution] = {}
-        context = self._store.get_context_by_type_and_name("pipeline_run", run_id)
+        context = self._store.get_context_by_type_and_name(_RUN, run_id)
+        known = context.custom_properties if context else {}
+        self.run_error = known[_ERROR].string_value if _ERROR in known else None
+        self.run_code = known[_CODE].string_value if _CODE in known else None
+        self.run_seconds = known[_SECONDS].double_value if _SECONDS in known else None
         executions = self._store.get_executions_by_context(context.id) if context else []
-        for execution in sorted(executions, key=lambda e: e.id):
+        begun = [e for e in executions if e.last_known_state != mlmd_pb2.Execution.NEW]
+        for execution in sorted(begun, key=lambda e: e.id):
             node = self._node(execution.id)
             self._executions[node] = execution
             self._by_node[node] = self._outputs(execution.id)
@@ -52,6 +65,10 @@ class RunArtifacts:
         """The first output of that name, or None if the node did not get as far."""
         artifacts = self._by_node.get(node, {}).get(key)
         return artifacts[0] if artifacts else None
+
+    def all(self, node: str, key: str) -> list[Artifact]:
+        """All outputs of that name."""
+        return self._by_node.get(node, {}).get(key, [])
 
     def state(self, node: str) -> str:
         """executed, cached or failed."""
@@ -74,6 +91,8 @@ class RunArtifacts:
         """From the first attempt's begin to the end of a node that began."""
         execution = self._executions[node]
         begin, end = execution.create_time_since_epoch, execution.last_update_time_since_epoch
+        if nodes.BEGUN in execution.custom_properties:
+            begin = execution.custom_properties[nodes.BEGUN].double_value * 1000
         return (end - begin) / 1000
 
     def nodes(self) -> list[str]:
@@ -96,6 +115,27 @@ class RunArtifacts:
             return None
         return self._executions[node].custom_properties[_ERROR].string_value or None
 
+    def note_run_error(self, sentence: str) -> None:
+        """Notes why the run failed, where that is no node's fault: `run_error`."""
+        self._note_run(_ERROR, sentence)
+
+    def note_run_code(self, fingerprint: str) -> None:
+        """Notes what code the run was planned with: `run_code`."""
+        self._note_run(_CODE, fingerprint)
+
+    def note_run_seconds(self, seconds: float) -> None:
+        """Notes how long the run took, or how long it had gone on when it was told to stop."""
+        self._note_run(_SECONDS, seconds)
+
+    def _note_run(self, key: str, value: str | float) -> None:
+        with metadata.Metadata(self._connection) as handle:
+            context = context_lib.register_context_if_not_exists(handle, _RUN, self._run_id)
+            if isinstance(value, str):
+                context.custom_properties[key].string_value = value
+            else:
+                context.custom_properties[key].double_value = value
+            handle.store.put_contexts([context])
+
     def note_error(self, node: str, sentence: str) -> None:
         """Notes why a node failed, for whoever reports on the run; nothing if it never began."""
         if self.began(node):
@@ -116,7 +156,7 @@ class RunArtifacts:
         outputs: dict[str, list[Artifact]] = {}
         for event in events:
             (raw,) = self._store.get_artifacts_by_id([event.artifact_id])
-            if raw.state != mlmd_pb2.Artifact.LIVE:
+            if raw.state not in (mlmd_pb2.Artifact.LIVE, mlmd_pb2.Artifact.DELETED):
                 continue
             (raw_type,) = self._store.get_artifact_types_by_id([raw.type_id])
             artifact = artifact_utils.deserialize_artifact(raw_type, raw)
@@ -140,7 +180,7 @@ def collect(
       error: the sentence that says why the run failed, if it did.
       **facts: further fields.
     """
-    blessed = pushed_version = refused = None
+    blessed = pushed_version = refused = replaced = None
     new = False
     pushed = artifacts.get("Pusher", "pushed_model")
     if pushed is not None:
@@ -150,10 +190,14 @@ def collect(
         new = artifacts.state("Pusher") == EXECUTED and bool(
             pushed.get_int_custom_property(pusher.MADE)
         )
+        if new and (version := pushed.get_int_custom_property(pusher.REPLACED)):
+            fault = pushed.get_string_custom_property(pusher.FAULT)
+            replaced = {"version": version, "fault": fault or None}
     result: dict[str, Any] = {
         "status": FAILED if error else PUSHED if blessed else NOT_BLESSED,
         "pushed_version": pushed_version,
         "new_version": new,  # this run made it; else it was in service already
+        "replaced": replaced,  # what was in service until then, and what was wrong with that
         "champion": _champion(artifacts),
         "metrics": {},
         "gate": [],
@@ -175,14 +219,27 @@ def collect(
             "features": drift.read(drifted),
         }
     if examples is not None:
-        result["data"]["quarantined"] = example_gen.read_quarantine(examples.uri)
-        result["data"]["notes"] = example_gen.read_notes(examples.uri)
-        result["data"] |= example_gen.read_scan(examples.uri)
+        quarantined = example_gen.read_quarantine(examples.uri)
+        notes = example_gen.read_notes(examples.uri)
+        classes = example_gen.read_classes(examples.uri)
+        scan = example_gen.read_scan(examples.uri)
+        result["data"] |= {
+            **scan,
+            "quarantined": [items.faulty(row["id"], row["reason"]) for row in quarantined],
+            "notes": notes,
+            "hints": [
+                *health.causes(quarantined, scan["hints"]),
+                *health.hints(notes, classes, settings.data),
+            ],
+        }
     judged = artifacts.get("Evaluator", "evaluation")
     if judged is not None:
         result["metrics"] = evaluation.read_metrics(judged.uri)
         result["gate"] = evaluation.read_gate(judged.uri, settings.gate)
         result["confusion"] = evaluation.read_confusion(judged.uri)
+    tried = artifacts.get(infra_validation.NODE, "blessing")
+    if tried is not None:
+        result["infra_blessed"] = infra_validator.verdict(tried)
     if refused:
         result["refused"] = refused
     if error:
@@ -192,11 +249,22 @@ def collect(
 
 def _champion(artifacts: RunArtifacts) -> dict[str, Any] | None:
     """Version of the model that the candidate replaces, with a note where they differ in kind."""
-    release = artifacts.get("Champion", "pushed_model")
-    if release is None:
+    releases = artifacts.all("Champion", "pushed_model")
+    if not releases:
         return None
-    found = {"version": int(release.get_string_custom_property(pusher.VERSION))}
-    note = champion.note(release, model_path(artifacts))
+
+    def version(release: Artifact) -> int:
+        return int(release.get_string_custom_property(pusher.VERSION))
+
+    release, *others = sorted(releases, key=version, reverse=True)
+    judged = artifacts.get("Champion", "model")
+    note = champion.note(
+        release,
+        judged and path_utils.serving_model_path(judged.uri),
+        model_path(artifacts),
+        others[0] if others else None,
+    )
+    found: dict[str, Any] = {"version": version(release)}
     return {**found, "note": note} if note else found
 
 
@@ -207,6 +275,7 @@ def _no_data() -> dict[str, Any]:
         "notes": [],
         "unlisted": [],
         "spans": [],
+        "hints": [],
         "drift": {"against": None, "features": []},
     }
 
@@ -218,6 +287,7 @@ def unfinished(settings: Settings) -> dict[str, Any]:
         "error": "The run has not ended: it still goes on, or it was killed.",
         "pushed_version": None,
         "new_version": False,
+        "replaced": None,
         "champion": None,
         "metrics": {},
         "gate": [],

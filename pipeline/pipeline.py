@@ -24,20 +24,22 @@ from tfx.types import Channel, standard_artifacts
 from components import pusher
 from components.champion import ChampionStrategy, ReleasedDataStrategy
 from components.copier import ReleaseCopier
-from components.data_gate import DataGate
+from components.data_gate import CLASS_SETTINGS, DataGate
+from components.evaluator import PhotoEvaluator
 from components.example_gen import PetExampleGen
+from components.infra_validator import BlessedModelValidator
 from components.pusher import ReleasePusher
 from components.schema_gen import CuratedSchemaGen
 from components.statistics_gen import PhotoStatisticsGen
 from components.trainer import ResumableTrainer
 from components.transform import PhotoTransform
 from components.tuner import ResumableTuner
-from pipeline import code, drift, evaluation, features, models, release_copy
+from pipeline import code, drift, evaluation, features, infra_validation, models, release_copy
 from pipeline.settings import Beam, Settings, Train
 
 NAME = "segmentation"
 # The nodes that are there only where they are asked for.
-TUNER, COPIER = "Tuner", release_copy.NODE
+TUNER, COPIER, INFRA_VALIDATOR = "Tuner", release_copy.NODE, infra_validation.NODE
 SCHEMA_DIR = str(resources.files("schemas"))
 
 # The direct runner of newer Beams first downloads another one (Prism), a program that it then runs;
@@ -54,13 +56,26 @@ _INGEST_CODE = (
     "pipeline.dataset.copies",
     "pipeline.dataset.checks",
     "pipeline.dataset.appearance",
+    "pipeline.dataset.conventions",
+    "pipeline.dataset.coverage",
+    "pipeline.dataset.lists",
+    "pipeline.dataset.near_misses",
     "pipeline.preprocessing",
+    "pipeline.orientation",
     "pipeline.features",
+)
+_DATA_GATE_CODE = (
+    "components.data_gate",
+    "pipeline.dataset.conventions",
+    "pipeline.dataset.coverage",
+    "pipeline.dataset.health",
+    "pipeline.drift",
 )
 _TRANSFORM_CODE = (
     "components.transform",
     "components.records",
     "pipeline.preprocessing",
+    "pipeline.orientation",
     "pipeline.features",
 )
 _TRAIN_CODE = (
@@ -72,6 +87,7 @@ _TRAIN_CODE = (
     "pipeline.augmentation",
     "pipeline.optimisation",
     "pipeline.export",
+    "pipeline.warmup",
     "pipeline.contract",
     "pipeline.counting",
 )
@@ -129,9 +145,17 @@ def _training_config(settings: Settings, train: Train, *more_code: str) -> dict[
         # The name of a file says nothing about what is in it.
         "encoder_weights": code.digest(settings.model.encoder_weights),
         "image_size": settings.transform.image_size,
+        "exif": settings.data.exif,
         "train": train.model_dump(mode="json"),
         "code": code.fingerprint(*_TRAIN_CODE, *more_code, *sources),
     }
+
+
+def code_of(settings: Settings) -> str:
+    """Fingerprint of the code and the libraries that make a model."""
+    return code.fingerprint(
+        *_INGEST_CODE, *_TRANSFORM_CODE, *_TRAIN_CODE, *models.sources(settings.model.name)
+    )
 
 
 def create_pipeline(
@@ -185,7 +209,8 @@ def create_pipeline(
         drift=drift_validator.outputs["anomalies"],
         max_quarantined=settings.data.max_quarantined,
         on_drift=settings.data.drift,
-        code=code.fingerprint("components.data_gate", "pipeline.dataset.health", "pipeline.drift"),
+        gate=settings.gate.model_dump_json(include=CLASS_SETTINGS),
+        code=code.fingerprint(*_DATA_GATE_CODE),
     )
     transform = PhotoTransform(
         examples=example_gen.outputs["examples"],
@@ -196,6 +221,8 @@ def create_pipeline(
         ),
         custom_config={
             "image_size": settings.transform.image_size,
+            "exif": settings.data.exif,
+            "exif_masks": settings.data.exif_masks,
             "code": code.fingerprint(*_TRANSFORM_CODE),
         },
         # Statistics of packed pixels say nothing.
@@ -225,17 +252,28 @@ def create_pipeline(
         pushed_model=Channel(type=standard_artifacts.PushedModel),
         withdrawn=Channel(type=standard_artifacts.PushedModel),
     ).with_id("Champion")
-    evaluator = tfx_components.Evaluator(
+    evaluator = PhotoEvaluator(
         examples=example_gen.outputs["examples"],
         model=trainer.outputs["model"],
         baseline_model=champion.outputs["model"],
         schema=schema_gen.outputs["schema"],
         eval_config=evaluation.eval_config(settings.gate),
         example_splits=[features.TEST],
-    )
+    ).with_id("Evaluator")
+    infra_validator = None
+    if settings.release.infra_validation != "off":
+        infra_validator = BlessedModelValidator(
+            model=trainer.outputs["model"],
+            model_blessing=evaluator.outputs["blessing"],
+            examples=example_gen.outputs["examples"],
+            serving_spec=infra_validation.serving_spec(settings.release),
+            validation_spec=infra_validation.validation_spec(),
+            request_spec=infra_validation.request_spec(),
+        ).with_id(INFRA_VALIDATOR)
     release = ReleasePusher(
         model=trainer.outputs["model"],
         model_blessing=evaluator.outputs["blessing"],
+        infra_blessing=infra_validator.outputs["blessing"] if infra_validator else None,
         replaces=champion.outputs["pushed_model"],
         withdrawn=champion.outputs["withdrawn"],
         evaluation=evaluator.outputs["evaluation"],
@@ -245,10 +283,8 @@ def create_pipeline(
         serving_dir=serving_dir,
         record={
             pusher.DATA_ROOT: data_root,
-            "settings": settings.flat(),
-            "code": code.fingerprint(
-                *_INGEST_CODE, *_TRANSFORM_CODE, *_TRAIN_CODE, *models.sources(settings.model.name)
-            ),
+            "settings": settings.effective(),
+            "code": code_of(settings),
         },
     ).with_id("Pusher")
     return Pipeline(
@@ -267,6 +303,7 @@ def create_pipeline(
             trainer,
             champion,
             evaluator,
+            *([infra_validator] if infra_validator else []),
             release,
             *([_copier(settings, serving_dir, release)] if settings.release.copy_to else []),
         ],

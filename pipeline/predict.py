@@ -1,11 +1,14 @@
 """Segments photos with a released model.
 
-``python -m pipeline.predict --model DIR --output-dir DIR IMAGE...`` makes two files of every photo:
+``python -m pipeline.predict --model DIR --output-dir DIR PHOTO...`` makes two files of every photo:
 ``<stem>_mask.png``, 8-bit greyscale with trimap values (1 pet, 2 background, 3 border), and
-``<stem>_overlay.png``, the photo tinted by class. Both have the size of the photo as it is stored:
-an EXIF orientation is not applied, because neither the model nor the masks it learned from do.
-An IMAGE is a file, a folder of them, or ``-`` for one photo from a pipe. With ``--serve`` a page on
+``<stem>_overlay.png``, the photo tinted by class. Both show the photo as the model saw it: as it is
+stored, or, if the model learned with ``data.exif=apply``, upright by its EXIF orientation.
+A release in another format (ONNX, LiteRT, OpenVINO) is given as its file.
+A PHOTO is a file, a folder of them, or ``-`` for one photo from a pipe. With ``--serve`` a page on
 this machine does the same for photos that are dropped there (`pipeline.web`).
+
+A file that this program did not make is never replaced (`pipeline.ownership`).
 
 Exit code 0 if every photo was done, 1 if some could not be (the others are), 2 for bad arguments.
 """
@@ -14,114 +17,28 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import io
-import itertools
 import os
 import sys
-import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from pipeline import console, images
+from pipeline import console, contract, ownership, paths
 from pipeline.errors import UserError
-from pipeline.segmenter import (
-    ImageError,
-    Prediction,
-    Segmenter,
-    decode_photo,
-    native_noise_held_back,
-    shares,
-)
-
-BATCH_SIZE = 8
-ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".gif", ".bmp"})  # of the photos in a folder
-PIPE = Path("-")
-
-
-@dataclass(frozen=True)
-class Job:
-    """One photo and the two files to make of it."""
-
-    photo: Path
-    mask: Path
-    overlay: Path
-
-
-def photos_in(paths: Iterable[Path]) -> list[Path]:
-    """Puts the photos of each folder, by name, in the folder's place; an empty one stays."""
-    photos = []
-    for path in paths:
-        inside: list[Path] = []
-        with contextlib.suppress(OSError):  # no folder, or none that may be read
-            inside = sorted(path.iterdir())
-        found = [
-            file
-            for file in inside
-            if file.suffix.lower() in ENDINGS and not file.name.startswith(".") and file.is_file()
-        ]
-        photos += found or [path]
-    return photos
-
-
-def plan(photos: Sequence[Path], output_dir: Path) -> list[Job]:
-    """Names the files to make; of photos with one stem the first keeps it, the next get ``-2``, ...
-
-    Raises:
-      UserError: if a result would replace one of the photos.
-    """
-    # Case is ignored because some file systems ignore it too.
-    taken = {photo.stem.casefold() for photo in photos}
-    seen: set[str] = set()
-    # Not `resolve`, which raises at a symbolic link to itself.
-    inputs = {os.path.realpath(photo): photo for photo in photos}
-    jobs = []
-    for photo in photos:
-        stem = first = "stdin" if photo == PIPE else photo.stem
-        if stem.casefold() in seen:
-            numbered = (f"{first}-{number}" for number in itertools.count(2))
-            stem = next(name for name in numbered if name.casefold() not in taken)
-        taken.add(stem.casefold())
-        seen.add(stem.casefold())
-        job = Job(photo, output_dir / f"{stem}_mask.png", output_dir / f"{stem}_overlay.png")
-        for path in (job.mask, job.overlay):
-            replaced = inputs.get(os.path.realpath(path))
-            if replaced:
-                raise UserError(
-                    f"A result of {photo} would replace the photo {replaced};"
-                    " choose another --output-dir."
-                )
-        jobs.append(job)
-    return jobs
-
-
-def segment(segmenter: Segmenter, jobs: Sequence[Job]) -> Iterator[tuple[Job, str | ImageError]]:
-    """Does the jobs in small batches; yields each, in order, with a line on its result."""
-    for start in range(0, len(jobs), BATCH_SIZE):
-        batch = jobs[start : start + BATCH_SIZE]
-        with native_noise_held_back():
-            results = _predict_batch(segmenter, batch)
-        for job, result in zip(batch, results, strict=True):
-            yield job, result if isinstance(result, ImageError) else _write(job, *result)
+from pipeline.photo_jobs import OutputError, photos_in, plan, segment
+from pipeline.segmenter import FileSegmenter, Predictor, Segmenter, native_noise_held_back
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code (0, 1 or 2, as above)."""
-    for stream in (sys.stdout, sys.stderr):  # file names need not be text
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-    arguments = _parse(argv)
-    try:
-        return _serve(arguments) if arguments.serve else _segment_files(arguments)
-    except UserError as error:
-        if arguments.verbose:
-            traceback.print_exc()
-        console.complain(str(error))
-        return 2
-    except KeyboardInterrupt:
-        print("Stopped.", file=sys.stderr)
-        return 130
+    return console.command(lambda: _main(_parse(argv)), argv, "The command")
+
+
+def _main(arguments: argparse.Namespace) -> int:
+    for path in filter(None, (arguments.model, arguments.output_dir)):
+        paths.check(path)  # not the photos, each of which fails alone
+    return _serve(arguments) if arguments.serve else _segment_files(arguments)
 
 
 def _segment_files(arguments: argparse.Namespace) -> int:
@@ -131,32 +48,66 @@ def _segment_files(arguments: argparse.Namespace) -> int:
     if output_dir.exists() and not output_dir.is_dir():
         raise UserError(f"--output-dir {output_dir} is a file; give a folder.")
     jobs = plan(photos_in(arguments.images), output_dir)
-    with native_noise_held_back():
-        segmenter = Segmenter(arguments.model)
+    results = [path for job in jobs for path in (job.mask, job.overlay)]
+    ownership.require_ours(results, "give another --output-dir")
+    if output_dir.exists():
+        _require_writable(output_dir)
+    segmenter = _load(arguments.model)
     try:
         output_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"The folder {output_dir} cannot be made ({error.strerror}).") from error
+    _require_writable(output_dir)
     done = 0
-    with _progress(len(jobs)) as advance:
-        for job, result in segment(segmenter, jobs):
-            if isinstance(result, str):
-                done += 1
-                print(f"{job.photo}: {result}", flush=True)
-            else:
-                print(f"{job.photo}: {result}.", file=sys.stderr, flush=True)
-                if arguments.verbose:
-                    traceback.print_exception(result)
-            advance()
-    print(
-        f"{done} of {len(jobs)} photos segmented with {segmenter.path}; results are in {output_dir}"
-    )
+    try:
+        with _progress(len(jobs)) as advance:
+            for job, result in segment(segmenter, jobs):
+                if isinstance(result, str):
+                    done += 1
+                    console.show(f"{job.photo}: {result}")
+                else:
+                    console.show(f"{job.photo}: {result}.", sys.stderr)
+                    if arguments.verbose:
+                        console.show_traceback(result)
+                advance()
+    except OutputError as error:
+        console.complain(str(error))
+    where = f"; results are in {output_dir}" if done else ""
+    console.show(f"{done} of {len(jobs)} photos segmented with {segmenter.path}{where}")
     return 0 if done == len(jobs) else 1
+
+
+def _require_writable(folder: Path) -> None:
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise UserError(
+            f"Nothing can be written into {folder} ({error.strerror}); give another --output-dir."
+        ) from error
+
+
+def _load(model: Path) -> Predictor:
+    """Loads a model, and says so if programs other than this one cannot."""
+    if model.is_file():
+        with native_noise_held_back():
+            return FileSegmenter(model)
+    with native_noise_held_back():
+        segmenter = Segmenter(model)
+        fault = contract.unservable(str(segmenter.path))
+    if fault:
+        folder, name = segmenter.path.parent, segmenter.path.name
+        advice = (
+            f"; `python -m pipeline.releases repair {name} --serving {folder}` fixes it"
+            if name.isdecimal()
+            else ""
+        )
+        console.show(f"Note: {fault}. Python can{advice}.", sys.stderr)
+    return segmenter
 
 
 def _serve(arguments: argparse.Namespace) -> int:
     if arguments.output_dir or arguments.images:
-        raise UserError("With --serve photos come from the page; leave out --output-dir and IMAGE.")
+        raise UserError("With --serve photos come from the page; leave out --output-dir and PHOTO.")
     try:
         from pipeline import web
     except ModuleNotFoundError as error:
@@ -164,12 +115,11 @@ def _serve(arguments: argparse.Namespace) -> int:
             f"--serve needs the package {error.name}; install this one with its extra 'serve'."
         ) from error
     with web.listen(arguments.host, arguments.port) as listener:
-        with native_noise_held_back():
-            segmenter = Segmenter(arguments.model)
-        host, port = listener.getsockname()[:2]
-        print(f"Open http://{host}:{port}/ and drop photos there; Ctrl-C ends it.", flush=True)
+        segmenter = _load(arguments.model)
+        address = web.address_of(listener)
+        console.show(f"Open {address} and drop photos there; Ctrl-C ends it.")
         with contextlib.suppress(KeyboardInterrupt):  # which newer Pythons keep to themselves
-            web.serve(segmenter, listener)
+            web.serve(segmenter, listener, arguments.host)
     return 0
 
 
@@ -179,7 +129,6 @@ def _progress(total: int) -> Iterator[Callable[[], None]]:
     if not sys.stderr.isatty():
         yield lambda: None
         return
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
     # A descriptor of its own, since stderr's is bent aside while the model works.
@@ -188,7 +137,7 @@ def _progress(total: int) -> Iterator[Callable[[], None]]:
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
-            console=Console(file=terminal, highlight=False, markup=False, soft_wrap=True),
+            console=console.Terminal(terminal),
             redirect_stdout=sys.stdout.isatty(),
             transient=True,
         )
@@ -199,23 +148,24 @@ def _progress(total: int) -> Iterator[Callable[[], None]]:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{message[0].upper()}{message[1:]}; --help shows how it is called.\n")
+        raise UserError(f"{message[0].upper()}{message[1:]}; --help shows how it is called.")
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = _Parser(
         prog="python -m pipeline.predict",
         description="Segments photos with a released model: for each a mask PNG (values 1 pet,"
-        " 2 background, 3 border) and an overlay PNG, in the size of the photo as it is stored"
-        " (an EXIF orientation is not applied).",
+        " 2 background, 3 border) and an overlay PNG, in the size of the photo as it is stored,"
+        " or upright by its EXIF orientation if the model learned with data.exif=apply.",
         epilog="Exit code: 0 all done, 1 some photos could not be segmented, 2 bad arguments.",
     )
     parser.add_argument(
         "--model",
         required=True,
         type=Path,
-        metavar="DIR",
-        help="a SavedModel, or a model's serving folder (its newest version is taken)",
+        metavar="MODEL",
+        help="a SavedModel, a model's serving folder (its newest version is taken), or a file that"
+        " `python -m pipeline.convert` wrote",
     )
     parser.add_argument("--output-dir", type=Path, metavar="DIR", help="where the results go")
     parser.add_argument(
@@ -225,76 +175,17 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--host", default="127.0.0.1", help="address of the page (default: this machine alone)"
     )
     parser.add_argument(
-        "--port", type=int, default=8501, help="port of the page, 0 for any (default: %(default)s)"
+        "--port", type=int, default=8510, help="port of the page, 0 for any (default: %(default)s)"
     )
     parser.add_argument("--verbose", action="store_true", help="show the traceback of an error")
     parser.add_argument(
         "images",
         nargs="*",
         type=Path,
-        metavar="IMAGE",
+        metavar="PHOTO",
         help="a JPEG, PNG, GIF or BMP file, a folder of them, or - for a photo from a pipe",
     )
     return parser.parse_args(argv)
-
-
-def _read(photo: Path) -> tuple[bytes, images.Pixels]:
-    try:
-        contents = sys.stdin.buffer.read() if photo == PIPE else photo.read_bytes()
-    except FileNotFoundError as error:
-        raise ImageError("there is no such file") from error
-    except IsADirectoryError as error:
-        raise ImageError(
-            "a folder without a JPEG, PNG, GIF or BMP file that can be read"
-        ) from error
-    except OSError as error:
-        raise ImageError(f"cannot be read ({error.strerror or error})") from error
-    return contents, decode_photo(contents)
-
-
-Result = tuple[images.Pixels, Prediction]
-
-
-def _predict_batch(segmenter: Segmenter, batch: Iterable[Job]) -> list[Result | ImageError]:
-    """Reads and segments; the good photos go through the model together."""
-    read: list[tuple[bytes, images.Pixels] | ImageError] = []
-    for job in batch:
-        try:
-            read.append(_read(job.photo))
-        except ImageError as error:
-            read.append(error)
-    good = [item for item in read if not isinstance(item, ImageError)]
-    answers: Iterator[Prediction | ImageError]
-    try:
-        answers = iter(segmenter.predict([contents for contents, _ in good]))
-    except ImageError:  # one of them spoils the batch: find out which
-        answers = iter([_predict_alone(segmenter, contents) for contents, _ in good])
-    results: list[Result | ImageError] = []
-    for item in read:
-        if isinstance(item, ImageError):
-            results.append(item)
-        else:
-            answer = next(answers)
-            results.append(answer if isinstance(answer, ImageError) else (item[1], answer))
-    return results
-
-
-def _predict_alone(segmenter: Segmenter, contents: bytes) -> Prediction | ImageError:
-    try:
-        return segmenter.predict([contents])[0]
-    except ImageError as error:
-        return error
-
-
-def _write(job: Job, photo: images.Pixels, prediction: Prediction) -> str | ImageError:
-    ids = images.mask_at_size(prediction.probabilities, *photo.shape[:2])
-    try:
-        images.write_atomically(job.mask, images.encode(images.to_trimap(ids)))
-        images.write_atomically(job.overlay, images.encode(images.overlay(photo, ids)))
-    except OSError as error:
-        return ImageError(f"its result cannot be written ({error.strerror or error})")
-    text = ", ".join(f"{name} {share:.0%}" for name, share in shares(ids).items())
-    return f"{text} -> {job.mask.name}, {job.overlay.name}"
 
 
 if __name__ == "__main__":

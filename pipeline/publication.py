@@ -10,10 +10,11 @@ from typing import Any
 
 from tfx.utils import path_utils
 
-from pipeline import gallery, images, outcome, release_copy, report, serving
+from pipeline import gallery, images, outcome, release_copy, report, run_folder, serving
+from pipeline.errors import UserError
 from pipeline.settings import Settings
 
-OUTCOME, REPORT = "latest_run.json", "report.html"
+OUTCOME, REPORT = run_folder.OUTCOME, run_folder.REPORT
 
 
 def publish(
@@ -46,6 +47,7 @@ def publish(
     """
     spent = datetime.datetime.now().astimezone() - begin
     in_service = max(serving.versions(str(serving_dir)), default=None)
+    error = error or fault(serving_dir)
     result = outcome.collect(
         artifacts,
         settings,
@@ -60,6 +62,10 @@ def publish(
         copied_to=_copied_to(artifacts, settings, serving_dir, in_service),
         data_root=data_root,
     )
+    pushed = result["pushed_version"]
+    if pushed and in_service and serving.same_model(str(serving_dir), pushed, in_service):
+        result["pushed_version"] = in_service  # what the cache answered came before a repair, say
+    result["formats"] = serving.record(str(serving_dir), in_service or 0).get("formats", {})
     files = {
         "outcome": output_root / OUTCOME,
         "report": output_root / REPORT,
@@ -79,6 +85,19 @@ def publish(
     return result, files
 
 
+def fault(serving_dir: Path) -> str | None:
+    """What is wrong with the version in service, in a sentence with the remedy; None if nothing."""
+    in_service = max(serving.versions(str(serving_dir)), default=None)
+    found = in_service and serving.damage(str(serving_dir), in_service)
+    if not found:
+        return None
+    return (
+        f"Version {in_service} in {serving_dir} is in service and broken: {found}; "
+        f"`python -m pipeline.releases repair {in_service} --serving {serving_dir}` mends it "
+        "where the Trainer's output is still there, and `rollback` puts an older one back."
+    )
+
+
 def _copied_to(
     artifacts: outcome.RunArtifacts, settings: Settings, serving_dir: Path, version: int | None
 ) -> str | None:
@@ -89,9 +108,26 @@ def _copied_to(
     return release_copy.place(copy_to, str(serving_dir), version)
 
 
-def announce(settings: Settings, output_root: Path) -> None:
-    """Replaces outcome and report of the run before, which no longer is the last one."""
-    result = outcome.unfinished(settings)
+def announce(settings: Settings | None, output_root: Path, error: str | None = None) -> None:
+    """Replaces outcome and report of the run before, which no longer is the last one.
+
+    Args:
+      settings: of the run; None if they were refused.
+      output_root: an existing folder.
+      error: the sentence that says why the run ended before its first component, if it did.
+
+    Raises:
+      UserError: if one of them cannot be written.
+    """
+    for name in (OUTCOME, REPORT):
+        if (output_root / name).is_dir():
+            raise UserError(
+                f"{output_root / name} is a folder, but a run writes its outcome there; move it "
+                "away, or give another --output-root."
+            )
+    result = outcome.unfinished(settings or Settings()) | ({"error": error} if error else {})
+    if settings is None:
+        result["settings"] = {}
     _write(output_root / OUTCOME, result)
     report.write(output_root / REPORT, result, [], [])
 

@@ -4,8 +4,8 @@ It has the layout of the serving folder, ``<copy_to>/<model>/<version>/``, and r
 that is in service here. Its highest number is the newest version; nothing else marks it, so nothing
 else has to follow. What a reader of the copy sees while a version comes, or after it was cut off:
 
-- Files are first written to ``<copy_to>/.copying-<model>/``, which no server takes for a version. A
-  copy that is cut off here shows nothing.
+- Files are first written to ``<copy_to>/.copying-<model>-<whose>/``, which no server takes for a
+  version. A copy that is cut off here shows nothing.
 - Where the filesystem has folders (a plain path, ``hdfs://``) the version then appears by one
   rename: there is no moment in which it is half there.
 - An object store (``gs://``, ``s3://``, ``azfs://``) can only rename file after file;
@@ -25,6 +25,7 @@ import json
 import logging
 import os
 import shutil
+import uuid
 from collections.abc import Sequence
 
 from apache_beam.io.filesystem import BeamIOError, CompressionTypes, FileSystem
@@ -32,7 +33,7 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 from tfx.dsl.io import fileio
 
-from pipeline import errors, serving
+from pipeline import errors, progress, serving
 from pipeline.errors import CopyError, UserError
 
 NODE = "Copier"  # id of the component that copies; the pipeline has it where it is asked for
@@ -111,17 +112,23 @@ def copy(folder: str, copy_to: str, beam_args: Sequence[str] = ()) -> str | None
         is as it was, and so is each version that the copy had.
     """
     check(copy_to, beam_args)
-    version = max(serving.versions(folder), default=None)
-    if version is None:
-        return None
-    source, target = os.path.join(folder, str(version)), place(copy_to, folder, version)
+    # A lock of its own: the way back to an older model does not wait for an upload.
+    with serving.lock(folder, purpose="copying"):
+        version = max(serving.versions(folder), default=None)
+        return None if version is None else _copy(folder, version, copy_to)
+
+
+def _copy(folder: str, version: int, copy_to: str) -> str:
+    source, target = serving.path(folder, version), place(copy_to, folder, version)
     say = logging.getLogger(__name__).info
     try:
         if _is_there(folder, version, target):
             say("%s has this version already.", target)
             return target
+        if fault := serving.damage(folder, version):
+            raise CopyError(fault)
         names = _names(source)
-        staging = f"{copy_to.rstrip('/')}/.copying-{_model(folder)}"
+        staging = f"{copy_to.rstrip('/')}/.copying-{_model(folder)}-{_whose(folder)}"
         if FileSystems.exists(staging):  # left behind; in an object store it is overwritten
             FileSystems.delete([staging])
         _write(source, staging, names)
@@ -136,6 +143,16 @@ def copy(folder: str, copy_to: str, beam_args: Sequence[str] = ()) -> str | None
     return target
 
 
+def _whose(folder: str) -> str:
+    """Tells a serving folder from others that are copied to the same place, on any machine."""
+    path = serving.beside(folder, "copying-as")
+    if not fileio.exists(path):
+        with fileio.open(path, "w") as file:
+            file.write(uuid.uuid4().hex[:8])
+    with fileio.open(path, "r") as file:
+        return file.read().strip()
+
+
 def _is_there(folder: str, version: int, target: str) -> bool:
     if not FileSystems.exists(f"{target}/{_GRAPH}"):
         return False
@@ -143,6 +160,8 @@ def _is_there(folder: str, version: int, target: str) -> bool:
     if FileSystems.exists(path):
         with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
             there = json.loads(file.read())
+    if serving.record_is_damaged(folder, version):
+        raise CopyError(f"its record, {serving.RECORD}, is damaged")
     if there != serving.record(folder, version):
         raise CopyError("another model has this number there")
     return True
@@ -159,6 +178,7 @@ def _names(source: str) -> list[str]:
 
 
 def _write(source: str, staging: str, names: Sequence[str]) -> None:
+    progress.expect(len(names), progress.FILES)
     for name in names:
         with (
             fileio.open(os.path.join(source, name), "rb") as content,
@@ -167,6 +187,7 @@ def _write(source: str, staging: str, names: Sequence[str]) -> None:
             ) as file,
         ):
             shutil.copyfileobj(content, file, _CHUNK)
+        progress.count(progress.FILES)
 
 
 def _move(staging: str, target: str, names: Sequence[str]) -> None:

@@ -1,8 +1,11 @@
-"""The releases of a model: ``python -m pipeline.releases list | show | rollback | prune | copy``.
+"""The releases of a model: ``python -m pipeline.releases COMMAND``.
+
+Commands are list, show, rollback, repair, prune and copy.
 
 TensorFlow Serving serves the highest version. A rollback therefore releases the old model again,
 under a new version number: servers follow it like any release, and the history stays as it was.
-Where the last run copied its release to (`release.copy_to`), the new version is copied at once.
+A repair does the same with a version whose export no server can run. Where the last run copied its
+release to (`release.copy_to`), the new version is copied at once.
 
 Exit code 0 if it was done, 1 if the old model cannot be used any more or the copy failed, 2 for bad
 arguments.
@@ -11,44 +14,45 @@ arguments.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
-import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import filelock
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
-from pipeline import canary, console, run_folder, settings
+from pipeline import canary, console, paths, settings
 from pipeline.arguments import Parser
-from pipeline.errors import CopyError, UserError
+from pipeline.errors import CommandError, CopyError, UserError
 
-_DONE, _FAILED, _USER_ERROR = 0, 1, 2
+_DONE = 0
+_INCOMPLETE = (
+    "its record is not complete, since most of it was lost; a run on the same data with the same "
+    "settings releases the model with a whole one."
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    verbose = "--verbose" in (sys.argv if argv is None else argv)
+    return console.command(lambda: _main(argv), argv, "The command")
+
+
+def _main(argv: Sequence[str] | None) -> int:
+    arguments = _parse(argv)
+    with console.quiet(Path(os.devnull)):  # TensorFlow has much to say when it is loaded
+        import pipeline.releasing  # noqa: F401
     try:
-        arguments = _parse(argv)
-        with console.quiet(Path(os.devnull)):  # TensorFlow has much to say when it is loaded
-            import pipeline.serving  # noqa: F401
         arguments.do(arguments)
-        return _DONE
-    except UserError as error:
-        sentence, code = str(error), _USER_ERROR
     except canary.BrokenModelError as error:
-        sentence, code = f"Nothing was changed: {error}.", _FAILED
+        raise CommandError(f"Nothing was changed: {error}.") from error
     except CopyError as error:
-        sentence, code = f"{str(error)[:1].upper()}{str(error)[1:]}.", _FAILED
-    if verbose:
-        traceback.print_exc()
-    console.complain(sentence)
-    return code
+        raise CommandError(f"{str(error)[:1].upper()}{str(error)[1:]}.") from error
+    return _DONE
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -73,35 +77,84 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("list", _list, "all versions with metrics, data and what became of them")
     show = add("show", _show, "all that is recorded of a version")
     rollback = add("rollback", _rollback, "put the model of an older version back into service")
-    for command in (show, rollback):
-        command.add_argument("version", type=int, metavar="V", help="the version")
+    repair = add(
+        "repair",
+        _repair,
+        "re-export a version that no server can run, and put it into service",
+    )
+    for command in (show, rollback, repair):
+        command.add_argument("version", type=_version, metavar="VERSION", help="its number")
     prune = add("prune", _prune, "remove the oldest versions, never the one in service")
     prune.add_argument("--keep", type=int, required=True, metavar="N", help="newest to leave")
     add("copy", _copy, "copy the version in service to where the last run did (release.copy_to)")
     return parser.parse_args(argv)
 
 
+def _version(text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text!r} is no version; `list` shows their numbers")
+    return int(text)
+
+
 def _list(arguments: argparse.Namespace) -> None:
     records = _history(arguments.serving)
     if arguments.json:
-        print(json.dumps(records, indent=2))
+        console.show_json(records, indent=2)
         return
+    if not records:
+        raise UserError(
+            f"There is no version in {arguments.serving}; give the serving folder of a model with"
+            " --serving, such as output/serving/MODEL."
+        )
     table = Table(title=f"Releases in {escape(str(arguments.serving))}", title_justify="left")
     for name in ("version", "status", "released", "mean IoU", "accuracy", "photos", "data"):
-        table.add_column(name, no_wrap=name != "data", overflow="fold")
+        table.add_column(
+            name,
+            no_wrap=name not in ("status", "data"),
+            overflow="fold" if name == "data" else "ellipsis",
+        )
     for record in records:
         overall = record.get("metrics", {}).get("overall", {})
         splits = record.get("data", {}).get("splits", {})
         table.add_row(
             str(record["version"]),
             _status(record),
-            record.get("released", "unknown").replace("T", " ")[:16],
+            escape(record.get("released", "unknown").replace("T", " ")[:16]),
             *(_number(overall.get(name)) for name in ("mean_iou", "pixel_accuracy")),
             " / ".join(map(str, splits.values())),
             escape(record.get("data_root", "unknown")),
         )
     table.caption = "photos: train / eval / test"
-    console.print_table(table)
+    console.print_table(table, less_important=("accuracy", "photos", "data", "released"))
+    for record in records:
+        if record["fault"]:
+            repairs = [r["version"] for r in records if r.get("repaired") == record["version"]]
+            advice = _advice(arguments, record, repairs)
+            console.show(f"Version {record['version']}: {record['fault']}.{advice}")
+        elif record.get("incomplete"):
+            console.show(f"Version {record['version']}: {_INCOMPLETE}")
+    from pipeline import serving
+
+    if strays := serving.strays(str(arguments.serving)):
+        console.show(
+            f"Not a version, though TensorFlow Serving may try to load it: {', '.join(strays)}; "
+            "move it away."
+        )
+
+
+def _advice(arguments: argparse.Namespace, record: dict[str, Any], repairs: list[int]) -> str:
+    if repairs:
+        return f" Version {repairs[-1]} is its repair."
+    if not record["repairable"]:
+        if record["status"] == "in service":
+            return " Nothing that holds its model was found: roll back to another, or run again."
+        return ""
+    command = (
+        f"python -m pipeline.releases repair {record['version']} --serving {arguments.serving}"
+    )
+    if record["status"] == "in service":
+        return f" `{command}` fixes it."
+    return f" Before a rollback to it: `{command}`, which puts it into service."
 
 
 def _show(arguments: argparse.Namespace) -> None:
@@ -113,91 +166,144 @@ def _show(arguments: argparse.Namespace) -> None:
         )
     record = known[arguments.version]
     if arguments.json:
-        print(json.dumps(record, indent=2))
+        console.show_json(record, indent=2)
         return
     table = Table(title=f"Version {arguments.version}", title_justify="left", show_header=False)
-    for name, value in _rows({"status": record.pop("status"), **record}):
+    status = Text.from_markup(_status(record)).plain
+    del record["status"]
+    for name, value in _rows({"status": status, **record}):
         table.add_row(escape(name), escape(value))
     console.print_table(table)
 
 
 def _rollback(arguments: argparse.Namespace) -> None:
+    from pipeline import contract, releasing, serving
+
+    _check(arguments.serving)
+    path = serving.path(str(arguments.serving), arguments.version)
+    newest = serving.versions(str(arguments.serving))[-1:] == [arguments.version]
+    sound = Path(path).is_dir() and not newest and not contract.misfit(path)
+    if sound and (fault := contract.unservable(path)):
+        raise UserError(
+            f"Nothing was changed: {fault}; `python -m pipeline.releases repair"
+            f" {arguments.version} --serving {arguments.serving}` puts it into service so that they"
+            " can."
+        )
+    _bring_back(arguments, releasing.rollback, "the model of version {} again")
+
+
+def _repair(arguments: argparse.Namespace) -> None:
+    from pipeline import releasing
+
+    _bring_back(arguments, releasing.repair, "the model of version {}, repaired")
+
+
+def _bring_back(
+    arguments: argparse.Namespace, release: Callable[[str, int], int], what: str
+) -> None:
+    """Releases an older version by `release`, copies it on, and says so."""
     from pipeline import serving
 
-    _history(arguments.serving)
+    _check(arguments.serving)
     with _lock(arguments.serving):
         before = serving.versions(str(arguments.serving))
-        version = serving.rollback(str(arguments.serving), arguments.version)
-        try:
-            copied_to = _copy_on(arguments.serving)
-        except UserError as error:  # the way back does not wait for a package
-            raise CopyError(
-                f"version {version} is in service in {arguments.serving}, but was not copied: "
-                f"{str(error).rstrip('.')}"
-            ) from error
+        version = release(str(arguments.serving), arguments.version)
+        incomplete = bool(serving.record(str(arguments.serving), version).get("incomplete"))
+    try:
+        copied_to = _copy_on(arguments.serving)
+    except UserError as error:  # the way back does not wait for a package
+        raise CopyError(
+            f"version {version} is in service in {arguments.serving}, but was not copied: "
+            f"{str(error).rstrip('.')}"
+        ) from error
     done = {"version": version, "to": arguments.version, "from": before[-1]}
     if arguments.json:
-        print(json.dumps({**done, "copied_to": copied_to}))
+        console.show_json({**done, "incomplete": incomplete, "copied_to": copied_to})
         return
-    print(
-        f"Version {version} is in service in {arguments.serving}: the model of version "
-        f"{arguments.version} again, in place of version {done['from']}."
+    console.show(
+        f"Version {version} is in service in {arguments.serving}: "
+        f"{what.format(arguments.version)}, in place of version {done['from']}."
     )
+    if incomplete:
+        console.show(f"Note: {_INCOMPLETE}")
     if copied_to:
-        print(f"Copy: {copied_to}")
+        console.show(f"Copy: {copied_to}")
 
 
 def _prune(arguments: argparse.Namespace) -> None:
-    from pipeline import serving
+    from pipeline import releasing
 
     if arguments.keep < 1:
         raise UserError(f"--keep is {arguments.keep}; it must be at least 1.")
-    _history(arguments.serving)
-    with _lock(arguments.serving):
-        removed = serving.prune(str(arguments.serving), arguments.keep)
+    _check(arguments.serving)
+    removed = releasing.prune(str(arguments.serving), arguments.keep, _say)
     if arguments.json:
-        print(json.dumps({"removed": removed}))
+        console.show_json({"removed": removed})
         return
     names = ", ".join(map(str, removed)) or "nothing"
-    print(f"Removed {names} from {arguments.serving}.")
+    console.show(f"Removed {names} from {arguments.serving}.")
 
 
 def _copy(arguments: argparse.Namespace) -> None:
-    _history(arguments.serving)
-    with _lock(arguments.serving):
-        copied_to = _copy_on(arguments.serving)
+    _check(arguments.serving)
+    copied_to = _copy_on(arguments.serving)
     if copied_to is None:
         raise UserError(
             f"Nothing is copied from {arguments.serving}: it holds no version, or the last run "
             "beside it had no release.copy_to."
         )
-    print(json.dumps({"copied_to": copied_to}) if arguments.json else f"Copy: {copied_to}")
+    if arguments.json:
+        console.show_json({"copied_to": copied_to})
+    else:
+        console.show(f"Copy: {copied_to}")
 
 
 def _copy_on(folder: Path) -> str | None:
     """Copies the version in service to where the last run did; None if it copied nowhere."""
-    from pipeline import publication, release_copy
+    with console.quiet(Path(os.devnull)):  # TFX's other libraries have much to say, too
+        from pipeline import publication, release_copy
 
     folder = folder.resolve()
     last_run = folder.parent.parent / publication.OUTCOME
-    chosen = json.loads(last_run.read_text())["settings"] if last_run.exists() else {}
-    copy_to = chosen.get(release_copy.SETTING)
-    return copy_to and release_copy.copy(str(folder), copy_to, chosen["beam.args"])
+    try:
+        chosen = json.loads(last_run.read_bytes())["settings"]
+        copy_to, beam_args = chosen.get(release_copy.SETTING), chosen["beam.args"]
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        raise UserError(
+            f"{last_run} is damaged, so whether {release_copy.SETTING} is set cannot be read."
+        ) from None
+    return copy_to and release_copy.copy(str(folder), copy_to, beam_args)
 
 
 def _history(folder: Path) -> list[dict[str, Any]]:
-    from pipeline import serving  # loads TFX, which takes seconds
+    from pipeline import releasing, salvage, serving  # loads TFX, which takes seconds
 
+    _check(folder)
+    records = serving.history(str(folder))
+    for record in records:
+        version = record["version"]
+        record["fault"] = releasing.fault_of(str(folder), version)
+        record["repairable"] = bool(record["fault"]) and bool(salvage.find(str(folder), version)[0])
+    return records
+
+
+def _check(folder: Path) -> None:
+    paths.check_no_pattern(folder)
     if not folder.is_dir():
         raise UserError(f"There is no serving folder {folder}; give it with --serving DIR.")
-    return serving.history(str(folder))
 
 
-def _lock(folder: Path) -> filelock.AcquireReturnProxy:
-    """Keeps a run on this machine from releasing meanwhile: it holds its output root's lock."""
-    parent = folder.resolve().parent
-    root = parent.parent if (parent.parent / "artifacts").is_dir() else parent
-    return run_folder.lock(root, ", then call this again")
+def _lock(folder: Path) -> contextlib.AbstractContextManager[bool]:
+    """Keeps runs and other commands from releasing meanwhile; they may go on with all else."""
+    from pipeline import serving
+
+    return serving.lock(str(folder), _say)
+
+
+def _say(text: str) -> None:
+    console.show(text, sys.stderr)
 
 
 def _status(record: dict[str, Any]) -> str:
@@ -205,8 +311,11 @@ def _status(record: dict[str, Any]) -> str:
     text = record["status"]
     if text in colours:
         text = f"[{colours[text]}]{text}[/]"
-    back = record.get("rollback")
-    return f"{text}, rollback to {back['to']}" if back else text
+    if record.get("rollback"):
+        text += f", rollback to {record['rollback']['to']}"
+    if record.get("repaired"):
+        text += f", repair of {record['repaired']}"
+    return f"{text}, [red]broken[/]" if record["fault"] else text
 
 
 def _rows(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
@@ -225,7 +334,7 @@ def _rows(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
 def _number(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.3f}"
-    return "" if value is None else str(value)
+    return "" if value is None else escape(str(value))
 
 
 if __name__ == "__main__":

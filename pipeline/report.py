@@ -17,7 +17,7 @@ import jinja2
 import numpy as np
 from PIL import Image
 
-from pipeline import charts, features, images, release_copy, wording
+from pipeline import charts, console, features, images, release_copy, wording
 
 # What a table or list shows at most; latest_run.json has the rest.
 MOST_REASONS = 6
@@ -69,6 +69,8 @@ def render(
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
+        # No name breaks a line or turns the direction of writing; ready HTML stays as it is.
+        finalize=lambda value: console.plain(value) if type(value) is str else value,
     )
     environment.filters.update(number=wording.number, duration=wording.duration)
     return environment.get_template("report.html.j2").render(
@@ -90,6 +92,7 @@ def render(
         quarantined_count=len(quarantined),
         notes=notes[:MOST_QUARANTINED],
         notes_count=len(notes),
+        hints=data.get("hints") or [],
         spans=data.get("spans") or [],
         unlisted=data.get("unlisted") or [],
         drift=data.get("drift") or {},
@@ -135,7 +138,7 @@ def verdict(outcome: Mapping[str, Any]) -> dict[str, Any]:
 def _verdict(outcome: Mapping[str, Any]) -> dict[str, Any]:
     status = outcome.get("status")
     champion = (outcome.get("champion") or {}).get("version")
-    in_service = outcome.get("in_service")
+    replaced, in_service = outcome.get("replaced"), outcome.get("in_service")
     stays = (
         f"Version {in_service} stays in service." if in_service else "No version is in service yet."
     )
@@ -154,14 +157,19 @@ def _verdict(outcome: Mapping[str, Any]) -> dict[str, Any]:
                 if states == {"cached"}
                 else "This run came to the model that it holds already."
             )
+        elif replaced:
+            note = f"It replaces version {replaced['version']}."
+            if fault := replaced.get("fault"):
+                note = f"{note.rstrip('.')}, which was broken: {fault}."
         elif champion:
             note = f"It replaces version {champion}."
         else:
             note = "It is the first version; there was no champion to compare it with."
         return {"kind": "good", "title": title, "reasons": [], "note": note}
     if outcome.get("refused"):
-        title, reason = "Not released: withdrawn", outcome["refused"]
-        return {"kind": "warn", "title": title, "reasons": [reason], "note": stays}
+        unserved = outcome.get("infra_blessed") is False
+        title = f"Not released: {'no server could serve it' if unserved else 'withdrawn'}"
+        return {"kind": "warn", "title": title, "reasons": [outcome["refused"]], "note": stays}
     if status == "not_blessed":
         rows = _gate_rows(outcome)
         missed = [row for row in rows if not row["held"]]
@@ -209,7 +217,10 @@ def _gate_rows(outcome: Mapping[str, Any]) -> list[dict[str, Any]]:
             )
         else:
             required = "allowed" if at_most else "required"
+            why = row.get("reason")
             reason = f"{name} ({where}): {value}, {kind} {bound} is {required}"
+            reason += f" ({why})" if why else ""
+            kind += f"; {why}" if why else ""
         rows.append(
             {
                 "metric": name,

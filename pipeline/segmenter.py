@@ -9,12 +9,15 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline import contract, features, images
+from pipeline import contract, features, images, paths, photo_header
 from pipeline.errors import UserError, first_line
+
+NO_MEMORY = "there is not enough memory for it"
 
 
 class ImageError(Exception):
@@ -27,6 +30,16 @@ class Prediction:
 
     mask: images.Pixels  # class ids, uint8 [size, size]
     probabilities: npt.NDArray[np.float32]  # [size, size, 3]
+
+
+class Predictor(Protocol):
+    """Segments encoded photos: `Segmenter`, `FileSegmenter`."""
+
+    path: Path
+    exif: str  # what it does with a photo's EXIF orientation: see `contract.exif`
+
+    def predict(self, photos: Sequence[bytes]) -> list[Prediction]:
+        """Segments one batch, in its order; raises ImageError if one of them cannot be."""
 
 
 class Segmenter:
@@ -44,12 +57,17 @@ class Segmenter:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         import tensorflow as tf
 
+        if fault := contract.missing(str(self.path)):
+            raise UserError(
+                f"The model in {self.path} cannot be loaded, since {fault}; {_another(self.path)}."
+            )
         try:
             self._model = tf.saved_model.load(str(self.path))
+            self.exif = contract.exif(str(self.path))
         except Exception as error:  # TensorFlow raises many kinds for a damaged file
             raise UserError(
                 f"The model in {self.path} cannot be loaded, it seems damaged"
-                f" ({first_line(error)}); give another version."
+                f" ({first_line(error)}); {_another(self.path)}."
             ) from error
         signatures = self._model.signatures
         if contract.SERVE not in signatures:
@@ -73,36 +91,101 @@ class Segmenter:
         """Segments one batch of encoded photos (JPEG, PNG, GIF or BMP), in their order.
 
         Raises:
-          ImageError: if the model cannot decode one of them, or its probabilities are unusable.
+          ImageError: if one of them is no photo or too large, the model cannot decode it, or its
+            probabilities are unusable.
         """
         import tensorflow as tf
 
         if not photos:
             return []
+        for photo in photos:
+            header(photo)
         try:
             outputs = self._serve(**{contract.IMAGE_BYTES: tf.constant(list(photos), tf.string)})
+        except (tf.errors.ResourceExhaustedError, MemoryError) as error:
+            raise ImageError(NO_MEMORY) from error
         except tf.errors.OpError as error:
             raise ImageError(f"the model cannot take it ({first_line(error)})") from error
         masks = outputs[contract.MASK].numpy()
         probabilities = outputs[contract.PROBABILITIES].numpy()
-        if probabilities.shape != (*masks.shape, features.NUM_CLASSES):
-            raise ImageError(
-                f"the model answers with masks of shape {masks.shape[1:]} and probabilities of"
-                f" shape {probabilities.shape[1:]}, not with {features.NUM_CLASSES} a pixel"
+        return _predictions(masks, probabilities)
+
+
+def _predictions(masks: images.Pixels, probabilities: npt.NDArray[np.float32]) -> list[Prediction]:
+    """What a model answered to a batch; raises ImageError if it cannot be used."""
+    if probabilities.shape != (*masks.shape, features.NUM_CLASSES):
+        raise ImageError(
+            f"the model answers with masks of shape {masks.shape[1:]} and probabilities of"
+            f" shape {probabilities.shape[1:]}, not with {features.NUM_CLASSES} a pixel"
+        )
+    if not np.isfinite(probabilities).all():
+        raise ImageError("the model answers with probabilities that are not numbers")
+    return [Prediction(m, p) for m, p in zip(masks, probabilities, strict=True)]
+
+
+class FileSegmenter:
+    """A release in another format, ready to segment encoded photos.
+
+    Args:
+      file: as `pipeline.convert` writes it.
+
+    Raises:
+      UserError: if it is no such file, or a package is missing that asks it.
+    """
+
+    def __init__(self, file: Path) -> None:
+        from pipeline import formats
+
+        self.path = file
+        family = formats.family_of(file.suffix)
+        if family is None:
+            *others, last = (each.ending for each in formats.FAMILIES.values())
+            raise UserError(
+                f"{file} is no model: give a file that ends in {', '.join(others)} or {last}, or"
+                " the folder of a released model."
             )
-        if not np.isfinite(probabilities).all():
-            raise ImageError("the model answers with probabilities that are not numbers")
-        return [Prediction(m, p) for m, p in zip(masks, probabilities, strict=True)]
+        formats.check_runtime(family)
+        try:
+            for ending in family.endings:
+                file.with_suffix(ending).open("rb").close()
+        except OSError as error:
+            raise UserError(f"{error.filename} cannot be read ({error.strerror}).") from error
+        try:
+            self._ask = formats.module(family).Runner(file)
+            self.exif: str = self._ask.exif
+        except Exception as error:  # each program has its own
+            raise UserError(
+                f"The model in {file} cannot be loaded ({first_line(error)}); write it again with"
+                " `python -m pipeline.convert`."
+            ) from error
+
+    def predict(self, photos: Sequence[bytes]) -> list[Prediction]:
+        """As `Segmenter.predict`."""
+        answers: list[Prediction] = []
+        for photo in photos:
+            pixels = decode_photo(photo, self.exif)[None]
+            try:
+                answer = self._ask(pixels)
+            except MemoryError as error:
+                raise ImageError(NO_MEMORY) from error
+            except Exception as error:
+                raise ImageError(f"the model cannot take it ({first_line(error)})") from error
+            answers += _predictions(answer.mask, answer.probabilities)
+        return answers
 
 
 def find_saved_model(model_dir: Path) -> Path:
     """Finds the SavedModel that ``model_dir`` means: itself, or its version of the highest number.
 
     Raises:
-      UserError: if there is none.
+      UserError: if there is none, or TensorFlow would take its path for a pattern.
     """
+    paths.check_no_pattern(model_dir)
     if not model_dir.is_dir():
-        raise UserError(f"There is no model folder {model_dir}; give the folder of a SavedModel.")
+        raise UserError(
+            f"There is no model folder {model_dir}; give the folder of a released model, or a file"
+            " that `python -m pipeline.convert` wrote."
+        )
     if _is_saved_model(model_dir):
         return model_dir
     newest = _newest_version(model_dir)
@@ -113,23 +196,54 @@ def find_saved_model(model_dir: Path) -> Path:
     raise UserError(f"{model_dir} is no SavedModel and holds no version folders with one; {advice}")
 
 
-def decode_photo(contents: bytes) -> images.Pixels:
-    """Decodes a photo as the model's graph does: uint8 [h, w, 3], EXIF orientation not applied.
+def header(contents: bytes) -> photo_header.Header:
+    """Reads the header of a photo.
 
     Raises:
-      ImageError: if it is empty, damaged or of another format.
+      ImageError: if it is no photo, or one that is too large to decode.
     """
+    try:
+        return photo_header.read(contents)
+    except photo_header.HeaderError as error:
+        raise ImageError(str(error)) from error
+
+
+def decode_photo(contents: bytes, exif: str = contract.AS_STORED) -> images.Pixels:
+    """Decodes a photo as a model's graph does: uint8 [h, w, 3].
+
+    Args:
+      contents: of the file.
+      exif: what the model does with the EXIF orientation: see `contract.exif`.
+
+    Raises:
+      ImageError: if it is empty, damaged, too large or of another format.
+    """
+    header(contents)
     import tensorflow as tf
 
     from pipeline import preprocessing
 
-    if not contents:
-        raise ImageError("the file is empty")
     try:
-        pixels: images.Pixels = preprocessing.decode_image(tf.constant(contents)).numpy()
+        decoded = preprocessing.decode_upright(tf.constant(contents), exif)
+        pixels: images.Pixels = decoded.numpy()
+    except (tf.errors.ResourceExhaustedError, MemoryError) as error:
+        raise ImageError(NO_MEMORY) from error
     except (tf.errors.OpError, ValueError) as error:
-        raise ImageError("not a JPEG, PNG, GIF or BMP image, or a damaged one") from error
+        raise ImageError(photo_header.damage(contents)) from error
     return pixels
+
+
+def orientation_note(contents: bytes, exif: str) -> str | None:
+    """What to know of a photo whose EXIF orientation a model does not honour, in one clause."""
+    from pipeline import orientation
+
+    found = orientation.of_file(contents)
+    if exif == contract.APPLY or found == 1:
+        return None
+    return (
+        f"its EXIF orientation {found} ({orientation.WORDS[found]}) is not applied, since the model"
+        " learned from photos as they are stored; the mask fits the stored pixels"
+    )
 
 
 def shares(ids: images.Pixels) -> dict[str, float]:
@@ -159,6 +273,15 @@ def native_noise_held_back() -> Iterator[None]:
             sys.stderr.flush()
             os.dup2(kept, 2)
             os.close(kept)
+
+
+def _another(version: Path) -> str:
+    """What to do where a version cannot be loaded, in a clause."""
+    others = [d for d in version.parent.iterdir() if d.name.isdecimal() and d != version]
+    whole = [d for d in others if version.name.isdecimal() and not contract.missing(str(d))]
+    if not whole:
+        return "give another version"
+    return f"give another version, such as {max(whole, key=lambda d: int(d.name))}"
 
 
 def _is_saved_model(folder: Path) -> bool:

@@ -1,204 +1,334 @@
 """The serving folder: ``<folder>/<integer version>/``, the layout TensorFlow Serving watches.
 
 The highest version is the one in service. A version appears by one rename, after a fresh process
-has used it, and is never changed afterwards. Each carries its release record and model card in
-``assets.extra/``, which TensorFlow Serving leaves alone.
+has used it, and is never changed afterwards; `pipeline.releasing` makes them. Each carries its
+release record and model card in ``assets.extra/``, which TensorFlow Serving leaves alone.
+
+People and failing disks change such folders, too. So a damaged record is as good as none, and what
+a version holds is looked up in its files, not in its record.
 """
 
 from __future__ import annotations
 
 import contextlib
-import datetime
 import hashlib
-import json
+import logging
 import os
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import filelock
+import pydantic
+import tensorflow as tf
 from tfx.dsl.io import fileio
-from tfx.utils import io_utils
 
-from pipeline import canary, model_card
-from pipeline.errors import UserError
+from pipeline import contract, identity, locks
+from pipeline.errors import UserError, first_line
 
 RECORD = os.path.join("assets.extra", "release.json")
-_CARD = os.path.join("assets.extra", "model_card.md")
-_CARD_PAGE = os.path.join("assets.extra", "model_card.html")
-_ADDED = (RECORD, _CARD, _CARD_PAGE)  # to the model, when it becomes a version
+CARD = os.path.join("assets.extra", "model_card.md")
+CARD_PAGE = os.path.join("assets.extra", "model_card.html")
+FORMATS = os.path.join("assets.extra", "formats")
+ADDED = (RECORD, CARD, CARD_PAGE)  # to the model, when it becomes a version; so is FORMATS
 
 IN_SERVICE, REPLACED, WITHDRAWN = "in service", "replaced", "withdrawn"
+
+log = logging.getLogger(__name__)
+
+_HIGHEST = 2**63 - 1  # that TensorFlow Serving can read
+_PATIENCE_S = 3600  # a release can take as long: it may convert to 8 bits
+
+
+class _Data(pydantic.BaseModel):
+    splits: dict[str, int] = {}
+
+
+class _Rollback(pydantic.BaseModel):
+    to: int
+
+
+class _Record(pydantic.BaseModel):
+    """What the rest of the code relies on in a record; what a field means says who writes it."""
+
+    released: str = ""
+    digest: str = ""
+    identity: str = ""
+    withdrawn: list[str] = []
+    replaced: list[str] = []
+    repaired: int = 0
+    incomplete: bool = False  # most of it was lost, and only a run makes a whole one
+    rollback: _Rollback | None = None
+    data_root: str = ""
+    model_uri: str = ""
+    statistics_uri: str = ""
+    examples_uri: str = ""
+    code: str = ""
+    classes: list[str] = []
+    data: _Data = _Data()
+    metrics: dict[str, dict[str, Any]] = {}
+    gate: list[dict[str, Any]] = []
+    settings: dict[str, Any] = {}
+    versions: dict[str, str] = {}
+    formats: dict[str, dict[str, Any]] = {}
 
 
 def versions(folder: str) -> list[int]:
     """The released versions, oldest first; empty if the folder does not exist."""
+    return sorted(_names(folder))
+
+
+def path(folder: str, version: int) -> str:
+    """The folder of a version, whose name may have zeros in front; it need not exist."""
+    usual = os.path.join(folder, str(version))
+    # Not the whole folder for each of its versions.
+    name = str(version) if _is_version(usual) else _names(folder).get(version, str(version))
+    return os.path.join(folder, name)
+
+
+def strays(folder: str) -> list[str]:
+    """What has a number for a name, as versions have, and is none: files and empty folders."""
+    return sorted(set(_numbers(folder)) - set(_names(folder).values()))
+
+
+def _names(folder: str) -> dict[int, str]:
+    """The names of the folders that hold a version, by its number."""
+    found: dict[int, str] = {}
+    for name in _numbers(folder):
+        if _is_version(os.path.join(folder, name)):
+            # Of 7 and 007 the shorter one, whatever the order.
+            found[int(name)] = min(found.get(int(name), name), name, key=len)
+    return found
+
+
+def _is_version(there: str) -> bool:
+    """Whether a folder with a number for a name holds anything of a version."""
+    marks = ("saved_model.pb", "variables", RECORD)
+    return any(fileio.exists(os.path.join(there, mark)) for mark in marks)
+
+
+def _numbers(folder: str) -> list[str]:
     if not fileio.exists(folder):
         return []
     names = (name.rstrip("/") for name in fileio.listdir(folder))
-    return sorted(int(name) for name in names if name.isdecimal())
+    return [n for n in names if n.isascii() and n.isdigit() and int(n) <= _HIGHEST]
 
 
 def record(folder: str, version: int) -> dict[str, Any]:
-    """The release record of a version; empty for one that was not released by this pipeline."""
-    path = os.path.join(folder, str(version), RECORD)
-    if not fileio.exists(path):
+    """The release record of a version; empty if it has none, or a damaged one."""
+    return read_record(path(folder, version)) or {}
+
+
+def record_is_damaged(folder: str, version: int) -> bool:
+    """Whether a version has a record that cannot be read."""
+    return read_record(path(folder, version)) is None
+
+
+def read_record(version_path: str) -> dict[str, Any] | None:
+    """The release record in a version's folder; empty without one, None if it is damaged."""
+    file_path = os.path.join(version_path, RECORD)
+    if not fileio.exists(file_path):
         return {}
-    with fileio.open(path, "r") as file:
-        return json.load(file)
+    try:
+        with fileio.open(file_path, "rb") as file:
+            found = pydantic.TypeAdapter(dict[str, Any]).validate_json(file.read())
+        _Record.model_validate(found, strict=True)
+    except Exception:  # a folder, another encoding, another program's file, a bad disk
+        return None
+    return found
+
+
+def lost_record(folder: str, version: int) -> str | None:
+    """That a version lost its record, in one clause; None if it has one, or none in the folder has.
+
+    A folder in which nothing is of this pipeline holds models that somebody put there.
+    """
+    there = path(folder, version)
+    if fileio.exists(os.path.join(there, RECORD)):
+        return None
+    if not is_described(folder, version):
+        return f"its record, {RECORD}, is missing, and so is {contract.FACTS}"
+    marks = [os.path.join(path(folder, other), RECORD) for other in versions(folder)]
+    if any(map(fileio.exists, [os.path.join(there, contract.FACTS), *marks])):
+        return f"its record, {RECORD}, is missing"
+    return None
+
+
+def is_described(folder: str, version: int) -> bool:
+    """Whether a version says what its signatures do not (`contract.FACTS`), where others do."""
+    own = os.path.join(path(folder, version), contract.FACTS)
+    all_ = [os.path.join(path(folder, other), contract.FACTS) for other in versions(folder)]
+    return fileio.exists(own) or not any(map(fileio.exists, all_))
+
+
+def is_recorded(folder: str, version: int) -> bool:
+    """Whether a version has its whole record, as far as the folder tells."""
+    incomplete = record(folder, version).get("incomplete")
+    return not incomplete and not lost_record(folder, version)
 
 
 def history(folder: str) -> list[dict[str, Any]]:
     """The records of all versions, oldest first, each with its ``status`` now."""
-    records = [{"version": version, **record(folder, version)} for version in versions(folder)]
-    taken_back = records[-1].get("withdrawn", []) if records else []
+    records = [{**record(folder, version), "version": version} for version in versions(folder)]
+    taken_back = set(withdrawn(folder))
     for each in records:
-        each["status"] = WITHDRAWN if each.get("digest") in taken_back else REPLACED
+        model = {model_of(folder, each["version"]), each.get("digest")}
+        each["status"] = WITHDRAWN if model & taken_back else REPLACED
     for each in records[-1:]:
         each["status"] = IN_SERVICE
     return records
 
 
 def withdrawn(folder: str) -> list[str]:
-    """Digests of the models that a rollback took out of service; the newest record has them all."""
+    """The models that a rollback took out of service; see `is_among`.
+
+    A record has all from before it, but it may be lost, and a version may have been put there by
+    hand. So all are read, one after the other. A version without a record that holds the model of
+    an older one counts as a rollback to that.
+    """
+    found: set[str] = set()
+    before: list[set[str]] = []
+    for version in versions(folder):
+        known = record(folder, version)
+        model = {model_of(folder, version), known.get("digest", "")} - {""}
+        found |= set(known.get("withdrawn", []))
+        if not known:
+            same = [i for i, other in enumerate(before) if other & model]
+            found |= set().union(*before[same[-1] + 1 :]) if same else set()
+        found -= model
+        before.append(model)
+    return sorted(found)
+
+
+def replaced(folder: str) -> list[str]:
+    """The models that were in service before the one that is; see `is_among`."""
     existing = versions(folder)
-    return record(folder, existing[-1]).get("withdrawn", []) if existing else []
+    found = {model for version in existing for model in record(folder, version).get("replaced", [])}
+    models = [model_of(folder, version) for version in existing]
+    return sorted({*found, *models[:-1]} - {*models[-1:], ""})
+
+
+def is_among(model_path: str, models: list[str]) -> bool:
+    """Whether a SavedModel is one of those that `withdrawn` or `replaced` gives."""
+    # Records from before there were identities have digests of files.
+    return bool({identify(model_path), digest(model_path)} & set(models))
+
+
+def same_model(folder: str, version: int, other: int) -> bool:
+    """Whether two versions hold the same model, or the other is a repair of the first."""
+    if record(folder, other).get("repaired") == version:
+        return True
+    return model_of(folder, version) == model_of(folder, other)
+
+
+def model_of(folder: str, version: int) -> str:
+    """Identity of a version's model, also where only its record still knows that."""
+    return record(folder, version).get("identity") or identify(path(folder, version))
+
+
+def identify(model_path: str) -> str:
+    """What tells a SavedModel from others: its identity; of what is no SavedModel, its digest.
+
+    Empty if there is none, or it cannot be read.
+    """
+    try:
+        return identity.of_model(model_path)
+    except Exception:  # TensorFlow raises many kinds for a damaged file
+        with contextlib.suppress(OSError, tf.errors.OpError):
+            return digest(model_path)
+    return ""
 
 
 def digest(model_path: str) -> str:
-    """Hex digest of a SavedModel, file by file; that of a version is the one of its model."""
-    total = hashlib.sha256()
-    for path in sorted(_files(model_path)):
-        name = os.path.relpath(path, model_path)
-        if name not in _ADDED:
-            with fileio.open(path, "rb") as file:
-                content = hashlib.sha256(file.read()).hexdigest()
-            total.update(f"{name} {content}\n".encode())
-    return total.hexdigest()
+    """Hex digest of a SavedModel, file by file; that of a version is the one of its model.
 
-
-def release(model_path: str, folder: str, **facts: Any) -> int:
-    """Makes a SavedModel the newest version of a serving folder.
-
-    Does nothing if the newest version is this very model already, file by file.
-
-    Args:
-      model_path: the SavedModel's folder.
-      folder: the serving folder of the model.
-      **facts: JSON values to keep in the release record.
-
-    Returns:
-      The version that now is the newest: seconds since 1970, or one more than its predecessor.
-
-    Raises:
-      BrokenModelError: if the copy cannot be used; the folder is as it was.
+    Empty if there is none.
     """
-    added = digest(model_path)
-    existing = versions(folder)
-    if existing and record(folder, existing[-1]).get("digest") == added:
-        return existing[-1]
-    version = max(int(time.time()), existing[-1] + 1 if existing else 0)
-    entry = {
-        "version": version,
-        "released": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
-        "digest": added,
-        "withdrawn": withdrawn(folder),
-        **facts,
-    }
-    staging = _beside(folder, "staging")
-    _remove(staging)  # what a killed run left behind
-    io_utils.copy_dir(model_path, staging)
+    total, there = hashlib.sha256(), sorted(_files(model_path))
+    for file_path in there:
+        name = os.path.relpath(file_path, model_path)
+        if name not in ADDED and not name.startswith(FORMATS):
+            total.update(f"{name} {file_digest(file_path)}\n".encode())
+    return total.hexdigest() if there else ""
+
+
+def damage(folder: str, version: int) -> str | None:
+    """Why a version is not as it was released, in one clause; None if it is."""
+    there = path(folder, version)
+    if fault := contract.misfit(there):
+        return fault
+    known = read_record(there)
+    if known is None:
+        return f"its record, {RECORD}, is damaged"
     try:
-        canary.check(staging)
-    except Exception:
-        _remove(staging)
-        raise
-    fileio.makedirs(os.path.join(staging, os.path.dirname(RECORD)))
-    _write(os.path.join(staging, RECORD), json.dumps(entry, indent=2))
-    card = model_card.markdown(entry)
-    _write(os.path.join(staging, _CARD), card)
-    _write(os.path.join(staging, _CARD_PAGE), model_card.html(card))
-    fileio.makedirs(folder)
-    fileio.rename(staging, os.path.join(folder, str(version)))
-    return version
+        if known.get("digest", "") not in ("", digest(there)):
+            return "its files are not those that were released"
+        for name, facts in known.get("formats", {}).items():
+            if not has_format(there, facts):
+                return f"its files of the format {name} are missing or others"
+    except (OSError, tf.errors.OpError) as error:  # a link to nowhere, a file of somebody else's
+        return f"its files cannot be read ({first_line(error)})"
+    return None
 
 
-def rollback(folder: str, version: int) -> int:
-    """Puts the model of an older version back into service, as a version of its own.
-
-    The models that were released after it are withdrawn: no run releases one again, only another
-    rollback does.
-
-    Returns:
-      The new version, a copy of the old one.
-
-    Raises:
-      UserError: if there is no such version, or its model is in service already.
-      BrokenModelError: if it cannot be used any more.
-    """
-    existing = versions(folder)
-    if version not in existing:
-        known = ", ".join(map(str, existing)) or "none"
-        raise UserError(f"There is no version {version} in {folder}; it holds: {known}.")
-    path = os.path.join(folder, str(version))
-    back = digest(path)
-    later = [os.path.join(folder, str(each)) for each in existing if each > version]
-    if not later or digest(later[-1]) == back:
-        raise UserError(f"The model of version {version} in {folder} is in service already.")
-    taken_back = {*withdrawn(folder), *map(digest, later)} - {back}
-    facts = {
-        **record(folder, version),
-        "withdrawn": sorted(taken_back),
-        "rollback": {"to": version, "from": existing[-1]},
-    }
-    for own in ("version", "released", "digest"):
-        facts.pop(own, None)
-    return release(path, folder, **facts)
+def has_format(version_path: str, facts: Mapping[str, Any]) -> bool:
+    """Whether a version holds the files of a format, given what its record has on that."""
+    for name, expected in facts.get("files", {}).items():
+        file_path = os.path.join(version_path, FORMATS, name)
+        if not fileio.exists(file_path) or file_digest(file_path) != expected:
+            return False
+    return True
 
 
-def prune(folder: str, keep: int) -> list[int]:
-    """Removes the oldest versions, each at one stroke.
+@contextlib.contextmanager
+def lock(
+    folder: str, say: Callable[[str], object] = log.warning, purpose: str = "lock"
+) -> Iterator[bool]:
+    """Keeps other processes, on any machine that shares the disk, from changing a serving folder.
+
+    Whoever holds it may take it again. The kernel frees it when its holder dies.
 
     Args:
-      folder: the serving folder of a model.
-      keep: how many of the newest to leave; the one in service is always among them.
+      folder: of a model; it need not exist.
+      say: what to tell people with who wait.
+      purpose: another name for another lock, which keeps out nobody but who takes it.
 
-    Returns:
-      The versions that were removed.
+    Yields:
+      Whether others are kept out: some disks have no locks.
+
+    Raises:
+      UserError: if the folder beside it cannot be written to, or another one holds it for an hour.
     """
-    removed = versions(folder)[: -max(keep, 1)]
-    outside = _beside(folder, "pruned")
-    for version in removed:
-        _remove(outside)
-        fileio.rename(os.path.join(folder, str(version)), outside)
-    _remove(outside)
-    return removed
+    held = locks.of(beside(folder, purpose))
+    try:
+        fileio.makedirs(os.path.dirname(held.lock_file))
+        try:
+            held.acquire(timeout=1)
+        except filelock.Timeout:
+            say(f"Another release is at work in {folder}; waiting for it.")
+            held.acquire(timeout=_PATIENCE_S)
+    except filelock.Timeout:
+        raise UserError(f"Another release has been at work in {folder} for an hour.") from None
+    except (OSError, NotImplementedError, tf.errors.OpError) as error:
+        if not locks.are_missing(error):
+            raise UserError(f"Cannot write beside {folder}: {first_line(error)}.") from None
+        say(f"The disk of {folder} keeps no locks; see to it that nothing else releases there.")
+    try:
+        yield held.is_locked
+    finally:
+        held.release()
 
 
-def recover(version_path: str, model_path: str) -> None:
-    """Makes the SavedModel that a version was released from anew, at one stroke."""
-    part = f"{model_path.rstrip('/')}.part"
-    _remove(part)  # what a killed run left behind
-    io_utils.copy_dir(version_path, part)
-    for name in _ADDED:
-        with contextlib.suppress(fileio.NotFoundError):
-            fileio.remove(os.path.join(part, name))
-    fileio.rename(part, model_path)
-
-
-def _beside(folder: str, purpose: str) -> str:
-    """A folder that no server takes for a version, on the same disk, so that it can be renamed."""
-    parent, name = os.path.split(folder.rstrip("/"))
+def beside(folder: str, purpose: str) -> str:
+    """A place that no server takes for a version, on the same disk, so that it can be renamed."""
+    there = folder.rstrip("/") if "://" in folder else os.path.realpath(folder)
+    parent, name = os.path.split(there)
     return os.path.join(parent, f".{purpose}-{name}")
 
 
-def _remove(folder: str) -> None:
-    with contextlib.suppress(fileio.NotFoundError):
-        fileio.rmtree(folder)
-
-
-def _write(path: str, text: str) -> None:
-    with fileio.open(path, "w") as file:
-        file.write(text)
+def file_digest(file_path: str) -> str:
+    """Hex digest of a file."""
+    with fileio.open(file_path, "rb") as file:
+        return hashlib.sha256(file.read()).hexdigest()
 
 
 def _files(folder: str) -> Iterator[str]:

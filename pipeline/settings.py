@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import re
+import typing
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pydantic
+from pydantic_core import PydanticCustomError
 
-from pipeline import config, models
+from pipeline import config, models, paths, wording
 from pipeline.config import Section
 from pipeline.errors import UserError
+from pipeline.formats import NAMES, OPSET, OPSETS, check_packages
 
 CONFIGS = Path(str(resources.files("pipeline") / "configs"))
 BUILTIN_CONFIG = CONFIGS / "builtin.yaml"
 
 OneClassMasks = Literal["keep", "set_aside"]
+Exif = Literal["as_stored", "apply"]
+ExifMasks = Literal["upright", "as_stored"]
 LossName = Literal["cross_entropy", "dice_cross_entropy"]
+FormatName = Literal["onnx", "onnx_int8", "litert", "litert_int8", "openvino", "openvino_int8"]
 OptimizerName = Literal["rmsprop", "adamw"]
 
 # Of settings that the Tuner tries values of.
@@ -31,8 +38,12 @@ class _Values(Section):
 
     @pydantic.field_validator("*", mode="before")
     @classmethod
-    def _no_switch(cls, value: Any) -> Any:
+    def _no_switch(cls, value: Any, info: pydantic.ValidationInfo) -> Any:
         if isinstance(value, bool):
+            kind = cls.model_fields[info.field_name or ""].annotation
+            if typing.get_origin(kind) is Literal:
+                expected = wording.listed([repr(each) for each in typing.get_args(kind)], "or")
+                raise PydanticCustomError("literal_error", "it", {"expected": expected})
             raise ValueError("it takes a value, not true or false")
         return value
 
@@ -55,6 +66,13 @@ class Data(_Values):
     )
     one_class_masks: OneClassMasks = pydantic.Field(
         "keep", description="keep or set_aside items whose mask holds one class alone"
+    )
+    exif: Exif = pydantic.Field(
+        "as_stored", description="use photos as_stored, or apply the EXIF orientation"
+    )
+    exif_masks: ExifMasks = pydantic.Field(
+        "upright",
+        description="with data.exif=apply: masks are upright already, or turned too (as_stored)",
     )
     spans: int = pydantic.Field(
         1, ge=1, description="how many of the newest spans are taken, where the data has spans"
@@ -235,19 +253,54 @@ class Release(_Values):
         None,
         description="folder that gets a copy of each release: gs://bucket/models, or a plain path",
     )
+    infra_validation: Literal["off", "docker", "kubernetes"] = pydantic.Field(
+        "off",
+        description="where a model server tries a blessed model before its release; or off",
+    )
+    infra_image: str = pydantic.Field(
+        "tensorflow/serving:2.20.0",
+        description="container image of that TensorFlow Serving, with its tag or digest",
+    )
+
+    @pydantic.field_validator("infra_validation", mode="before")
+    @classmethod
+    def _off_is_no_switch(cls, value: Any) -> Any:
+        return "off" if value is False else value  # YAML reads a plain off as false
+
+    @pydantic.field_validator("infra_image")
+    @classmethod
+    def _is_pinned(cls, value: str) -> str:
+        if not re.fullmatch(r"[a-z0-9][^\s@]*(:[\w][\w.-]{0,127}|@sha256:[0-9a-f]{64})", value):
+            raise ValueError(
+                "must be an image with its tag or its digest, such as tensorflow/serving:2.20.0"
+            )
+        return value
+
+    formats: tuple[FormatName, ...] = pydantic.Field(
+        (), description=f"files beside each release's SavedModel: {', '.join(NAMES)}"
+    )
+    onnx_opset: int = pydantic.Field(
+        OPSET,
+        ge=OPSETS[0],
+        le=OPSETS[-1],
+        description="version of ONNX's operations in such files",
+    )
+
+    @pydantic.field_validator("formats")
+    @classmethod
+    def _once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(value)) < len(value):
+            raise ValueError("must not name a format twice")
+        return value
 
     @pydantic.field_validator("copy_to")
     @classmethod
     def _is_found_from_anywhere(cls, value: str | None) -> str | None:
         if value is None:
             return None
-        if set("*?[]") & set(value):
-            raise ValueError(
-                "must have none of the characters * ? [ ], which Beam takes for a pattern"
-            )
         if "://" not in value and not Path(value).is_absolute():
             raise ValueError("must begin with a scheme, such as gs://, or with /")
-        return value
+        return paths.text_without_pattern(value)
 
 
 class Beam(_Values):
@@ -300,14 +353,32 @@ class Settings(Section):
         return self
 
     def check_files(self) -> None:
-        """Raises UserError if a file that is named does not exist here, where the run would be."""
+        """Raises UserError if a file or package that is named is not here, where the run is."""
         weights = self.model.encoder_weights
-        if weights not in (None, "imagenet") and not Path(str(weights)).is_file():
-            raise UserError(f"Setting 'model.encoder_weights' names {weights}, which is no file.")
+        if self.release.copy_to is not None:
+            paths.check_no_pattern(self.release.copy_to)
+        if weights not in (None, "imagenet"):
+            paths.check(str(weights))
+            if not Path(str(weights)).is_file():
+                raise UserError(
+                    f"Setting 'model.encoder_weights' names {weights}, which is no file."
+                )
+        for name in self.release.formats:
+            check_packages(name)
 
     def flat(self) -> dict[str, Any]:
         """Every setting by its dotted key, as plain JSON values."""
         return config.flat(self, Settings)
+
+    def effective(self) -> dict[str, Any]:
+        """The same without those of a part that is off, which then changes no cache key."""
+        idle = []
+        if self.release.infra_validation == "off":
+            idle.append("release.infra_")
+        if not self.release.formats:
+            idle += ["release.formats", "release.onnx_opset"]
+        flat = self.flat().items()
+        return {key: value for key, value in flat if not key.startswith(tuple(idle))}
 
 
 def gate_of(flat: Mapping[str, Any]) -> Gate:
@@ -321,10 +392,12 @@ def describe() -> str:
     return config.describe(Settings)
 
 
-def load(files: Sequence[Path] = (), overrides: Sequence[str] = ()) -> Settings:
+def load(
+    files: Sequence[Path] = (), overrides: Sequence[str] = (), giver: str = "--set"
+) -> Settings:
     """Builds the settings of a run: see `config.load`.
 
     Raises:
       UserError: for an unreadable file, an unknown key, or a value that is not allowed.
     """
-    return config.load(Settings, files, overrides)
+    return config.load(Settings, files, overrides, giver)

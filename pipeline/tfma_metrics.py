@@ -75,6 +75,7 @@ class SegmentationMetric(metric_types.Metric):
         code: str,
         min_images: int = 0,
         otherwise: float = 0.0,
+        excuse_absent: bool = False,
         **parameters: float,
     ):
         """Creates the metric.
@@ -85,13 +86,17 @@ class SegmentationMetric(metric_types.Metric):
           code: fingerprint of what computes it; only there to be part of Evaluator's configuration.
           min_images: a slice of fewer has the value `otherwise`.
           otherwise: see above.
+          excuse_absent: a slice that has no value, though its counts are finite, since the class of
+            the measure does not occur in it, has the value `otherwise` too.
           **parameters: further arguments of the measure.
         """
 
         def value(counts: metrics.Counts) -> float:
             if len(counts.images) < min_images:
                 return otherwise
-            return metrics.MEASURES[measure](counts, **parameters)
+            found = metrics.MEASURES[measure](counts, **parameters)
+            absent = excuse_absent and np.isnan(found) and np.isfinite(counts.confusion).all()
+            return otherwise if absent else found
 
         def create(
             model_names: list[str] | None = None, **_: Any
@@ -109,8 +114,14 @@ class SegmentationMetric(metric_types.Metric):
                 ]
             return computations
 
-        config = {"measure": measure, "code": code, "min_images": min_images}
-        super().__init__(create, name=name, **config, otherwise=otherwise, **parameters)
+        config = {
+            "measure": measure,
+            "code": code,
+            "min_images": min_images,
+            "otherwise": otherwise,
+            "excuse_absent": excuse_absent,
+        }
+        super().__init__(create, name=name, **config, **parameters)
 
 
 metric_types.register_metric(SegmentationMetric)

@@ -15,7 +15,7 @@ import tensorflow_transform as tft
 from tfx.components.trainer.fn_args_utils import FnArgs
 from tfx.dsl.io import fileio
 
-from pipeline import devices, engine, export, models, optimisation, serving
+from pipeline import contract, devices, engine, export, models, optimisation, serving
 from pipeline.inputs import Photos
 from pipeline.live_metrics import LiveMetrics
 from pipeline.settings import Model, Train
@@ -30,9 +30,10 @@ def run_fn(fn_args: FnArgs) -> None:
 
     Args:
       fn_args: ``custom_config`` holds ``model`` (the settings of that section), ``image_size``
-        (pixels), ``train`` (the settings of that section), ``serving_dir`` (only to start from the
-        champion there) and ``working_dir`` (see `components.working_dir`). ``hyperparameters``,
-        where the Tuner ran, are stronger than those settings. ``model_run_dir`` receives
+        (pixels), ``exif`` (the setting), ``train`` (the settings of that section),
+        ``serving_dir`` (only to start from the champion there) and ``working_dir`` (see
+        `components.working_dir`). ``hyperparameters``, where the Tuner ran, are stronger than those
+        settings. ``model_run_dir`` receives
         history.csv, training.json and TensorBoard logs, ``serving_model_dir`` the SavedModel.
 
     Raises:
@@ -46,11 +47,12 @@ def run_fn(fn_args: FnArgs) -> None:
     with fileio.open(os.path.join(fn_args.model_run_dir, FACTS), "w") as file:
         json.dump(facts, file)
     size: int = config["image_size"]
+    exif: str = config.get("exif", contract.AS_STORED)
     # In float32 and for one device, whatever it was trained with and on.
     model = models.build(chosen.name, size, width=chosen.width)
     model.set_weights(trained.get_weights())
     transform_output = tft.TFTransformOutput(fn_args.transform_graph_path)
-    export.save(model, transform_output, size, fn_args.serving_model_dir)
+    export.save(model, transform_output, size, fn_args.serving_model_dir, exif)
 
 
 def tuned(config: Mapping[str, Any], values: Mapping[str, Any]) -> tuple[Model, Train]:
@@ -166,7 +168,7 @@ def _start_from_champion(model: keras.Model, serving_dir: str) -> int | None:
     fresh = model.get_weights()
     version = versions[-1]
     try:
-        export.load_weights(model, os.path.join(serving_dir, str(version)))
+        export.load_weights(model, serving.path(serving_dir, version))
     except (OSError, ValueError, fileio.NotFoundError):
         model.set_weights(fresh)  # some may have been overwritten
         log.warning(

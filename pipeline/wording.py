@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import math
 import re
+from collections.abc import Sequence
 from typing import Any
 
 OVERALL = "overall"
@@ -39,6 +40,12 @@ def pair(value: Any, bound: Any, signed: bool) -> tuple[str, str]:
         if texts[0] != texts[1] or value == bound:
             break
     return texts
+
+
+def listed(words: Sequence[str], joined_by: str = "and") -> str:
+    """Words as people list them: ``a``, ``a and b``, ``a, b and c``."""
+    *others, last = words
+    return f"{', '.join(others)} {joined_by} {last}" if others else last
 
 
 def moment(text: Any) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
+import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -28,15 +30,20 @@ hypothesis.settings.load_profile("shared")
 LONGEST = (
     "test_current_stack.py",
     "test_kubeflow_image.py",
+    "test_clients.py",
+    "test_formats.py",
     "test_run.py",
     "test_gate.py",
     "test_bad_data.py",
     "test_kubeflow_entrypoint.py",
+    "test_infra_docker.py",  # waits where test_kubeflow_image.py still has the Docker daemon
     "test_builtin_run.py",
     "test_unnoted.py",
     "test_bad_candidates.py",
     "test_tuner.py",
     "test_gallery.py",
+    "test_orientation.py",
+    "test_repair.py",
     "test_drift.py",
 )
 
@@ -96,6 +103,11 @@ class Run:
     def released(self) -> Path:
         return self.serving_dir / str(self.outcome["pushed_version"])
 
+    def trained(self) -> Path:
+        """The Trainer's SavedModel that its release was made from."""
+        record = json.loads((self.released() / "assets.extra" / "release.json").read_text())
+        return Path(record["model_uri"], "Format-Serving")
+
     def again(self, *overrides: str) -> Run:
         return run_locally(self.data_root, self.output_root, *overrides)
 
@@ -122,7 +134,7 @@ def _temporary_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
 
 @pytest.fixture(scope="session", autouse=True)
 def _canary_in_this_process() -> Iterator[None]:
-    """Spares each release of the suite a process; tests/test_canary.py has the fresh one."""
+    """Spares each release a process and twelve megapixels; tests/test_canary.py has both."""
     from pipeline import canary
 
     def check(path: str) -> None:
@@ -132,6 +144,7 @@ def _canary_in_this_process() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(canary, "check", check)
+        patch.setattr(canary, "LARGE", (150, 200))
         yield
 
 
@@ -152,9 +165,26 @@ def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def small_run(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def small_run(
+    small_data: Path, tmp_path_factory: pytest.TempPathFactory, small_run_progress: list[str]
+) -> Run:
     """A run that released a model; no test runs again in its output folder."""
-    return run_locally(small_data, tmp_path_factory.mktemp("run") / "output")
+    from pipeline import progress
+
+    ear = logging.Handler()
+    ear.emit = lambda record: small_run_progress.append(record.getMessage())  # type: ignore[method-assign]
+    progress.log.addHandler(ear)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(progress, "SILENCE_S", 0.02)
+        run = run_locally(small_data, tmp_path_factory.mktemp("run") / "output")
+    progress.log.removeHandler(ear)
+    return run
+
+
+@pytest.fixture(scope="session")
+def small_run_progress() -> list[str]:
+    """What `small_run` said of how far it was, as if each moment had been half a minute."""
+    return []
 
 
 @pytest.fixture(scope="session")
@@ -178,10 +208,47 @@ def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
     leave_untrained(monkeypatch)
 
 
+@pytest.fixture(scope="session")
+def _playground_model(_playground: Run) -> str:
+    """The identity of its model, read before a test can delete the release."""
+    from pipeline import serving
+
+    return serving.identify(str(_playground.trained()))
+
+
 @pytest.fixture
-def playground(_playground: Run) -> Run:
+def playground(_playground: Run, _playground_model: str) -> Run:
     """The same small run once more, for tests that run again there, each with its own seed.
 
     Whatever they left, this run has just been repeated: its model is the one in service.
     """
-    return _playground.again()
+    run = _playground.again()
+    if run.outcome["status"] != "pushed":  # no better than what they left, or taken back
+        from pipeline import releasing, serving
+
+        folder = str(run.serving_dir)
+        versions = serving.versions(folder)
+        same = [v for v in versions if serving.model_of(folder, v) == _playground_model]
+        releasing.rollback(folder, same[-1])
+        run = _playground.again()
+    return run
+
+
+SECOND = "train.seed=2"  # of the model in service of `two_releases`
+
+
+@pytest.fixture(scope="module")
+def _two_releases(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    with pytest.MonkeyPatch.context() as patch:
+        leave_untrained(patch)
+        run = run_locally(small_data, tmp_path_factory.mktemp("two") / "output").again(SECOND)
+    shutil.copytree(run.output_root, run.output_root.with_name("kept"))
+    return run
+
+
+@pytest.fixture
+def two_releases(_two_releases: Run) -> Run:
+    """An output folder that a test may damage, with two releases of untrained models."""
+    shutil.rmtree(_two_releases.output_root)
+    shutil.copytree(_two_releases.output_root.with_name("kept"), _two_releases.output_root)
+    return _two_releases

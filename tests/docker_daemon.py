@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -16,6 +17,7 @@ from conftest import ROOT
 # Kept like the Debian 13 root of .ci/debian13.sh: layers that fit are not built again.
 STORE = Path(os.environ.get("DOCKER_STORE", "/var/cache/segmentation-pipeline/docker"))
 BASE = "segmentation-base:trixie"
+_BRIDGE = "segmentation0"
 _BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
 _PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
 
@@ -25,10 +27,14 @@ class Unavailable(Exception):
 
 
 class Daemon:
-    """A running daemon, at `socket`. Containers have the host's network, or none."""
+    """A running daemon, at `socket`. Containers have the host's network or none, or a bridge."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, bridge: bool = False) -> None:
         """Starts the daemon.
+
+        Args:
+          folder: for its files; with a short path, since that of the socket is limited.
+          bridge: containers may have a network of their own, and publish ports.
 
         Raises:
           Unavailable: if it is not installed and cannot be, or does not start.
@@ -41,12 +47,20 @@ class Daemon:
         self._lock.acquire()
         self._folder = folder
         self.socket = folder / "socket"
+        self._bridge = bridge
+        if bridge:
+            try:
+                _make_bridge()
+            except Unavailable:
+                self._lock.release()
+                raise
         with (folder / "log").open("wb") as log:
             self._process = subprocess.Popen(
                 [
                     *("dockerd", "--data-root", STORE, "--exec-root", folder / "exec"),
                     *("--pidfile", folder / "pid", "--host", f"unix://{self.socket}"),
-                    *("--bridge=none", "--iptables=false", "--ip6tables=false"),
+                    *("--iptables=false", "--ip6tables=false"),
+                    f"--bridge={_BRIDGE if bridge else 'none'}",
                 ],
                 env={**os.environ, "PATH": _PATH},
                 stdout=log,
@@ -65,6 +79,10 @@ class Daemon:
         """Ends the daemon; what it has built stays in the store."""
         self._process.terminate()
         self._process.wait(timeout=60)
+        if self._bridge:
+            namespace = self._folder / "exec" / "netns" / "default"
+            subprocess.run(["umount", namespace], capture_output=True)
+            _remove_bridge()
         self._lock.release()
 
     def docker(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -133,6 +151,30 @@ class Daemon:
 
     def _environment(self) -> dict[str, str]:
         return {**os.environ, "DOCKER_HOST": f"unix://{self.socket}", "DOCKER_BUILDKIT": "1"}
+
+
+def _make_bridge() -> None:
+    """Makes a bridge of the tests' own, so that another daemon's docker0 is left alone."""
+    _remove_bridge()  # one that a killed process has left behind
+    for command in (
+        ("link", "add", _BRIDGE, "type", "bridge"),
+        ("addr", "add", "172.30.253.1/24", "dev", _BRIDGE),
+        ("link", "set", _BRIDGE, "up"),
+    ):
+        try:
+            _ip(*command).check_returncode()
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise Unavailable(f"no network bridge can be made: {error}") from None
+
+
+def _remove_bridge() -> None:
+    with contextlib.suppress(OSError):
+        _ip("link", "delete", _BRIDGE)
+
+
+def _ip(*arguments: str) -> subprocess.CompletedProcess[bytes]:
+    environment = {**os.environ, "PATH": _PATH}
+    return subprocess.run(["ip", *arguments], env=environment, capture_output=True)
 
 
 def _at_real_root() -> bool:

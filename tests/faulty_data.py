@@ -105,8 +105,8 @@ def _exif(orientation: int, turn_mask: bool) -> Callable:
 GREY16 = PIL.Image.fromarray(np.arange(WIDTH * HEIGHT, dtype=np.uint16).reshape(HEIGHT, WIDTH) * 27)
 SIZE = f"{WIDTH}x{HEIGHT}"
 NO_IMAGE = "the photo is no JPEG, PNG, GIF or BMP"
-DAMAGED = "the photo cannot be decoded"
-TOO_LARGE = "the photo has more than 50 megapixels"
+DAMAGED, CUT_OFF = "the photo cannot be decoded", "is damaged, its end is missing"
+TOO_LARGE = "the photo is {0}x{0}, which is more than 50 megapixels"
 
 SOUND = (
     Kind("jpeg", lambda p, m: None),
@@ -121,7 +121,12 @@ SOUND = (
     Kind("gif", _save(photo(10), "GIF")),
     Kind("animated_gif", _save(photo(11), "GIF", save_all=True, append_images=[photo(12)])),
     Kind("bmp", _save(photo(13), "BMP")),
-    Kind("exif_rotation", _exif(6, turn_mask=False)),
+    Kind(
+        "exif_rotation",
+        _exif(6, turn_mask=False),
+        note="the photo has EXIF orientation 6 (turned by 90 degrees), which is not applied: its"
+        " mask has to fit the pixels as stored",
+    ),
     Kind("trailing_bytes", lambda p, m: p.write_bytes(p.read_bytes() + b"more")),
     Kind("link", lambda p, m: p.symlink_to(p.rename(p.with_suffix(".real")))),
     Kind(
@@ -133,42 +138,54 @@ SOUND = (
 
 FAULTY = (
     Kind("zero_bytes", lambda p, m: p.write_bytes(b""), "the photo is empty"),
-    Kind("truncated_jpeg", lambda p, m: _cut(p, 0.7), DAMAGED),
+    Kind("truncated_jpeg", lambda p, m: _cut(p, 0.7), f"{DAMAGED}: this JPEG {CUT_OFF}"),
     Kind("truncated_header", lambda p, m: p.write_bytes(p.read_bytes()[:2]), NO_IMAGE),
     Kind("text_named_jpg", lambda p, m: p.write_text("no picture"), NO_IMAGE),
-    Kind("web_page_named_jpg", lambda p, m: p.write_text("<html>404</html>"), NO_IMAGE),
-    Kind("webp_named_jpg", _save(photo(20), "WEBP"), NO_IMAGE),
-    Kind("tiff_named_jpg", _save(photo(21), "TIFF"), NO_IMAGE),
+    Kind(
+        "web_page_named_jpg",
+        lambda p, m: p.write_text("<html>404</html>"),
+        f"{NO_IMAGE}, but an HTML file",
+    ),
+    Kind("webp_named_jpg", _save(photo(20), "WEBP"), f"{NO_IMAGE}, but a WebP file"),
+    Kind("tiff_named_jpg", _save(photo(21), "TIFF"), f"{NO_IMAGE}, but a TIFF file"),
     Kind("1x1", _both(1, 1), "the photo is 1x1; a side must be at least 8"),
-    Kind("decompression_bomb", _size_in_header(10_000, 10_000), TOO_LARGE),
-    Kind("larger_bomb", _size_in_header(60_000, 60_000), TOO_LARGE),
+    Kind("decompression_bomb", _size_in_header(10_000, 10_000), TOO_LARGE.format(10_000)),
+    Kind("larger_bomb", _size_in_header(60_000, 60_000), TOO_LARGE.format(60_000)),
     Kind("folder_named_jpg", _replace(Path.mkdir), "the photo is no regular file"),
     Kind("pipe_named_jpg", _replace(lambda p: os.mkfifo(p)), "the photo is no regular file"),
     Kind("link_to_itself", _replace(lambda p: p.symlink_to(p)), "the photo cannot be read"),
     Kind("dangling_link", _replace(lambda p: p.symlink_to("none")), "the photo cannot be read"),
     Kind("mask_empty", lambda p, m: m.write_bytes(b""), "the mask is empty"),
-    Kind("mask_truncated", lambda p, m: _cut(m, 0.8), "the mask cannot be decoded"),
+    Kind(
+        "mask_truncated",
+        lambda p, m: _cut(m, 0.8),
+        f"the mask cannot be decoded: this PNG {CUT_OFF}",
+    ),
     Kind("mask_text", lambda p, m: m.write_text("no picture"), "the mask is no PNG"),
-    Kind("mask_jpeg", _save_mask(lambda mask: mask, "JPEG"), "the mask is no PNG"),
+    Kind(
+        "mask_jpeg",
+        _save_mask(lambda mask: mask, "JPEG"),
+        "the mask is no PNG, but a JPEG file",
+    ),
     Kind(
         "mask_rgb",
         _save_mask(lambda mask: mask.convert("RGB")),
-        "the mask is RGB, not 8-bit greyscale",
+        "the mask is a colour image, not 8-bit greyscale",
     ),
     Kind(
         "mask_palette",
         _save_mask(lambda mask: mask.convert("P")),
-        "the mask is P, not 8-bit greyscale",
+        "the mask is a palette image, not 8-bit greyscale",
     ),
     Kind(
         "mask_16_bit",
         _save_mask(lambda mask: PIL.Image.fromarray(np.asarray(mask).astype(np.uint16))),
-        "the mask is I;16, not 8-bit greyscale",
+        "the mask is a 16-bit greyscale image, not 8-bit greyscale",
     ),
     Kind(
         "mask_alpha",
         _save_mask(lambda mask: mask.convert("LA")),
-        "the mask is LA, not 8-bit greyscale",
+        "the mask is a greyscale image with transparency, not 8-bit greyscale",
     ),
     Kind(
         "mask_other_size",
@@ -178,7 +195,8 @@ FAULTY = (
     Kind(
         "mask_turned_as_exif_says",
         _exif(6, turn_mask=True),
-        f"mask is {HEIGHT}x{WIDTH}, photo is {SIZE} as stored; an EXIF orientation is not applied",
+        f"mask is {HEIGHT}x{WIDTH}, photo is {SIZE} as stored; an EXIF orientation is not applied"
+        " (data.exif=apply does)",
     ),
     Kind("mask_zero", _save_mask(_value(0)), "the mask holds the value 0, allowed are 1 to 3"),
     Kind("mask_four", _save_mask(_value(4)), "the mask holds the value 4, allowed are 1 to 3"),

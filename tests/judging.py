@@ -24,6 +24,7 @@ def judge(
     champion: Table | None = None,
     gate: Gate | None = None,
     champion_counts: Sequence[str] = COUNTED,
+    border: bool = True,
 ) -> tuple[bool, dict[str, Any], list[dict[str, Any]]]:
     """Judges a candidate as Evaluator does.
 
@@ -33,6 +34,7 @@ def judge(
       champion: the same, if there is one.
       gate: its settings, if not the default ones.
       champion_counts: what the champion counts, if not all.
+      border: whether that class occurs.
 
     Returns:
       The verdict, the metrics by slice, and the rows of the gate.
@@ -41,7 +43,7 @@ def judge(
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         _write_examples(root / "examples", counts)
-        models = [_save_model(root / "candidate", candidate)]
+        models = [_save_model(root / "candidate", candidate, border=border)]
         if champion is not None:
             models.append(_save_model(root / "champion", champion, champion_counts))
         return bad_candidates.judge(str(root / "examples"), models, gate)
@@ -62,11 +64,15 @@ def _species(breed: str) -> str:
     return "cat" if breed[0].isupper() else "dog"
 
 
-def _save_model(path: Path, table: Table, counted: Sequence[str] = COUNTED) -> str:
+def _save_model(
+    path: Path, table: Table, counted: Sequence[str] = COUNTED, border: bool = True
+) -> str:
     module = tf.Module()
     module.table = tf.lookup.StaticHashTable(
         tf.lookup.KeyValueTensorInitializer(list(table), list(map(float, table.values()))), -1.0
     )
+
+    occurs = tf.constant([1.0] * 9 if border else [1.0, 1.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0])
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
     def evaluate(examples: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -77,7 +83,7 @@ def _save_model(path: Path, table: Table, counted: Sequence[str] = COUNTED) -> s
         pixels = tf.concat([3 * _PIXELS + 0 * right] + [0 * right] * 9, axis=1)
         sure = 0.05 * pixels  # all pixels in the lowest bin, of confidence 0.05
         counts = {
-            "confusion": tf.concat([row, row, hits], axis=1),
+            "confusion": tf.concat([row, row, hits], axis=1) * occurs,
             "boundary": tf.concat([hits, hits, hits, 0 * row[:, :3] + _PIXELS], axis=1),
             "calibration": tf.concat([pixels, sure, right * pixels], axis=1),
         }

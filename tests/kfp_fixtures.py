@@ -19,10 +19,26 @@ def step(epochs: int, data_root: str):
 
 
 def compile_package(path: Path, epochs: int = 50) -> Path:
+    """Compiles a pipeline of the same build as ours, with a sub-graph that may be skipped."""
+
+    def component(name: str, epochs: int, data_root: str) -> dsl.PipelineTask:
+        task = step(epochs=epochs, data_root=data_root).set_display_name(name)
+        return task.set_retry(2)
+
     @dsl.pipeline(name="segmentation")
     def pipeline(data_root: str, epochs: int = epochs, bound: float = 0.6):
-        first = step(epochs=epochs, data_root=data_root).set_display_name("ExampleGen")
-        step(epochs=epochs, data_root=data_root).set_display_name("Trainer").after(first)
+        """Trains.
+
+        Args:
+          data_root: where the data is.
+          epochs: most epochs to train.
+        """
+        report = component("Report", epochs, data_root)
+        with dsl.ExitHandler(report, name="train-and-release"):
+            first = component("ExampleGen", epochs, data_root)
+            trainer = component("Trainer", epochs, data_root).after(first)
+            with dsl.If(bound > 0.5, name="new"):
+                component("Pusher", epochs, data_root).after(trainer)
 
     compiler.Compiler().compile(pipeline, str(path))
     return path
@@ -125,6 +141,7 @@ def kubeflow(
     for name in ("KF_PIPELINES_ENDPOINT", "KF_PIPELINES_UI_ENDPOINT", "KUBECONFIG"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))  # no kubeconfig, no settings of the SDK
+    monkeypatch.setattr("kubeflow.waiting._PATIENCE_S", 5.0)  # a fault of the stand-in shows soon
     monkeypatch.setattr("kfp.Client._LOCAL_KFP_CONTEXT", str(tmp_path / "context.json"))
     return Kubeflow(stand_in, packages[0], capsys)
 

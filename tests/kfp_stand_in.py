@@ -2,7 +2,9 @@
 
 It keeps pipelines, versions, experiments, runs and recurring runs in memory. A request that is no
 operation of the SDK's own kfp_server_api (kfp_api.py), has an unknown field or query parameter, or
-a value of the wrong type, is refused and kept in ``faults``. The answers are checked likewise.
+a value of the wrong type, is refused and kept in ``faults``. The answers are checked likewise. What
+the server itself refuses is refused as its source does it (kfp_refusals.py), and a run's tasks have
+the shapes that a real server gave them (kfp_nodes.py).
 """
 
 from __future__ import annotations
@@ -22,14 +24,19 @@ from typing import Any
 
 import yaml
 from kfp_api import Operation, check, operations
+from kfp_nodes import Look, Nodes
+from kfp_refusals import (
+    Refused,
+    check_length,
+    check_new,
+    check_object_name,
+    check_package,
+    check_parameters,
+    check_recurring_run,
+    check_there,
+)
 
-
-class Refused(Exception):
-    """An answer with an error status."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
+_NEVER = "1970-01-01T00:00:00Z"
 
 
 @dataclass
@@ -53,8 +60,15 @@ class StandIn:
       rights: namespaces that the user may use, where multi_user is set.
       token: bearer token that is asked for.
       v1_only: only API v1 is there, as before 2.0.
-      script: states of a new run, one for each look at it; the last one stays.
-      task_script: the same for its tasks: name to state and error.
+      pipeline_store: where it keeps pipelines: "database" or "kubernetes".
+      script: states of a new run, one for each look at it, or several with commas that it had since
+        the last; the last one stays.
+      task_script: the same for its components.
+      notes_stops: whether a run's history tells that it was stopped; it does not where Argo ends it
+        before the server has looked again.
+      logs: component to the log of its pods.
+      logs_at: who gives logs: "api", as the API server does, "page", as the web page's server does,
+        or "none", where no log is kept.
       requests: method and path of all requests, in order.
     """
 
@@ -63,8 +77,13 @@ class StandIn:
     rights: tuple[str, ...] = ("ada",)
     token: str | None = None
     v1_only: bool = False
+    pipeline_store: str = "database"
     script: list[str] = field(default_factory=lambda: ["PENDING", "RUNNING", "SUCCEEDED"])
-    task_script: list[dict[str, tuple[str, str]]] = field(default_factory=list)
+    task_script: list[dict[str, Look]] = field(default_factory=list)
+    notes_stops: bool = True
+    logs: dict[str, str] = field(default_factory=dict)
+    logs_at: str = "api"
+    pods: dict[str, str] = field(default_factory=dict)
     troubles: list[Trouble] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
@@ -93,6 +112,8 @@ class StandIn:
                 time.sleep(trouble.delay)
                 if trouble.status:
                     return trouble.status, trouble.body
+        if "/nodes/" in url.path or url.path == "/k8s/pod/logs":
+            return self._log(url)
         try:
             with self._lock:
                 return 200, json.dumps(self._dispatch(method, url, headers, content)).encode()
@@ -105,6 +126,22 @@ class StandIn:
         except Exception as error:  # a mistake here, or an answer that does not pass the check
             self.faults.append(f"{method} {url.path}: {error!r}")
             return 500, b"{}"
+
+    def _log(self, url: Any) -> tuple[int, bytes]:
+        """As ReadRunLogV1 of the API server, or the pod-logs handler of the web page's, answers."""
+        page = url.path == "/k8s/pod/logs"
+        if page != (self.logs_at == "page"):
+            # The one knows no such path, and the other shows its page on any.
+            return (404, b"404 page not found") if page else (200, b"<!doctype html><html></html>")
+        query = dict(urllib.parse.parse_qsl(url.query))
+        pod = query.get("podname", "") if page else url.path.split("/")[-2]
+        log = self.logs.get(self.pods.get(pod, ""))
+        if log is not None and self.logs_at != "none":
+            return 200, log.encode()
+        if page:
+            return 500, b"Could not get main container logs: Error: Unable to retrieve workflow"
+        message = {"error_message": "Failed to read logs for run", "error_details": ""}
+        return 200, json.dumps(message).encode()
 
     def _dispatch(self, method: str, url: Any, headers: Any, content: bytes) -> Any:
         if self.token and headers.get("authorization") != f"Bearer {self.token}":
@@ -184,17 +221,21 @@ class StandIn:
         return answer if answer[key] else {}  # protocol buffers leave out what is empty
 
     def _get_healthz(self, query: Any, body: Any) -> Any:
-        return {"commit_sha": "unknown", "tag_name": self.tag, "multi_user": self.multi_user}
+        return {
+            "commit_sha": "unknown",
+            "tag_name": self.tag,
+            "multi_user": self.multi_user,
+            "pipeline_store": self.pipeline_store,
+        }
 
     def _new_version(self, pipeline_id: str, name: str, description: str, content: bytes) -> Any:
         documents = list(yaml.safe_load_all(content))
-        if not str(documents[0].get("schemaVersion", "")).startswith("2."):
-            raise Refused(400, "unknown template format")
-        if any(
-            each["pipeline_id"] == pipeline_id and each["display_name"] == name
-            for each in self.versions.values()
-        ):
-            raise Refused(409, f"Failed to create a pipeline version: {name} exists")
+        check_package(documents)
+        check_length("PipelineVersion.Name", name, 127)
+        if self.pipeline_store == "kubernetes":
+            check_object_name(name)
+        known = [each for each in self.versions.values() if each["pipeline_id"] == pipeline_id]
+        check_new(name, [each["display_name"] for each in known])
         spec = {"pipeline_spec": documents[0]}
         if len(documents) > 1:
             spec["platform_spec"] = documents[1]
@@ -210,27 +251,21 @@ class StandIn:
         self.versions[version_id] = version
         return version
 
-    def _upload_pipeline(self, query: dict[str, str], body: bytes) -> Any:
-        namespace = query.get("namespace", "")
-        if self.multi_user and namespace not in self.rights:
-            raise Refused(400, "Failed to create a pipeline")  # the real one says no more
-        if any(each["display_name"] == query["name"] for each in self.pipelines.values()):
-            raise Refused(409, "Failed to create a pipeline and a pipeline version")
-        pipeline = {
-            "pipeline_id": str(uuid.uuid4()),
-            "display_name": query["name"],
-            "description": query.get("description", ""),
-            "namespace": namespace,
-            "created_at": self._now(),
-        }
-        self._new_version(
-            pipeline["pipeline_id"], query["name"], query.get("description", ""), body
-        )
-        self.pipelines[pipeline["pipeline_id"]] = pipeline
-        return pipeline
+    def _create_pipeline(self, query: Any, body: dict[str, Any]) -> Any:
+        check_there(body.get("display_name"), "name is required")
+        check_length("Pipeline.Name", body["display_name"], 128)
+        self._allow(body.get("namespace"))
+        known = [e for e in self.pipelines.values() if e["namespace"] == body.get("namespace", "")]
+        check_new(body["display_name"], [each["display_name"] for each in known])
+        ids = {"pipeline_id": str(uuid.uuid4()), "created_at": self._now()}
+        made = {"namespace": "", **body, **ids}
+        self.pipelines[made["pipeline_id"]] = made
+        return made
 
     def _upload_pipeline_version(self, query: dict[str, str], body: bytes) -> Any:
-        self._known(self.pipelines, query["pipelineid"])
+        pipeline = self._known(self.pipelines, query["pipelineid"])
+        if self.multi_user and pipeline["namespace"] not in self.rights:
+            raise Refused(400, "Failed to create a pipeline version")  # the real one says no more
         return self._new_version(
             query["pipelineid"], query["name"], query.get("description", ""), body
         )
@@ -263,6 +298,10 @@ class StandIn:
 
     def _create_experiment(self, query: Any, body: dict[str, Any]) -> Any:
         self._allow(body.get("namespace"))
+        check_there(body.get("display_name"), "experiment's name cannot be empty")
+        place = body.get("namespace")
+        known = [each for each in self.experiments.values() if each.get("namespace") == place]
+        check_new(body["display_name"], [each["display_name"] for each in known])
         made = {**body, "experiment_id": str(uuid.uuid4()), "created_at": self._now()}
         self.experiments[made["experiment_id"]] = made
         return made
@@ -273,41 +312,51 @@ class StandIn:
         return str(max(items, key=lambda each: each["created_at"])["pipeline_version_id"])
 
     def _create_run(self, query: Any, body: dict[str, Any]) -> Any:
-        self._known(self.experiments, body["experiment_id"])
+        check_there(body.get("display_name"), "The run name is empty. Please specify a valid name")
+        self._allow(self._known(self.experiments, body["experiment_id"]).get("namespace"))
         reference = body["pipeline_version_reference"]
         self._known(self.pipelines, reference["pipeline_id"])
         reference["pipeline_version_id"] = reference["pipeline_version_id"] or self.newest(
             reference["pipeline_id"]
         )
-        self._known(self.versions, reference["pipeline_version_id"])
-        run_id = str(uuid.uuid4())
+        check_parameters(self._spec(reference["pipeline_version_id"]), body.get("runtime_config"))
+        run_id, now = str(uuid.uuid4()), self._now()
         self.runs[run_id] = {
+            "storage_state": "AVAILABLE",
+            "service_account": "pipeline-runner",
             **body,
             "run_id": run_id,
-            "state": "PENDING",
-            "created_at": self._now(),
-            "finished_at": "1970-01-01T00:00:00Z",
+            "created_at": now,
+            "scheduled_at": now,
+            "finished_at": _NEVER,
+            "state_history": [],
         }
+        self._set_state(self.runs[run_id], "PENDING")
         self.looks[run_id] = 0
         return self.runs[run_id]
+
+    def _spec(self, version_id: str) -> dict[str, Any]:
+        spec: dict[str, Any] = self._known(self.versions, version_id)["pipeline_spec"]
+        return spec["pipeline_spec"]
+
+    def _set_state(self, run: dict[str, Any], state: str) -> None:
+        noted = state != "CANCELING" or self.notes_stops
+        if run.get("state") != state and noted:
+            run["state_history"].append({"update_time": self._now(), "state": state})
+        run["state"] = state
+        if state in ("SUCCEEDED", "FAILED", "CANCELED"):
+            run["finished_at"] = "2026-11-24T02:00:00Z"
 
     def _get_run(self, query: Any, body: Any, run_id: str) -> Any:
         run = self._known(self.runs, run_id)
         look, self.looks[run_id] = self.looks[run_id], self.looks[run_id] + 1
-        run["state"] = self.script[min(look, len(self.script) - 1)]
-        tasks = self.task_script[min(look, len(self.task_script) - 1)] if self.task_script else {}
-        begin = "2026-11-24T01:00:00Z"
-        # The real server lists its helpers too, and gives the zero time to what goes on.
-        details: list[dict[str, Any]] = [
-            {"display_name": "root-driver", "state": "SUCCEEDED", "start_time": begin}
-        ]
-        for name, (state, error) in tasks.items():
-            end = "0001-01-01T00:00:00Z" if state == "RUNNING" else "2026-11-24T01:01:30Z"
-            task = {"display_name": name, "state": state, "start_time": begin, "end_time": end}
-            details.append({**task, **({"error": {"code": 2, "message": error}} if error else {})})
-        run["run_details"] = {"task_details": details}
-        if run["state"] in ("SUCCEEDED", "FAILED", "CANCELED"):
-            run["finished_at"] = "2026-11-24T02:00:00Z"
+        for state in self.script[min(look, len(self.script) - 1)].split(", "):
+            self._set_state(run, state)
+        looks = self.task_script[min(look, len(self.task_script) - 1)] if self.task_script else {}
+        spec = self._spec(run["pipeline_version_reference"]["pipeline_version_id"])
+        nodes = Nodes(spec, f"segmentation-{run_id[:5]}", looks)
+        self.pods |= nodes.pods
+        run["run_details"] = {"task_details": [{**task, "run_id": run_id} for task in nodes.tasks]}
         return run
 
     def _list_runs(self, query: dict[str, str], body: Any) -> Any:
@@ -319,15 +368,14 @@ class StandIn:
         return self._list("runs", items, query)
 
     def _create_recurring_run(self, query: Any, body: dict[str, Any]) -> Any:
+        check_recurring_run(body)
         self._known(self.experiments, body["experiment_id"])
         reference = body["pipeline_version_reference"]
         version_id = reference.get("pipeline_version_id")
-        if version_id:
-            self._known(self.versions, version_id)
-        elif not self.tag.startswith("2.17"):
+        if not version_id and not self.tag.startswith("2.17"):
             raise Refused(500, "runtime error: invalid memory address or nil pointer dereference")
-        if len(body["trigger"]["cron_schedule"]["cron"].split()) not in (5, 6):
-            raise Refused(400, "Schedule cron is not a supported format")
+        spec = self._spec(version_id or self.newest(reference["pipeline_id"]))
+        check_parameters(spec, body.get("runtime_config"))
         made = {**body, "recurring_run_id": str(uuid.uuid4()), "created_at": self._now()}
         made["status"] = "ENABLED" if body["mode"] == "ENABLE" else "DISABLED"
         self.recurring_runs[made["recurring_run_id"]] = made

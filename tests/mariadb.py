@@ -10,13 +10,11 @@ import subprocess
 import time
 from pathlib import Path
 
+from debian import Unavailable, install
+
 _PACKAGES = ["mariadb-server-core", "mariadb-client-core"]  # no service, nothing that starts itself
 _PROGRAMS = ["mariadbd", "mariadb-install-db", "mariadb", "my_print_defaults"]
 _PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
-
-
-class Unavailable(Exception):
-    """No server can be had here."""
 
 
 class MariaDB:
@@ -28,7 +26,8 @@ class MariaDB:
         Raises:
           Unavailable: if its programs are not there and cannot be installed.
         """
-        _install()
+        if not all(shutil.which(program, path=_PATH) for program in _PROGRAMS):
+            install(*_PACKAGES)
         data, self._socket = folder / "data", folder / "socket"
         owner = ["--user=root"] if os.getuid() == 0 else []
         self._log = folder / "log"
@@ -45,15 +44,12 @@ class MariaDB:
             with socket.socket() as probe:
                 probe.bind(("127.0.0.1", 0))
                 port = probe.getsockname()[1]
-            self._process = subprocess.Popen(
-                [
-                    *(_find("mariadbd"), "--no-defaults", f"--datadir={data}", *owner),
-                    *("--bind-address=127.0.0.1", f"--port={port}", f"--socket={self._socket}"),
-                    *(f"--pid-file={folder / 'pid'}", "--innodb-buffer-pool-size=32M"),
-                ],
-                stdout=log,
-                stderr=log,
-            )
+        self._command = [
+            *(_find("mariadbd"), "--no-defaults", f"--datadir={data}", *owner),
+            *("--bind-address=127.0.0.1", f"--port={port}", f"--socket={self._socket}"),
+            *(f"--pid-file={folder / 'pid'}", "--innodb-buffer-pool-size=32M"),
+        ]
+        self._process = self._start()
         self.login = {
             "host": "127.0.0.1",
             "port": str(port),
@@ -63,26 +59,47 @@ class MariaDB:
         }
         self._prepare()
 
+    def restart(self, *options: str) -> None:
+        """Ends the server, and starts it with options, such as ``--ssl-cert=FILE``."""
+        self.stop()
+        self._process = self._start(*options)
+        self._wait()
+
+    def sql(self, statements: str) -> None:
+        """Runs statements as the server's owner."""
+        subprocess.run([*self._client(), "-e", statements], check=True)
+
     def stop(self) -> None:
         """Ends the server."""
         self._process.terminate()
         self._process.wait(timeout=30)
 
+    def _start(self, *options: str) -> subprocess.Popen[bytes]:
+        options = options or ("--skip-ssl",)  # MariaDB 11.4 and later make a certificate themselves
+        with self._log.open("ab") as log:
+            return subprocess.Popen([*self._command, *options], stdout=log, stderr=log)
+
+    def _client(self) -> list[str]:
+        by_socket = [f"--socket={self._socket}", "--user=root", "--skip-ssl"]
+        return [_find("mariadb"), "--no-defaults", *by_socket]
+
+    def _wait(self) -> None:
+        for _ in range(300):
+            asked = [*self._client(), "-e", "select 1"]
+            if subprocess.run(asked, capture_output=True).returncode == 0:
+                return
+            if self._process.poll() is not None:
+                raise RuntimeError(f"MariaDB ended: {self._log.read_text()[-2000:]}")
+            time.sleep(0.1)
+
     def _prepare(self) -> None:
+        self._wait()
         user = f"'{self.login['user']}'@'127.0.0.1'"
-        statements = (
+        self.sql(
             f"create database {self.login['database']};"
             f"create user {user} identified by '{self.login['password']}';"
             f"grant all on {self.login['database']}.* to {user};"
         )
-        client = [_find("mariadb"), "--no-defaults", f"--socket={self._socket}", "--user=root"]
-        for _ in range(300):
-            if subprocess.run([*client, "-e", "select 1"], capture_output=True).returncode == 0:
-                break
-            if self._process.poll() is not None:
-                raise RuntimeError(f"MariaDB ended: {self._log.read_text()[-2000:]}")
-            time.sleep(0.1)
-        subprocess.run([*client, "-e", statements], check=True)
 
 
 def _find(program: str) -> str:
@@ -90,18 +107,3 @@ def _find(program: str) -> str:
     if path is None:
         raise Unavailable(f"{program} is missing, and apt-get cannot install {_PACKAGES}")
     return path
-
-
-def _install() -> None:
-    if all(shutil.which(program, path=_PATH) for program in _PROGRAMS):
-        return
-    if os.getuid() != 0 or not shutil.which("apt-get"):
-        raise Unavailable(f"{', '.join(_PACKAGES)} (Debian) must be installed, by root")
-    install = ["apt-get", "install", "--yes", "--no-install-recommends", *_PACKAGES]
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for command in (install, ["apt-get", "update"], install):
-        if subprocess.run(command, env=environment, capture_output=True).returncode == 0:
-            if command == install:
-                return
-        elif command != install:
-            raise Unavailable("apt-get reaches no package list")

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
+import PIL.Image
 import pytest
 from conftest import Run, run_locally
 from faulty_data import FAULTY, add
 
 import local_runner
 from pipeline import dataset, pipeline
+from pipeline.dataset import __main__ as command
 from pipeline.errors import DataError
 from pipeline.settings import Data
 
@@ -83,6 +86,37 @@ def test_one_faulty_item_is_always_tolerated_and_two_of_forty_are_not(
     # Mended, the same command goes on.
     aside.replace(second)
     assert run_locally(data, tmp_path / "output").outcome["status"] == "pushed"
+
+
+def without_border(masks: Iterable[Path]) -> None:
+    for path in masks:
+        with PIL.Image.open(path) as mask:
+            mask.point(lambda value: min(value, 2)).save(path)
+
+
+@pytest.mark.usefixtures("untrained")
+def test_class_in_no_test_mask_is_refused_before_training_unless_nothing_is_asked_of_it(
+    data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    listed = (data / "annotations" / "test.txt").read_text()
+    without_border(mask_of(photo) for photo in photos(data) if photo.stem in listed)
+    run = run_locally(data, tmp_path / "output", "gate.class_iou=0.1")
+    assert (run.code, run.states()["DataGate"]) == (2, "failed")
+    assert "Trainer" not in run.states()
+    said = "The class border is in no mask of the split test, so the gate cannot judge it"
+    error = capfd.readouterr().err
+    assert error.startswith(f"Error: {said}, and gate.class_iou = 0.1 bounds")
+    assert command.main(["check", str(data), "--set", "gate.class_iou=0.1"]) == 2
+    assert said in capfd.readouterr().err
+    # Answered from the cache up to DataGate, which looks again.
+    run = run_locally(data, tmp_path / "output", "gate.class_iou=0")
+    assert (run.states()["ExampleGen"], run.outcome["status"]) == ("cached", "pushed")
+    assert run.outcome["data"]["hints"] == [said]
+    (row,) = [row for row in run.outcome["gate"] if row["metric"] == "iou_border"]
+    assert row["held"]
+    assert row["reason"].startswith("no test mask holds the class border")
+    assert f"Note: {said}." in capfd.readouterr().out
+    assert "no test mask holds the class border" in (run.output_root / "report.html").read_text()
 
 
 def test_empty_split_is_refused_with_a_sentence(
@@ -197,7 +231,7 @@ def test_folder_that_is_no_data_set_is_one_sentence(
             ["--output-root", "/dev/null/output"],
             "/dev/null/output cannot be the output folder: Not a directory.",
         ),
-        (["--output-root", "out[1]"], "has one of the characters * ? [ ] in its path"),
+        (["--output-root", "out[1]"], "out[1] has one of the characters * ? [ ] \\ in it, which"),
     ],
 )
 def test_bad_arguments_are_one_sentence(
@@ -219,12 +253,22 @@ def test_help_lists_arguments_and_settings(capfd: pytest.CaptureFixture[str]) ->
         assert word in output
 
 
-def test_unknown_beam_runner_is_one_sentence(
-    playground: Run, capfd: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        ("beam.runner=Foo", "'beam.runner' is 'Foo', which Beam does not know"),
+        ("release.copy_to=s3://x/y", "s3://x/y"),
+        ("release.infra_validation=kubernetes", "kubernetes"),
+    ],
+)
+def test_what_no_run_can_be_made_with_is_said_before_any_data_is(
+    tmp_path: Path, setting: str, sentence: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    capfd.readouterr()
-    assert playground.again("beam.runner=Foo").code == 2
-    assert "'beam.runner' is 'Foo', which Beam does not know" in capfd.readouterr().err
+    output = tmp_path / "output"
+    assert local_runner.main(["--output-root", str(output), "--set", setting]) == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert sentence in line
+    assert not output.exists()
 
 
 def test_unknown_beam_argument_is_one_sentence(

@@ -13,6 +13,7 @@ from conftest import Run
 from tfx.types import standard_artifacts
 
 from components import champion, pusher
+from pipeline import contract
 
 
 def save(path: Path, size: int = 8, classes: int = 3, counts: bool = True) -> Path:
@@ -55,8 +56,11 @@ def name_other_classes(path: Path) -> None:
     (path / "assets.extra" / "release.json").write_text('{"classes": ["cat", "dog", "edge"]}')
 
 
-def test_champion_is_the_newest_release_to_the_same_folder() -> None:
+def test_champion_is_the_newest_release_to_the_same_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A model that serves elsewhere, such as one of another architecture, is none to compare."""
+    monkeypatch.chdir(tmp_path)
     here, older, elsewhere, candidate = (standard_artifacts.Model() for _ in range(4))
     releases = []
     for number, (model, path) in enumerate(
@@ -97,20 +101,33 @@ def test_misfit_is_named(
     if spoil:
         spoil(path)
     release = release_of(path)
-    assert words in str(champion.misfit(release))
-    sentence = str(champion.note(release, None))
+    assert words in str(champion.misfit(release, str(path)))
+    sentence = str(champion.note(release, None, None))
     assert sentence.startswith("Version 7 could not be compared with, since it")
     assert sentence.count("\n") == 0
 
 
 def test_other_image_size_is_compared_and_said(tmp_path: Path) -> None:
     """The confusion matrix alone is enough to be compared."""
-    release = release_of(save(tmp_path / "7", size=16))
-    assert champion.misfit(release) is None
-    assert champion.note(release, str(save(tmp_path / "same", size=16))) is None
-    assert champion.note(release, str(save(tmp_path / "other"))) == (
+    path = save(tmp_path / "7", size=16)
+    release = release_of(path)
+    assert champion.misfit(release, str(path)) is None
+    assert champion.note(release, str(path), str(save(tmp_path / "same", size=16))) is None
+    assert champion.note(release, str(path), str(save(tmp_path / "other"))) == (
         "Version 7 makes masks of 16x16 pixels, the candidate of 8x8; each was judged at its own "
         "size."
+    )
+
+
+def test_other_handling_of_exif_is_said(tmp_path: Path) -> None:
+    path = str(save(tmp_path / "7"))
+    release = release_of(Path(path))
+    candidate = Path(save(tmp_path / "other"))
+    assert champion.note(release, path, str(candidate)) is None
+    (candidate / contract.FACTS).parent.mkdir(exist_ok=True)
+    (candidate / contract.FACTS).write_text('{"exif": "apply"}')
+    assert str(champion.note(release, path, str(candidate))).startswith(
+        "Version 7 was trained with data.exif=as_stored, the candidate with data.exif=apply; "
     )
 
 

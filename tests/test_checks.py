@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 from pathlib import Path
+from typing import Any
 
 import PIL.Image
 import pytest
@@ -31,13 +32,15 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-def account(root: Path, one_class_masks: checks.OneClassMasks = "keep") -> dict[str, str]:
+def account(root: Path, **chosen: Any) -> dict[str, str]:
     """What becomes of every id of a folder: a reason, a note, or nothing to be said."""
-    scan = dataset.scan(root, Data())
+    settings = Data(**chosen)
+    scan = dataset.scan(root, settings)
     found = {row["id"]: row["reason"] for row in scan.quarantined}
     for item in scan.items:
         try:
-            found[item.id] = checks.check_item(item, one_class_masks).note or ""
+            notes = checks.check_item(item, settings).notes
+            found[item.id] = "; ".join(row["note"] for row in notes)
         except dataset.FaultyItem as fault:
             found[item.id] = str(fault)
     return found
@@ -62,11 +65,11 @@ def test_any_name_will_do(id_: str, root: Path) -> None:
 
 
 def test_masks_of_one_class_are_set_aside_where_the_setting_says_so(root: Path) -> None:
-    (kind,) = (kind for kind in SOUND if kind.note)
+    (kind,) = (kind for kind in SOUND if kind.name == "one_class_mask")
     add(root, kind, "Bengal_1")
     item = dataset.scan(root, Data()).items[0]
     with pytest.raises(dataset.FaultyItem, match="the mask is all background"):
-        checks.check_item(item, "set_aside")
+        checks.check_item(item, Data(one_class_masks="set_aside"))
 
 
 def test_photo_and_mask_of_a_sound_item_agree_with_the_graph(root: Path) -> None:

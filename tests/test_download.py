@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import tarfile
@@ -16,7 +17,7 @@ from rich.console import Console
 
 from pipeline import dataset
 from pipeline.dataset import __main__ as command
-from pipeline.dataset import download
+from pipeline.dataset import download, unpacking
 from pipeline.errors import UserError
 
 IDS = ("Bengal_1", "pug_1", "pug_2")
@@ -52,6 +53,9 @@ class Server:
     files: dict[str, bytes]
     break_off: list[int] = field(default_factory=list)  # bytes sent of the next answers
     ranges: bool = True
+    length: bool = True  # whether an answer tells it
+    endless: bool = False  # sends what was asked for again and again
+    headers: dict[str, str] = field(default_factory=dict)  # beside the usual ones
     requests: list[tuple[str, str | None]] = field(default_factory=list)  # name, range
     url: str = ""
 
@@ -72,6 +76,11 @@ def server() -> Iterator[Server]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            if self.path.startswith("/elsewhere"):
+                self.send_response(302)
+                self.send_header("Location", state.headers["Location"])
+                self.end_headers()
+                return
             name, asked = self.path.removeprefix("/"), self.headers["Range"]
             state.requests.append((name, asked))
             if name not in state.files:
@@ -84,10 +93,16 @@ def server() -> Iterator[Server]:
                 self.send_error(416)
                 return
             self.send_response(206 if start else 200)
-            self.send_header("Content-Length", str(len(content) - start))
+            if state.length:
+                self.send_header("Content-Length", str(len(content) - start))
+            for name, value in state.headers.items():
+                self.send_header(name, value)
             self.end_headers()
             end = start + state.break_off.pop(0) if state.break_off else None
             self.wfile.write(content[start:end])
+            with contextlib.suppress(ConnectionError):
+                while state.endless:
+                    self.wfile.write(content)
 
         def log_message(self, *arguments: object) -> None:
             pass
@@ -142,9 +157,10 @@ def test_a_transfer_that_breaks_off_goes_on_where_it_stopped(
 
 
 def test_a_call_that_was_killed_goes_on_where_it_stopped(server: Server, tmp_path: Path) -> None:
-    (tmp_path / "images.tar.gz").write_bytes(server.files["images.tar.gz"][:5000])
-    (tmp_path / ".unpacking" / "annotations").mkdir(parents=True)
-    (tmp_path / ".unpacking" / "annotations" / "half.txt").touch()
+    (tmp_path / ".images.tar.gz.part").write_bytes(server.files["images.tar.gz"][:5000])
+    left = tmp_path / ".annotations.tar.gz.unpacking" / "annotations"
+    left.mkdir(parents=True)
+    (left / "half.txt").touch()
     fetch(tmp_path, server.source())
     assert names(tmp_path) == WHOLE
     assert ("images.tar.gz", "bytes=5000-") in server.requests
@@ -227,6 +243,104 @@ def test_an_archive_that_is_none_is_one_sentence(
     with pytest.raises(UserError, match=sentence):
         fetch(tmp_path, server.source())
     assert not (tmp_path / "images").exists()
+
+
+def test_no_more_is_written_than_was_promised(server: Server, tmp_path: Path) -> None:
+    source = server.source()
+    server.length, server.endless = False, True
+    size = len(server.files["annotations.tar.gz"])
+    with pytest.raises(UserError, match=rf"is more than {size} bytes long, not {size}; give"):
+        fetch(tmp_path, source)
+    assert sum(path.stat().st_size for path in tmp_path.rglob("*")) <= size
+    server.endless = False
+    fetch(tmp_path, source)
+    assert names(tmp_path) == WHOLE
+
+
+def test_another_part_than_was_asked_for_is_not_taken(server: Server, tmp_path: Path) -> None:
+    source = server.source()
+    server.break_off = [60, 1, 1]
+    with pytest.raises(UserError, match="broke off"):
+        fetch(tmp_path, source)
+    server.headers = {"Content-Range": "bytes 7-99/100"}
+    with pytest.raises(UserError, match="comes in other parts than asked for; give another --url"):
+        fetch(tmp_path, source)
+
+
+def test_what_a_server_calls_encoded_is_taken_as_it_is(server: Server, tmp_path: Path) -> None:
+    """Some say so of every file whose name ends in .gz; length and digest decide."""
+    server.headers = {"Content-Encoding": "x-gzip"}
+    fetch(tmp_path, server.source())
+    assert names(tmp_path) == WHOLE
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [("file:///etc/passwd", "edirect"), ("ftp://127.0.0.1/x", "ftp"), ("/elsewhere", "edirect")],
+)
+def test_a_redirection_leads_to_the_web_alone_and_ends(
+    place: str, words: str, server: Server, tmp_path: Path
+) -> None:
+    source = server.source()
+    server.headers = {"Location": place}
+    with pytest.raises(UserError, match=words) as caught:
+        fetch(tmp_path, source.at(f"{server.url}/elsewhere"))
+    assert str(caught.value).isprintable()
+
+
+def test_a_dripping_server_is_given_up(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "_SLOWEST", (10**9, 0))
+    monkeypatch.setattr(download, "_WAITS", ())  # another attempt would find all of it there
+    with pytest.raises(UserError, match="fewer than 1,000,000,000 bytes came in 0 seconds; call"):
+        fetch(tmp_path, server.source())
+
+
+def test_an_archive_that_a_person_put_there_is_kept(server: Server, tmp_path: Path) -> None:
+    source, theirs = server.source(), tmp_path / "images.tar.gz"
+    for contents in (b"holidays", server.files["images.tar.gz"][:5000]):
+        theirs.write_bytes(contents)
+        with pytest.raises(UserError, match=r"/images.tar.gz is not the archive that belongs"):
+            fetch(tmp_path, source)
+        assert theirs.read_bytes() == contents
+    theirs.write_bytes(server.files["images.tar.gz"])
+    fetch(tmp_path, source)
+    assert names(tmp_path) == {*WHOLE, "images.tar.gz"}
+    assert [name for name, _ in server.requests] == ["annotations.tar.gz"]
+
+
+def bomb(kind: str) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        if kind == "note":
+            member = tarfile.TarInfo("images/a.jpg")
+            member.pax_headers = {"comment": "x" * 2_000_000}  # is read in one piece
+            tar.addfile(member)
+        for number in range({"files": 101, "bytes": 1}.get(kind, 0)):
+            member = tarfile.TarInfo(f"images/{number}.jpg")
+            member.size = 30_000_000 if kind == "bytes" else 0
+            tar.addfile(member, io.BytesIO(bytes(member.size)))
+        if kind == "twice":
+            for _ in range(2):
+                tar.addfile(tarfile.TarInfo("images/a.jpg"))
+        if kind == "device":
+            member = tarfile.TarInfo("images/a.jpg")
+            member.type = tarfile.CHRTYPE
+            tar.addfile(member)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["files", "bytes", "note", "twice", "device"])
+def test_an_archive_bomb_fills_no_disk(
+    kind: str, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unpacking, "_MOST_FILES", 100)
+    server.files["images.tar.gz"] = bomb(kind)
+    with pytest.raises(UserError, match=r"far more than it should|no plain file|twice"):
+        fetch(tmp_path, server.source())
+    assert not (tmp_path / "images").exists()
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_counts_are_verified(server: Server, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from judging import judge
 
+from pipeline import report
 from pipeline.settings import Gate
 
 COUNTS = {"Bengal": 30, "Birman": 30, "pug": 30, "beagle": 3}
@@ -117,3 +118,31 @@ def test_champion_that_counts_the_confusion_matrix_alone_is_compared() -> None:
     assert not changes["overall"]["held"]
     assert not blessed
     assert metrics["overall"]["boundary_iou"] == pytest.approx(0.8)
+
+
+def test_a_class_in_no_test_mask_is_said_and_a_bound_of_0_asks_nothing_of_it() -> None:
+    right = dict.fromkeys(COUNTS, 0.9)
+    blessed, metrics, gate = judge(COUNTS, right, border=False)
+    (row,) = [row for row in gate if not row["held"]]
+    assert not blessed
+    assert metrics["overall"]["iou"]["border"] is None
+    assert (row["metric"], row["value"]) == ("iou_border", None)
+    assert row["reason"] == "no test mask holds the class border, so its IoU says nothing"
+    assert (
+        "no test mask holds the class border"
+        in report.verdict({"status": "not_blessed", "gate": gate})["reasons"][0]
+    )
+    slices = ("overall", "breed")
+    blessed, _, gate = judge(COUNTS, right, gate=Gate(class_iou=0, slices=slices), border=False)
+    assert blessed
+    assert all(row["held"] for row in gate)
+    reasons = {row["slice"]: row["reason"] for row in gate if row["metric"] == "iou_border"}
+    assert "no test mask of breed pug holds the class border" in reasons["breed=pug"]
+    assert len(reasons) == 4  # too few photos of beagles
+
+
+def test_too_few_photos_excuse_no_output_that_is_not_finite() -> None:
+    laxest = Gate(pixel_accuracy=0, mean_iou=0, class_iou=0)
+    blessed, _, gate = judge({"pug": 2}, {"pug": float("nan")}, gate=laxest)
+    assert not blessed
+    assert not any(row["held"] for row in gate)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
+from PIL import Image
 
 from pipeline import features, images
 
@@ -66,6 +69,27 @@ def test_mask_at_another_size_keeps_places_and_shape():
     assert (mask.shape, mask.dtype) == ((31, 44), np.uint8)
     assert (mask[:, :22] == 0).all()
     assert (mask[:, 22:] == 1).all()
+
+
+def test_a_large_photo_is_worked_on_in_bands():
+    """As floats, the whole would take twenty bytes a pixel."""
+    probabilities = np.random.default_rng(0).random((20, 20, 3)).astype(np.float32)
+    height, width = 3000, 4000
+    tracemalloc.start()
+    mask = images.mask_at_size(probabilities, height, width)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 8 * height * width
+    rows = slice(0, 900)  # within the first band
+    box = (0, 0, 20, 20 * 900 / height)
+    planes = [
+        np.asarray(Image.fromarray(plane).resize((width, 900), Image.Resampling.BILINEAR, box))
+        for plane in np.ascontiguousarray(np.moveaxis(probabilities, -1, 0))
+    ]
+    assert (mask[rows] == np.argmax(np.stack(planes), axis=0)).mean() > 0.9999
+    photo = np.full((height, width, 3), 100, np.uint8)
+    expected = images.overlay(photo[1200:1300], mask[1200:1300])
+    assert np.array_equal(images.overlay(photo, mask)[1200:1300], expected)
 
 
 def test_css_colour():

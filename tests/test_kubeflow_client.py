@@ -3,14 +3,21 @@
 kfp_stand_in.py is not Kubeflow Pipelines; it checks each request against the SDK's own API models.
 """
 
+import contextlib
+import hashlib
+import json
+import re
+import subprocess
+import urllib.parse
 from pathlib import Path
 
 import pytest
+import urllib3
 from kfp_api import check
 from kfp_fixtures import Kubeflow
 from kfp_stand_in import StandIn, Trouble
 
-from kubeflow import waiting
+from kubeflow import package, submit
 
 pytest_plugins = ["kfp_fixtures"]
 
@@ -45,17 +52,103 @@ def test_the_stand_in_keeps_a_request_that_the_api_does_not_have() -> None:
     assert len(stand_in.faults) == 4
 
 
+# What the server refuses, as read in its source: the SDK sends most of it without a look.
+
+PARAMETERS = {"data_root": "/data"}
+
+
+@pytest.mark.parametrize(
+    ("given", "status", "sentence"),
+    [
+        ({}, 400, "parameter data_root is not optional"),
+        (None, 400, "pipeline requiring input has no parameter(s) provided"),
+        ({"data_root": 5}, 400, "input parameter data_root requires type STRING"),
+        ({**PARAMETERS, "epochs": "5"}, 400, "input parameter epochs requires type NUMBER_INTEGER"),
+        ({**PARAMETERS, "epochs": True}, 400, "requires type NUMBER_INTEGER"),
+        ({**PARAMETERS, "epoch": 5}, 400, "not required by pipeline: {'epoch'}"),
+        ({**PARAMETERS, "epochs": 5}, 200, ""),
+    ],
+)
+@pytest.mark.parametrize("kind", ["runs", "recurringruns"])
+def test_the_stand_in_checks_parameters_as_the_server_does(
+    uploaded: Kubeflow, kind: str, given: dict | None, status: int, sentence: str
+) -> None:
+    answer, said = post(uploaded, kind, {} if given is None else {"parameters": given}, given)
+    assert answer == status
+    assert sentence in said
+
+
+@pytest.mark.parametrize(
+    ("changes", "status"),
+    [
+        ({"max_concurrency": "0"}, 400),
+        ({"max_concurrency": "11"}, 400),
+        ({"trigger": {"cron_schedule": {"cron": "0 2 * *"}}}, 400),
+        ({"trigger": {"cron_schedule": {"cron": "0 0 24 * * *"}}}, 400),
+        ({"trigger": {"cron_schedule": {"cron": "0 0 2 * * 7"}}}, 400),
+        ({"display_name": ""}, 500),
+        ({"trigger": {"cron_schedule": {"cron": "0 */15 2 1-7/3 * mon"}}}, 200),
+    ],
+)
+def test_the_stand_in_checks_schedules_as_the_server_does(
+    uploaded: Kubeflow, changes: dict, status: int
+) -> None:
+    assert (
+        post(uploaded, "recurringruns", {"parameters": PARAMETERS}, PARAMETERS, changes)[0]
+        == status
+    )
+
+
+def post(
+    kubeflow: Kubeflow, kind: str, runtime: dict, given: dict | None, changes: dict | None = None
+) -> tuple[int, str]:
+    """Asks the stand-in for a run or a schedule; returns the status and what it says."""
+    kubeflow.server.experiments["e"] = {"experiment_id": "e", "display_name": "e"}
+    (version,) = kubeflow.server.versions.values()
+    reference = {key: version[key] for key in ("pipeline_id", "pipeline_version_id")}
+    body = {
+        "display_name": "by hand",
+        "experiment_id": "e",
+        "pipeline_version_reference": reference,
+        **({} if given is None else {"runtime_config": runtime}),
+    }
+    if kind == "recurringruns":
+        body |= {
+            "max_concurrency": "1",
+            "mode": "ENABLE",
+            "trigger": {"cron_schedule": {"cron": "0 0 2 * * *"}},
+        }
+    content = json.dumps({**body, **(changes or {})}).encode()
+    status, answer = kubeflow.server.answer("POST", f"/apis/v2beta1/{kind}", {}, content)
+    return status, json.loads(answer).get("message", "")
+
+
+@pytest.mark.parametrize(
+    ("package", "name", "status"),
+    [
+        ("schemaVersion: 2.0.0\npipelineInfo: {name: a}\nroot: {dag: {}}", "v", 400),
+        ("schemaVersion: 2.1.0\npipelineInfo: {name: -}\nroot: {dag: {}}", "v", 400),
+        ("schemaVersion: 2.1.0\npipelineInfo: {name: a}", "v", 400),
+        ("schemaVersion: 2.1.0\npipelineInfo: {name: a}\nroot: {dag: {}}", "v" * 128, 400),
+        ("schemaVersion: 2.1.0\npipelineInfo: {name: a}\nroot: {dag: {}}", "v", 200),
+        ("schemaVersion: 2.1.0\npipelineInfo: {name: a}\nroot: {dag: {}}", "taken", 409),
+    ],
+)
+def test_the_stand_in_checks_packages_and_names_as_the_server_does(
+    uploaded: Kubeflow, package: str, name: str, status: int
+) -> None:
+    (version,) = uploaded.server.versions.values()
+    version["display_name"] = "taken"
+    query = urllib.parse.urlencode({"name": name, "pipelineid": version["pipeline_id"]})
+    body, kind = urllib3.encode_multipart_formdata({"uploadfile": ("p.yaml", package)})
+    target = f"/apis/v2beta1/pipelines/upload_version?{query}"
+    assert uploaded.server.answer("POST", target, {"content-type": kind}, body)[0] == status
+
+
 # submit
 
 
 def test_submit_uploads_runs_and_waits(kubeflow: Kubeflow) -> None:
-    kubeflow.server.task_script = [
-        {},
-        {"ExampleGen": ("RUNNING", "")},
-        {"ExampleGen": ("SUCCEEDED", ""), "Trainer": ("RUNNING", "")},
-        {"ExampleGen": ("SUCCEEDED", ""), "Trainer": ("SUCCEEDED", "")},
-    ]
-    kubeflow.server.script = ["PENDING", "RUNNING", "RUNNING", "SUCCEEDED"]
     assert kubeflow.submit("--param", "epochs=3", "--service-account", "trainer") == 0
     (run,) = kubeflow.server.runs.values()
     (version,) = kubeflow.server.versions.values()
@@ -64,21 +157,22 @@ def test_submit_uploads_runs_and_waits(kubeflow: Kubeflow) -> None:
         "pipeline_id": version["pipeline_id"],
         "pipeline_version_id": version["pipeline_version_id"],
     }
-    assert run["runtime_config"]["parameters"] == {"data_root": "/data", "epochs": 3}
+    # The run's page shows what is sent and no more, so defaults are sent, too.
+    assert run["runtime_config"]["parameters"] == {"data_root": "/data", "epochs": 3, "bound": 0.6}
     assert run["service_account"] == "trainer"
     assert run["experiment_id"] == experiment["experiment_id"]
     assert experiment["display_name"] == "segmentation"
-    lines = kubeflow.out.splitlines()
-    assert lines[1].endswith(f"{kubeflow.url}/#/runs/details/{run['run_id']}")
-    assert [line.split()[:3] for line in lines[2:-1]] == [
-        [">", "ExampleGen", "running"],
-        ["+", "ExampleGen", "succeeded"],
-        [">", "Trainer", "running"],
-        ["+", "Trainer", "succeeded"],
-    ]
-    assert lines[2] == "> ExampleGen         running"  # no time while it goes on
-    assert "90 s" in lines[3]
-    assert lines[-1].startswith("Run succeeded")
+    assert experiment["description"].startswith("Runs that python -m kubeflow submit started")
+    first, second, last = kubeflow.out.splitlines()
+    assert first == f"Pipeline   segmentation, new version {version['display_name']}"
+    assert second.endswith(f"{kubeflow.url}/#/runs/details/{run['run_id']}")
+    assert last.startswith("Run succeeded")
+
+
+def test_a_default_whole_number_is_sent_as_one(kubeflow: Kubeflow) -> None:
+    assert kubeflow.submit("--no-wait") == 0  # the compiled file has 50.0
+    (run,) = kubeflow.server.runs.values()
+    assert repr(run["runtime_config"]["parameters"]["epochs"]) == "50"
 
 
 @pytest.mark.slow
@@ -87,14 +181,87 @@ def test_submit_compiles_by_itself(kubeflow: Kubeflow) -> None:
     assert kubeflow("submit", *arguments) == 0
     (version,) = kubeflow.server.versions.values()
     spec = version["pipeline_spec"]["pipeline_spec"]
-    assert version["display_name"] == "segmentation"
-    epochs = spec["root"]["inputDefinitions"]["parameters"]["train_epochs"]
-    assert epochs["defaultValue"] == 7
+    definitions = spec["root"]["inputDefinitions"]["parameters"]
+    assert definitions["train_epochs"]["defaultValue"] == 7
     assert "platforms" in version["pipeline_spec"]["platform_spec"]
+    lines = version["description"].splitlines()
+    assert lines[0].startswith("Keeps an image-segmentation model fresh")
+    assert {f"- {name}: {each['description']}" for name, each in definitions.items()} < set(lines)
+    assert lines[-1].startswith("Content: sha256:")
     (run,) = kubeflow.server.runs.values()
-    assert run["runtime_config"]["parameters"] == {"train_epochs": 2}
+    values = {name: each["defaultValue"] for name, each in definitions.items()}
+    assert run["runtime_config"]["parameters"] == {**values, "train_epochs": 2}
     assert kubeflow("submit", *arguments) == 0
     assert "unchanged version" in kubeflow.out
+
+
+def test_a_version_says_what_it_is(uploaded: Kubeflow) -> None:
+    (pipeline,) = uploaded.server.pipelines.values()
+    (version,) = uploaded.server.versions.values()
+    assert pipeline["description"] == "Trains."
+    digest = hashlib.sha256(uploaded.package.read_bytes()).hexdigest()
+    assert version["description"].splitlines() == [
+        *("Trains.", "", "Parameters of a run:", ""),
+        *("- data_root: where the data is.", "- epochs: most epochs to train."),
+        *("", f"Content: sha256:{digest[:32]}"),
+    ]
+    name = rf"\d{{4}}-\d\d-\d\d \d\d:\d\d UTC, {digest[:7]}"
+    assert re.fullmatch(name, version["display_name"])
+
+
+def test_a_version_that_an_older_submit_described_is_known(uploaded: Kubeflow) -> None:
+    (version,) = uploaded.server.versions.values()
+    digest = hashlib.sha256(uploaded.package.read_bytes()).hexdigest()
+    version["description"] = f"Content: sha256:{digest}"
+    assert uploaded.submit("--no-run") == 0
+    assert "unchanged version" in uploaded.out
+
+
+def test_no_two_versions_have_one_name(uploaded: Kubeflow, packages: tuple[Path, Path]) -> None:
+    """Content that comes back within the minute would have the name that it had before."""
+    for path in (packages[1], packages[0], packages[1], packages[0]):
+        assert uploaded.submit("--no-run", package=path) == 0
+    assert len({each["display_name"] for each in uploaded.server.versions.values()}) == 5
+
+
+def test_where_versions_are_objects_of_kubernetes_their_names_are_too(kubeflow: Kubeflow) -> None:
+    kubeflow.server.pipeline_store = "kubernetes"
+    assert kubeflow.submit("--no-run") == 0
+    (version,) = kubeflow.server.versions.values()
+    name = r"\d{4}-\d\d-\d\d-\d\d-\d\d-utc-[0-9a-f]{7}"
+    assert re.fullmatch(name, version["display_name"])
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_a_version_is_named_after_the_commit_of_its_code(
+    kubeflow: Kubeflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: bool
+) -> None:
+    def git(*arguments: str) -> str:
+        identity = ["-c", "user.name=a", "-c", "user.email=a@b.invalid"]
+        command = ["git", "-C", str(tmp_path), *identity, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    (tmp_path / "code.py").write_text("")
+    git("init", "-q")
+    git("add", "code.py")
+    git("commit", "-q", "-m", "first")
+    if changed:
+        (tmp_path / "code.py").write_text("more")
+    monkeypatch.setattr(submit, "_CODE", tmp_path)
+    compiled = package.read(kubeflow.package)
+    monkeypatch.setattr(submit, "_compiled", lambda _: contextlib.nullcontext(compiled))
+    assert kubeflow("submit", "--no-run", "--param", "data_root=/data") == 0
+    (version,) = kubeflow.server.versions.values()
+    code = compiled.digest[:7] if changed else git("rev-parse", "--short", "HEAD")
+    assert version["display_name"].endswith(f" UTC, {code}")
+
+
+def test_an_upload_that_was_cut_off_is_finished_by_the_next_submit(kubeflow: Kubeflow) -> None:
+    kubeflow.server.troubles = [Trouble("/upload_version", 500, times=1)]
+    assert kubeflow.submit("--no-run") == 2
+    assert not kubeflow.server.versions
+    assert kubeflow.submit("--no-run") == 0
+    assert len(kubeflow.server.pipelines) == len(kubeflow.server.versions) == 1
 
 
 def test_settings_and_a_package_do_not_go_together(kubeflow: Kubeflow) -> None:
@@ -125,8 +292,8 @@ def test_submit_of_changed_content_makes_a_version_and_runs_it(
 def test_content_that_comes_back_becomes_the_newest_version_again(
     uploaded: Kubeflow, packages: tuple[Path, Path]
 ) -> None:
-    for package in (packages[1], packages[0]):
-        assert uploaded.submit("--no-run", package=package) == 0
+    for path in (packages[1], packages[0]):
+        assert uploaded.submit("--no-run", package=path) == 0
     assert len(uploaded.server.versions) == 3
 
 
@@ -136,48 +303,6 @@ def test_experiments_are_made_once(kubeflow: Kubeflow) -> None:
     assert [each["display_name"] for each in kubeflow.server.experiments.values()] == ["full"]
     assert len(kubeflow.server.runs) == 2
     assert set(kubeflow.server.looks.values()) == {0}  # nobody waits
-
-
-def test_a_failed_component_is_exit_code_1_and_named(kubeflow: Kubeflow) -> None:
-    kubeflow.server.script = ["RUNNING", "FAILED"]
-    kubeflow.server.task_script = [{"Trainer": ("FAILED", "no GPU")}]
-    assert kubeflow.submit() == 1
-    assert "x Trainer            failed        90 s: no GPU" in kubeflow.out
-    assert "Run failed" in kubeflow.out
-
-
-@pytest.mark.parametrize("state", ["CANCELED", "SKIPPED"])
-def test_a_run_without_verdict_is_exit_code_3(kubeflow: Kubeflow, state: str) -> None:
-    kubeflow.server.script = ["RUNNING", state]
-    assert kubeflow.submit() == 3
-    assert f"Run {state.lower()}" in kubeflow.out
-
-
-def test_a_run_that_lasts_too_long_is_exit_code_3_and_goes_on(kubeflow: Kubeflow) -> None:
-    kubeflow.server.script = ["RUNNING"]
-    assert kubeflow.submit("--timeout", "0.1") == 3
-    assert "did not end within 0.1 s and goes on" in kubeflow.out
-
-
-def test_a_server_that_fails_for_a_while_does_not_end_the_wait(kubeflow: Kubeflow) -> None:
-    kubeflow.server.troubles = [Trouble("GET .*/runs/", 503, b"<html>restarting</html>", times=3)]
-    assert kubeflow.submit() == 0
-    assert kubeflow.out.count("Waiting on.") == 1
-
-
-def test_a_server_that_stays_away_is_exit_code_3(
-    kubeflow: Kubeflow, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(waiting, "_PATIENCE_S", 0.05)
-    kubeflow.server.troubles = [Trouble("GET .*/runs/", 503)]
-    assert kubeflow.submit() == 3
-    assert "The run may go on" in kubeflow.out
-
-
-def test_rights_that_end_while_waiting_are_exit_code_3(kubeflow: Kubeflow) -> None:
-    kubeflow.server.troubles = [Trouble("GET .*/runs/", 401, b'{"message": "token expired"}')]
-    assert kubeflow.submit() == 3
-    assert "token expired" in kubeflow.out
 
 
 @pytest.mark.parametrize(
@@ -205,10 +330,22 @@ def test_a_required_parameter_must_have_a_value(kubeflow: Kubeflow) -> None:
     assert kubeflow.server.requests == []
 
 
+def test_a_parameter_with_choices_takes_one_of_them(kubeflow: Kubeflow, tmp_path: Path) -> None:
+    text = kubeflow.package.read_text()
+    cut = "      data_root:\n"
+    head, _, tail = text.rpartition(cut)
+    path = tmp_path / "choices.yaml"
+    path.write_text(f"{head}{cut}        literals: [/data, /more]\n{tail}")
+    assert kubeflow.submit("--no-wait", package=path) == 0
+    arguments = ["--package", str(path), "--param", "data_root=/elsewhere"]
+    said = kubeflow.refusal("submit", *arguments)
+    assert "--param data_root is '/elsewhere'; it must be one of /data, /more." in said
+
+
 def test_a_text_parameter_is_taken_as_it_is(kubeflow: Kubeflow) -> None:
     assert kubeflow.submit("--param", "data_root=007", "--param", "bound=1", "--no-wait") == 0
     (run,) = kubeflow.server.runs.values()
-    assert run["runtime_config"]["parameters"] == {"data_root": "007", "bound": 1.0}
+    assert run["runtime_config"]["parameters"] == {"data_root": "007", "bound": 1.0, "epochs": 50}
 
 
 @pytest.mark.parametrize(
@@ -238,7 +375,8 @@ def test_status_shows_version_schedules_and_runs(uploaded: Kubeflow) -> None:
     uploaded("schedule", "--cron", "0 2 * * *", "--param", "data_root=/d")
     assert uploaded("status") == 0
     assert "Kubeflow Pipelines 2.17" in uploaded.out
-    assert "newest version segmentation" in uploaded.out
+    (version,) = uploaded.server.versions.values()
+    assert f"newest version {version['display_name']}" in uploaded.out
     assert "cron '0 0 2 * * *', next " in uploaded.out
     (line,) = [line for line in uploaded.out.splitlines() if line.endswith("by me")]
     assert "succeeded" in line

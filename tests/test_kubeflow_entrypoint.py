@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import ml_metadata
 import pytest
 from conftest import ROOT, SMALL, Run
 from forked import Forked
-from mariadb import MariaDB, Unavailable
-from tfx.orchestration import metadata as tfx_metadata
 
-from kubeflow import entrypoint, metadata, pods, tasks
+from kubeflow import entrypoint, metadata, tasks, termination
 from pipeline import builtin_data, settings
-from pipeline.errors import UserError
 from pipeline.outcome import RunArtifacts
 
 NODES = [
@@ -30,16 +33,24 @@ NODES = [
 class Cluster:
     """Runs tasks one by one, as Kubeflow Pipelines would, on one data and output folder."""
 
-    def __init__(self, data_root: Path, output_root: Path, **environment: str) -> None:
+    def __init__(
+        self,
+        data_root: Path,
+        output_root: Path,
+        metadata: str = "sqlite",
+        tls: str = "off",
+        **environment: str,
+    ) -> None:
         self.data_root = data_root
         self.output_root = output_root
         self.environment = environment
-        self.metadata = "mysql" if environment else "sqlite"
+        self.metadata, self.tls = metadata, tls
         self._started = 0
 
     def start(self, task: list[str], run: str, *overrides: str) -> Forked:
         arguments = [*task, "--run-id", run, "--output-root", str(self.output_root)]
         arguments += ["--data-root", str(self.data_root), "--metadata", self.metadata]
+        arguments += [] if self.tls == "off" else ["--metadata-tls", self.tls]
         # In all three ways that the compiled pipeline uses.
         arguments += ["--pinned", json.dumps({"transform.image_size": 64})]
         for override in (*SMALL[1:4], *overrides):
@@ -56,33 +67,45 @@ class Cluster:
     def prepare(self, run: str, *node_ids: str) -> list[str]:
         """Runs nodes in this process, where TensorFlow is loaded already; how each went."""
         self.output_root.mkdir(exist_ok=True)
-        connection = metadata.connection(self.metadata, self.output_root, self.environment)
         whole = tasks.Run(
-            run, settings.load([], SMALL), self.data_root, self.output_root, connection
+            run, settings.load([], SMALL), self.data_root, self.output_root, self.connection
         )
-        return [tasks.run_node(whole, node_id) for node_id in node_ids]
+        return [tasks.run_nodes(whole, [node_id])[0] for node_id in node_ids]
 
-    def report(self, run: str, folder: Path) -> tuple[int, str, dict[str, Any]]:
+    def plan(self, run: str, *overrides: str) -> tuple[int, str, str]:
+        """The same of the plan, and the stage that it says."""
+        start = self.output_root.with_name(f"start-{run}")
+        code, last = ended(self.start(["plan", "--start", str(start)], run, *overrides))
+        return code, last, start.read_text() if start.exists() else ""
+
+    def report(self, run: str, folder: Path, *overrides: str) -> tuple[int, str, dict[str, Any]]:
         """The same of the report task, and the executor output that it wrote."""
         outputs = {
             "outputFile": str(folder / "output.json"),
             "artifacts": {
                 name: {"artifacts": [{"name": name, "uri": f"s3://bucket/{name}"}]}
-                for name in ("html", "metrics")
+                for name in ("report", "metrics")
             },
         }
         task = ["report", "--executor-input", json.dumps({"outputs": outputs})]
-        task += ["--html", str(folder / "a" / "html"), "--metrics", str(folder / "a" / "metrics")]
-        code, last = ended(self.start(task, run))
+        for name in ("report", "metrics"):
+            task += ["--artifact", name, str(folder / "a" / name)]
+        code, last = ended(self.start(task, run, *overrides))
         return code, last, json.loads((folder / "output.json").read_text())
 
     @property
     def outcome(self) -> dict[str, Any]:
         return json.loads((self.output_root / "latest_run.json").read_text())
 
+    def states(self) -> list[str]:
+        return [component["state"] for component in self.outcome["components"]]
+
+    @functools.cached_property
+    def connection(self) -> Any:
+        return metadata.connection(self.metadata, self.output_root, self.environment, self.tls)
+
     def artifacts(self, run: str) -> RunArtifacts:
-        path = str(self.output_root / "metadata.sqlite")
-        return RunArtifacts(tfx_metadata.sqlite_metadata_connection_config(path), run)
+        return RunArtifacts(self.connection, run)
 
 
 def ended(process: Forked) -> tuple[int, str]:
@@ -96,6 +119,9 @@ def test_a_run_of_separate_processes_ends_as_the_local_one(
     small_run: Run, small_data: Path, tmp_path: Path
 ) -> None:
     cluster = Cluster(small_data, tmp_path / "output")
+    code, last, stage = cluster.plan("run-1")
+    assert (code, stage) == (0, "data")
+    assert last.endswith(": the run begins with ExampleGen (it has not run here yet).")
     for node in NODES:
         code, last = cluster.run(node, "run-1")
         assert code == 0, last
@@ -103,7 +129,8 @@ def test_a_run_of_separate_processes_ends_as_the_local_one(
         assert last.startswith(f"{node}: {expected} in ")
     code, last, written = cluster.report("run-1", tmp_path / "kfp")
     assert code == 0
-    assert last.startswith("Report: status pushed, reported in ")
+    assert last.startswith("Report: done in ")
+    assert last.endswith(": status pushed.")
 
     ours, local = cluster.outcome, small_run.outcome
     assert ours["metrics"] == local["metrics"]
@@ -117,18 +144,56 @@ def test_a_run_of_separate_processes_ends_as_the_local_one(
         cluster.output_root / "serving" / ours["model_name"] / str(ours["pushed_version"])
     ).is_dir()
 
-    html = (tmp_path / "kfp" / "a" / "html").read_bytes()
+    html = (tmp_path / "kfp" / "a" / "report").read_bytes()
     assert html == (cluster.output_root / "report.html").read_bytes()
     (metrics,) = written["artifacts"]["metrics"]["artifacts"]
     assert metrics["uri"] == "s3://bucket/metrics"
     assert metrics["metadata"]["mean_iou"] == local["metrics"]["overall"]["mean_iou"]
     assert metrics["metadata"]["released"] == 1.0
 
+    # A run in which nothing changed needs no task but the first and the last.
+    code, last, stage = cluster.plan("run-3")
+    assert (code, stage) == (0, "nothing")
+    assert last.endswith(": nothing is new, so nothing has to run.")
+    code, last, written = cluster.report("run-3", tmp_path / "kfp-3")
+    assert (code, last.partition(": ")[2].partition(": ")[2]) == (0, "nothing is new.")
+    assert set(cluster.states()) == {"cached"}
+    assert cluster.outcome["pushed_version"] == ours["pushed_version"]
+    (metrics,) = written["artifacts"]["metrics"]["artifacts"]
+    assert metrics["metadata"]["released"] == 0.0
+    # Otherwise the plan says where to begin, and what it asked about runs in the same run.
+    code, last, stage = cluster.plan("run-4", "gate.boundary_iou=0.01")
+    assert (code, stage) == (0, "release")
+    assert "the run begins with Evaluator (changed: settings of the gate)" in last
+    verdict = ("Champion", "Evaluator", "Pusher")
+    ends = [cluster.run(node, "run-4", "gate.boundary_iou=0.01") for node in verdict]
+    assert [code for code, _ in ends] == [0, 0, 0]
+    assert ends[1][1].startswith("Evaluator: executed in ")
+    # What the plan has looked up is not looked up again: it could have changed since.
+    assert len(executions_of(cluster, "run-4")) == len(NODES)
+    code, last, stage = cluster.plan("run-5", "train.epochs=2")
+    assert (code, stage) == (0, "training")
+    assert "the run begins with Trainer (changed: train.epochs (4 to 2))" in last
+    assert not cluster.artifacts("run-5").began("Trainer")
+    planned = time.time()
+    code, last = cluster.run("Trainer", "run-5", "train.epochs=2")
+    assert (code, last[:17]) == (0, "Trainer: executed")
+    assert cluster.artifacts("run-5").seconds("Trainer") < time.time() - planned
+
+    # Of two runs that do the same work at once the second waits, and takes what the first found.
+    rest = [
+        cluster.start(["run", "ExampleGen"], run, "data.eval_share=0.2")
+        for run in ("run-8", "run-9")
+    ]
+    lasts = sorted(ended(each)[1].split()[1] for each in rest)
+    assert lasts == ["cached", "executed"]
+
     # The same work in another run is answered from the cache; in the same run it is done already.
     states = dict(zip(NODES, cluster.prepare("run-2", *NODES), strict=True))
     assert {states[node] for node in NODES[: NODES.index("Champion")]} == {"cached", "done"}
     assert cluster.prepare("run-1", "ExampleGen", "Trainer") == ["executed", "executed"]
-    assert len(list((cluster.output_root / "artifacts" / "Trainer" / "model").iterdir())) == 1
+    # Two trainings in all: the first, and that with other settings.
+    assert len(list((cluster.output_root / "artifacts" / "Trainer" / "model").iterdir())) == 2
 
 
 @pytest.mark.slow
@@ -140,14 +205,14 @@ def test_refused_data_ends_with_code_2_and_the_sentence_in_log_and_report(tmp_pa
     cluster.prepare("run-1", *NODES[: NODES.index("DataGate")])
     code, last = cluster.run("DataGate", "run-1")
     assert code == 2
-    assert last.startswith("DataGate refused: 5 of 40 items are faulty, more than ")
+    assert last.startswith("Error: DataGate refused: 5 of 40 items are faulty, more than ")
     code, last, written = cluster.report("run-1", tmp_path / "kfp")
     assert code == 0
     assert "status failed, because '5 of 40 items are faulty" in last
     assert cluster.outcome["error"].startswith("5 of 40 items are faulty")
     assert cluster.outcome["components"][-1]["state"] == "failed"
     assert written["artifacts"]["metrics"]["artifacts"][0]["metadata"] == {"released": 0.0}
-    assert b"5 of 40 items are faulty" in (tmp_path / "kfp" / "a" / "html").read_bytes()
+    assert b"5 of 40 items are faulty" in (tmp_path / "kfp" / "a" / "report").read_bytes()
 
 
 @pytest.mark.slow
@@ -177,11 +242,19 @@ def test_a_stopped_task_leaves_what_the_next_attempt_goes_on_from(tmp_path: Path
     assert cluster.artifacts("run-1").state("Trainer") == "failed"
     code, last, _ = cluster.report("run-1", tmp_path / "kfp")
     assert "Trainer was cut off; its log says why." in last
+    assert cluster.outcome["status"] == "failed"
+    assert b"Released version" not in (tmp_path / "kfp" / "a" / "report").read_bytes()
 
     # Other settings are other work, with a folder of its own, which goes when it is done.
     code, last = cluster.run("Trainer", "run-1", "train.epochs=1")
     assert (code, last[:17]) == (0, "Trainer: executed")
     assert [each.name for each in working.iterdir()] == [left.name]
+
+
+def executions_of(cluster: Cluster, run: str) -> list[Any]:
+    store = ml_metadata.MetadataStore(cluster.connection)
+    context = store.get_context_by_type_and_name("pipeline_run", run)
+    return store.get_executions_by_context(context.id)
 
 
 def epochs_done(working: Path) -> int:
@@ -194,7 +267,7 @@ def epochs_done(working: Path) -> int:
     ("overrides", "sentence"),
     [
         (["train.epoch=1"], "did you mean 'train.epochs'?"),
-        (["train.epochs=0"], "Setting 'train.epochs' is 0 (from --set)"),
+        (["train.epochs=0"], "Setting 'train.epochs' is 0 (from the run's parameter)"),
         (["tune.trials=2"], "makes tune.trials 2, but the pipeline was compiled with no Tuner;"),
         (["release.copy_to=/copies"], "but the pipeline was compiled with no Copier;"),
     ],
@@ -209,8 +282,69 @@ def test_bad_settings_end_at_once_with_code_2(
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2
     last = (done.stdout + done.stderr).splitlines()[-1]
-    assert last.startswith("ExampleGen refused: ")
+    assert last.startswith("Error: ExampleGen refused: ")
     assert sentence in last
+
+
+def test_a_refused_setting_is_reported_on_the_page(small_data: Path, tmp_path: Path) -> None:
+    cluster = Cluster(small_data, tmp_path / "output")
+    code, last, written = cluster.report("run-1", tmp_path / "kfp", "train.epoch=1")
+    assert code == 0
+    assert last.startswith("Report: done in ")
+    sentence = "Unknown setting 'train.epoch' in the run's parameter; did you mean 'train.epochs'?"
+    assert last.endswith(f": the run was refused: {sentence}.")
+    assert b"did you mean" in (tmp_path / "kfp" / "a" / "report").read_bytes()
+    assert written["artifacts"]["metrics"]["artifacts"][0]["metadata"] == {"released": 0.0}
+    assert cluster.outcome["error"] == sentence
+
+
+def test_a_plan_that_was_cut_off_is_reported(
+    small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = Cluster(small_data, tmp_path / "output")
+
+    def killed(*_: object) -> None:
+        raise SystemExit(137)
+
+    monkeypatch.setattr(tasks, "plan", killed)
+    arguments = ["plan", f"--start={tmp_path / 'start'}", "--run-id=run-1", "--metadata=sqlite"]
+    arguments += [f"--output-root={cluster.output_root}", f"--data-root={small_data}"]
+    with pytest.raises(SystemExit):
+        entrypoint.main(arguments)
+    assert not (tmp_path / "start").exists()
+    code, last, _ = cluster.report("run-1", tmp_path / "kfp")
+    assert code == 0
+    assert "because 'Plan was cut off; its log says why.'" in last
+
+
+def test_a_store_that_refuses_is_reported_on_the_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("METADATA_HOST", raising=False)
+    page = tmp_path / "page"
+    listed = {"report": {"artifacts": [{"name": "report", "uri": "s3://bucket/report"}]}}
+    message = {"outputs": {"outputFile": str(tmp_path / "out.json"), "artifacts": listed}}
+    arguments = ["report", "--run-id=run-1", "--metadata=mysql", "--data-root="]
+    arguments += [f"--output-root={tmp_path / 'output'}", "--artifact", "report", str(page)]
+    assert entrypoint.main([*arguments, "--executor-input", json.dumps(message)]) == 0
+    assert "the run was refused: The metadata store needs" in capsys.readouterr().out
+    assert "The metadata store needs" in page.read_text()
+
+
+def test_images_with_different_code_are_refused(small_data: Path, tmp_path: Path) -> None:
+    cluster = Cluster(small_data, tmp_path / "output")
+    assert cluster.plan("run-1")[0] == 0
+    cluster.artifacts("run-1").note_run_code("of another image")
+    code, last = cluster.run("ExampleGen", "run-1")
+    assert code == 2
+    assert "holds other code, or other libraries, than that of the task Plan" in last
+
+
+def test_an_id_that_no_server_made_is_refused(small_data: Path, tmp_path: Path) -> None:
+    cluster = Cluster(small_data, tmp_path / "output")
+    code, last = cluster.run("ExampleGen", "{{$.pipeline_job_uuid}}")
+    assert code == 2
+    assert "The run's id is '{{$.pipeline_job_uuid}}', which the server should have" in last
 
 
 def test_what_a_container_says_goes_through_one_pipe(small_data: Path, tmp_path: Path) -> None:
@@ -221,73 +355,97 @@ def test_what_a_container_says_goes_through_one_pipe(small_data: Path, tmp_path:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (1, "")
     assert "Traceback" in done.stdout
-    assert done.stdout.splitlines()[-1].startswith("ExampleGen failed: ValueError: ")
+    assert done.stdout.splitlines()[-1].startswith("Error: ExampleGen failed: ValueError: ")
 
 
 def test_missing_data_and_an_unknown_node_end_with_code_2(tmp_path: Path) -> None:
     cluster = Cluster(tmp_path / "data", tmp_path / "output")
-    code, last = cluster.run("ExampleGen", "run-1")
-    assert code == 2
-    assert last.startswith("ExampleGen refused: ")
-    assert str(tmp_path / "data") in last
+    code, last, stage = cluster.plan("run-1")
+    assert (code, stage) == (2, "")
+    sentence = f"There is no data folder {tmp_path / 'data'}."
+    assert last == f"Error: Plan refused: {sentence}"
+    # Why no node ran is in the report of the run.
+    code, last, _ = cluster.report("run-1", tmp_path / "kfp")
+    assert code == 0
+    assert cluster.outcome["error"] == sentence
     code, last = cluster.run("Tuner", "run-1")
     assert code == 2
     assert "This image's pipeline has no node 'Tuner', only ExampleGen, " in last
 
 
-def environment(**changes: str) -> dict[str, str]:
-    values = {"host": "127.0.0.1", "port": "1", "database": "d", "user": "u", "password": "p"}
-    return {pods.ENVIRONMENT[key]: value for key, value in {**values, **changes}.items()}
+def _as_another_user(arguments: Sequence[str]) -> int:
+    if os.getuid() == 0:
+        os.setgroups([])
+        os.setgid(1000)
+        os.setuid(1000)
+    return entrypoint.main(arguments)
 
 
-def test_what_the_secret_lacks_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="needs METADATA_PASSWORD in the environment"):
-        metadata.connection("mysql", tmp_path, environment(password=""))
-    with pytest.raises(UserError, match="METADATA_PORT is 'x'; it must be a number"):
-        metadata.connection("mysql", tmp_path, environment(port="x"))
+@pytest.fixture
+def others_folder() -> Iterator[Path]:
+    """A folder below one that every user may pass, in which only its owner may write."""
+    folder = Path(tempfile.mkdtemp(dir="/tmp"))  # pytest's own are closed to others
+    folder.chmod(0o755)
+    (folder / "volume").mkdir(mode=0o555)
+    (folder / "page").mkdir()
+    (folder / "page").chmod(0o777)
+    yield folder
+    shutil.rmtree(folder)
 
 
-def test_a_dead_metadata_server_is_named(tmp_path: Path) -> None:
-    config = metadata.connection("mysql", tmp_path, environment())
-    with pytest.raises(ConnectionError, match=r"server 127\.0\.0\.1:1 cannot be reached \(Connect"):
-        metadata.open_store(config)
-
-
-@pytest.fixture(scope="module")
-def mariadb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MariaDB]:
-    try:
-        server = MariaDB(tmp_path_factory.mktemp("mariadb"))
-    except Unavailable as error:
-        pytest.skip(f"METADATA ON MYSQL NOT TESTED: {error}")
-    yield server
-    server.stop()
-
-
-@pytest.mark.slow
-def test_concurrent_nodes_on_a_real_server(
-    mariadb: MariaDB, small_data: Path, tmp_path: Path
+@pytest.mark.parametrize("output_root", ["volume", "volume/output"])
+def test_on_a_volume_of_root_the_first_task_says_which_command_mends_it(
+    output_root: str, others_folder: Path
 ) -> None:
-    cluster = Cluster(small_data, tmp_path / "output", **environment(**mariadb.login))
-    # Both begin on an empty database, and both want to make its tables.
-    pair = [cluster.start(["run", node], "run-1") for node in NODES[:2]]
-    assert [ended(process)[0] for process in pair] == [0, 0]
-    assert all(mariadb.login["password"] not in process.output() for process in pair)
-    assert cluster.prepare("run-1", "StatisticsGen") == ["executed"]
-    config = metadata.connection("mysql", tmp_path, environment(**mariadb.login))
-    artifacts = RunArtifacts(config, "run-1")
-    states = {node: artifacts.state(node) for node in NODES if artifacts.began(node)}
-    assert states == dict.fromkeys(NODES[:3], "executed")
-    # Two runs of the same work at the same time: each is answered from the cache.
-    pair = [cluster.start(["run", "ExampleGen"], run) for run in ("run-2", "run-3")]
-    assert [ended(process)[1][:18] for process in pair] == ["ExampleGen: cached"] * 2
+    arguments = ["plan", "--run-id=1", "--data-root=", "--metadata=sqlite", "--start=unused"]
+    arguments += [f"--output-root={others_folder / output_root}"]
+    code, last = ended(Forked(_as_another_user, arguments, others_folder / "log"))
+    assert code == 2
+    assert last.startswith("Error: Plan refused: User ")
+    assert f"cannot write to the output folder {others_folder / output_root}" in last
+    assert "`kubectl apply -k kubeflow/manifests/volume-owner`" in last
+    assert (ROOT / "kubeflow/manifests/volume-owner/kustomization.yaml").is_file()
 
 
-@pytest.mark.slow
-def test_a_wrong_password_ends_with_code_1_and_says_where_it_stands(
-    mariadb: MariaDB, small_data: Path, tmp_path: Path
+def test_the_report_of_such_a_run_says_so_in_its_log_and_on_the_runs_page(
+    others_folder: Path,
 ) -> None:
-    login = environment(**{**mariadb.login, "password": "wrong-password"})
-    code, last = Cluster(small_data, tmp_path / "output", **login).run("ExampleGen", "run-1")
-    assert code == 1
-    assert "does not let user 'segmentation' use the database 'metadata'; check the Secret" in last
-    assert "wrong-password" not in last
+    page, output = others_folder / "page" / "report", others_folder / "page" / "output.json"
+    listed = {"report": {"artifacts": [{"name": "report", "uri": "s3://bucket/report"}]}}
+    executor_input = {"outputs": {"outputFile": str(output), "artifacts": listed}}
+    arguments = ["report", "--executor-input", json.dumps(executor_input)]
+    for name in ("report", "metrics"):
+        arguments += ["--artifact", name, str(page.with_name(name))]
+    arguments += ["--run-id=1", "--data-root=", "--metadata=sqlite"]
+    arguments += [f"--output-root={others_folder / 'volume'}"]
+    code, last = ended(Forked(_as_another_user, arguments, others_folder / "log"))
+    assert code == 0
+    assert "the run was refused: User " in last
+    assert "kubectl apply -k kubeflow/manifests/volume-owner" in page.read_text()
+    assert json.loads(output.read_text())["artifacts"]["report"] == listed["report"] | {
+        "artifacts": [{**listed["report"]["artifacts"][0], "metadata": {}}]
+    }
+
+
+def test_what_is_left_for_kubernetes_says_whether_another_attempt_may_help(
+    small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    message = tmp_path / "message"
+    monkeypatch.setattr(termination, "_FILE", message)
+    arguments = ["run", "ExampleGen", "--run-id=1", "--metadata=sqlite"]
+    arguments += [f"--output-root={tmp_path / 'output'}", f"--data-root={small_data}"]
+    message.touch()
+    assert entrypoint.main([*arguments, "--set", "train.epochs=0"]) == 2
+    assert message.read_text().startswith("Error: ExampleGen refused: Setting ")
+    assert termination.AGAIN not in message.read_text()
+    assert entrypoint.main([*arguments, "--set", "beam.runner=NoRunner"]) == 1
+    assert message.read_text().startswith("Error: ExampleGen failed: ValueError: ")
+    assert message.read_text().endswith(f"; {termination.AGAIN}.")
+
+    def killed(*_: object) -> None:
+        raise SystemExit(137)  # as far as this process can tell: nothing is said any more
+
+    monkeypatch.setattr(entrypoint, "_run", killed)
+    with pytest.raises(SystemExit):
+        entrypoint.main(arguments)
+    assert message.read_text() == f"ExampleGen was cut off; {termination.AGAIN}."

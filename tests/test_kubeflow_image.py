@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 from conftest import SMALL, Run, only_with_all, run_main
+from debian import Unavailable as NoServer
 from docker_daemon import Daemon, Unavailable
 from mariadb import MariaDB
-from mariadb import Unavailable as NoServer
+from postgres import PostgreSQL
 
 from kubeflow import containers, pods
 from pipeline import builtin_data
@@ -183,11 +184,18 @@ def test_a_rehearsal_with_a_killed_trainer_ends_as_the_local_run(rehearsed: Rehe
     assert owners == {USER}
 
 
-def test_a_rehearsal_again_trains_nothing_and_releases_nothing(
+def tasks_of(printed: str) -> list[str]:
+    """The tasks that a rehearsal started a container for, in order."""
+    return [line[2:] for line in printed.splitlines() if line.startswith("> ")]
+
+
+def test_a_rehearsal_again_starts_no_trainer_and_releases_nothing(
     rehearsals: Rehearsals, rehearsed: Rehearsed
 ) -> None:
-    again, _ = rehearsals.run("rehearsal")
+    assert tasks_of(rehearsed.printed).count("Trainer") == 2  # it was killed once
+    again, printed = rehearsals.run("rehearsal")
     assert again.code == 0
+    assert tasks_of(printed) == ["Plan", "Report"]
     assert set(again.states().values()) == {"cached"}
     assert again.versions() == [rehearsed.run.outcome["pushed_version"]]
 
@@ -196,7 +204,9 @@ def test_a_rehearsal_with_a_new_span_trains_from_it_and_releases(
     rehearsals: Rehearsals, rehearsed: Rehearsed
 ) -> None:
     builtin_data.generate(rehearsed.run.data_root / "span-2", count=40, seed=4)
-    run, _ = rehearsals.run("rehearsal", "train.epochs=1", "train.start_from=champion")
+    run, printed = rehearsals.run("rehearsal", "train.epochs=1", "train.start_from=champion")
+    assert tasks_of(printed)[:2] == ["Plan", "ExampleGen"]
+    assert "Trainer" in tasks_of(printed)
     before = rehearsed.run.outcome["pushed_version"]
     assert run.code == 0
     assert run.outcome["data"]["spans"] == ["span-2"]
@@ -219,6 +229,35 @@ def test_a_container_that_fails_fails_the_rehearsal(rehearsals: Rehearsals) -> N
     assert failed.outcome["error"].startswith(sentence)
     assert failed.states()["ExampleGen"] == "failed"
     assert "StatisticsGen" not in printed
+
+
+def test_a_whole_rehearsal_on_postgresql_with_tls_and_grouped_tasks(
+    rehearsals: Rehearsals, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("postgresql")
+    try:
+        server = PostgreSQL(folder)
+    except NoServer as error:
+        pytest.skip(f"REHEARSAL ON POSTGRESQL NOT TESTED: {error}")
+    try:
+        server.with_tls()
+        for readable in (folder, *folder.iterdir()):
+            os.chown(readable, USER, USER)
+        login = {pods.ENVIRONMENT[key]: value for key, value in server.login.items()}
+        login |= {"METADATA_HOST": "localhost", pods.CERTIFICATES_VARIABLE: str(folder)}
+        store = ("metadata.kind=postgresql", "metadata.tls=verify-full", "tasks=grouped")
+        run, printed = rehearsals.run("postgresql", *store, **login)
+        again, printed_again = rehearsals.run("postgresql", *store, **login)
+        executions = int(server.sql("SELECT count(*) FROM execution", "metadata"))
+    finally:
+        server.stop()
+    assert (run.code, run.outcome["status"]) == (0, "pushed")
+    parts = ["ExampleGenToTransform", "Trainer", "ChampionToPusher"]
+    assert tasks_of(printed) == ["Plan", *parts, "Report"]
+    assert tasks_of(printed_again) == ["Plan", "Report"]
+    assert set(again.states().values()) == {"cached"}
+    assert again.versions() == [run.outcome["pushed_version"]]
+    assert executions > 20  # it was this store that they talked to
 
 
 def test_an_image_that_docker_lacks_is_named(

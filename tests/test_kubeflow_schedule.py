@@ -4,6 +4,8 @@ import datetime
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from kfp_fixtures import Kubeflow
 from kfp_stand_in import Trouble
 
@@ -22,7 +24,10 @@ def test_a_schedule_follows_the_newest_version_one_run_at_a_time(uploaded: Kubef
     assert made["trigger"] == {"cron_schedule": {"cron": "0 0 2 * * *"}}
     assert (made["max_concurrency"], made["no_catchup"]) == (1, True)
     assert made["pipeline_version_reference"]["pipeline_version_id"] == ""
+    # What is left to the defaults takes those of the newest version.
     assert made["runtime_config"]["parameters"] == {"data_root": "/data"}
+    described = "Every night at 02:00 UTC, newest version, one run at a time."
+    assert made["description"] == described
     assert (made["status"], made["service_account"]) == ("ENABLED", "trainer")
     assert "newest version" in uploaded.out
     assert "02:00:00 UTC" in uploaded.out
@@ -54,8 +59,11 @@ def test_where_the_server_cannot_follow_each_upload_moves_the_schedule(
     after = uploaded.schedule
     _, second = server.versions
     assert after["pipeline_version_reference"]["pipeline_version_id"] == second
-    for same in ("display_name", "trigger", "max_concurrency", "no_catchup", "runtime_config"):
-        assert after[same] == before[same]
+    same = ("display_name", "description", "trigger", "max_concurrency", "no_catchup")
+    for key in (*same, "runtime_config"):
+        assert after[key] == before[key]
+    version = "the version that was uploaded last with submit"
+    assert after["description"] == f"Every night at 02:00 UTC, {version}, one run at a time."
     assert after["status"] == ("DISABLED" if paused else "ENABLED")
     assert "nightly takes this version from now on" in uploaded.out
     assert max(server.active) == 1
@@ -175,6 +183,47 @@ def test_a_bad_cron_is_caught_before_anything_is_sent(
     assert f"--cron {text!r}" in said
     assert sentence in said
     assert kubeflow.server.requests == []
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("0 2 * * *", "every night at 02:00"),
+        ("30 13 * * ?", "every day at 13:30"),
+        ("5 * * * *", "every hour at minute 5"),
+        ("0 4 1 * *", "on day 1 of every month at 04:00"),
+        ("0 2 * * 0", "every Sunday at 02:00"),
+        ("0 2 * * SAT", "every Saturday at 02:00"),
+        ("0 2 * * mon-fri", "Monday to Friday at 02:00"),
+        ("15 0 2 * * *", None),  # at second 15
+        ("0 2,14 * * *", None),
+        ("0 2 * * mon,wed", None),
+        ("0 2 1 * mon", None),
+        ("0 2 * dec *", None),
+        ("*/5 * * * *", None),
+    ],
+)
+def test_a_simple_schedule_has_words(text: str, words: str | None) -> None:
+    assert cron.words(cron.parse(text).expression) == words
+
+
+@given(
+    minute=st.integers(0, 59),
+    hour=st.integers(0, 23),
+    weekday=st.sampled_from(["*", *"0123456", "sun", "mon", "tue", "wed", "thu", "fri", "sat"]),
+)
+def test_the_words_name_the_time_of_the_next_trigger(minute: int, hour: int, weekday: str) -> None:
+    timing = cron.parse(f"{minute} {hour} * * {weekday}")
+    words, coming = cron.words(timing.expression), timing.next(NOW)
+    assert words is not None
+    assert coming is not None
+    assert words.endswith(f" at {coming:%H:%M}")
+    assert weekday == "*" or f"{coming:%A}" in words
+
+
+def test_a_schedule_that_has_no_words_is_described_by_its_cron(uploaded: Kubeflow) -> None:
+    assert uploaded("schedule", "--cron", "0 2,14 * * *", "--param", "data_root=/d") == 0
+    assert uploaded.schedule["description"].startswith("Cron '0 0 2,14 * * *', UTC, newest version")
 
 
 # What github.com/robfig/cron v1.2.0, the server's parser, answered from NOW on.

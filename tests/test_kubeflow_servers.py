@@ -41,7 +41,7 @@ def test_a_wrong_namespace_is_one_sentence(kubeflow: Kubeflow) -> None:
 
 def test_a_refused_upload_says_that_rights_may_be_missing(kubeflow: Kubeflow) -> None:
     kubeflow.server.troubles = [
-        Trouble("/upload", 400, b'{"error_message": "Failed to create a pipeline"}')
+        Trouble("/upload_version", 400, b'{"error_message": "Failed to create a pipeline"}')
     ]
     assert kubeflow.submit() == 2
     assert "(400: Failed to create a pipeline); it says the same when you have no" in kubeflow.err
@@ -50,6 +50,7 @@ def test_a_refused_upload_says_that_rights_may_be_missing(kubeflow: Kubeflow) ->
 def test_the_token_is_read_anew_for_each_request(kubeflow: Kubeflow, tmp_path: Path) -> None:
     kubeflow.server.token = "first"
     token = tmp_path / "token"
+    token.touch(0o600)
     token.write_text("first\n")
     said = kubeflow.refusal("status")
     assert "does not know you (401: " in said

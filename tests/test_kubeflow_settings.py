@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import pytest
+import yaml
 from conftest import ROOT
 
-from kubeflow import settings
+from kubeflow import compiler, settings
 from pipeline.errors import UserError
 
 L4 = "pools.l4-spot"
@@ -34,6 +35,36 @@ def test_each_cloud_has_an_example_that_trains_on_a_tainted_spot_pool(cloud: str
     assert [label for label in labels if label not in guide] == []
 
 
+def test_each_component_asks_for_what_it_needs_and_a_setting_has_the_last_word() -> None:
+    chosen = settings.load([], ["components.Trainer.max_minutes=600", "components.Pusher.cpu=2"])
+    gate, trainer, pusher = (chosen.component(n) for n in ("DataGate", "Trainer", "Pusher"))
+    assert settings.cpus(gate.cpu) < settings.cpus(trainer.cpu)
+    assert settings.bytes_of(gate.memory) < settings.bytes_of(trainer.memory)
+    assert trainer.max_minutes == 600
+    assert trainer.memory == settings.load().component("Trainer").memory
+    assert (pusher.cpu, pusher.memory) == ("2", settings.load().component("Pusher").memory)
+    more = settings.load([], ["components.Trainer.memory=9Gi"]).component("Trainer")
+    assert (more.memory, more.cpu) == ("9Gi", trainer.cpu)
+    with pytest.raises(UserError, match="memory_limit 1Gi is less than memory 3Gi"):
+        settings.load([], ["components.Pusher.memory_limit=1Gi"])
+
+
+def test_every_task_was_measured() -> None:
+    everything = settings.load(
+        [], ["tune.trials=2", "release.copy_to=/c", "release.infra_validation=kubernetes"]
+    )
+    text, _ = compiler.compile_pipeline(everything).split("---")
+    spec = yaml.safe_load(text)
+    graphs = [spec["root"], *spec["components"].values()]
+    tasks = {
+        task["taskInfo"]["name"]
+        for graph in graphs
+        for task in graph.get("dag", {}).get("tasks", {}).values()
+        if "executorLabel" in spec["components"][task["componentRef"]["name"]]
+    }
+    assert tasks == set(settings.NEEDS)
+
+
 def test_spot_pools_are_retried_more_often_and_a_component_has_the_last_word() -> None:
     chosen = settings.load([settings.EXAMPLE_CONFIG])
     assert chosen.retries_of("Trainer") == chosen.retries.on_spot
@@ -45,12 +76,12 @@ def test_spot_pools_are_retried_more_often_and_a_component_has_the_last_word() -
     ("override", "sentence"),
     [
         (f"{L4}.cuont=1", f"Unknown setting '{L4}.cuont' in --set; did you mean '{L4}.count'?"),
-        (f"{L4}.count=1.5", f"Setting '{L4}.count' is 1.5 (from --set); input should be a valid"),
-        (f"{L4}.count=-1", f"Setting '{L4}.count' is -1 (from --set); input should be greater"),
+        (f"{L4}.count=1.5", f"Setting '{L4}.count' is 1.5 (from --set); it must be a whole number"),
+        (f"{L4}.count=-1", f"Setting '{L4}.count' is -1 (from --set); it must be at least 0"),
         ("imag.cpu=a:b", "Unknown setting 'imag.cpu' in --set; did you mean 'image.cpu'?"),
         (
             f"{L4}.tolerations=[{{key: a, effect: NoScedule}}]",
-            f"Setting '{L4}.tolerations.0.effect' is 'NoScedule' (from --set); input should be "
+            f"Setting '{L4}.tolerations.0.effect' is 'NoScedule' (from --set); it must be "
             "'NoSchedule', 'PreferNoSchedule' or 'NoExecute'; did you mean 'NoSchedule'?",
         ),
         (
@@ -60,7 +91,7 @@ def test_spot_pools_are_retried_more_often_and_a_component_has_the_last_word() -
         ),
         (f"{L4}.tolerations=[{{operator: Equal}}]", "operator Equal needs key and value."),
         (f"{L4}.tolerations=[{{seconds: 3}}]", "takes seconds only with the effect NoExecute."),
-        (f"{L4}.node_selector={{}}", "should have at least 1 item"),
+        (f"{L4}.node_selector={{}}", "it must have at least 1 item(s)."),
         (f"{L4}.node_selector={{'a b': c}}", "must be a label's key, such as example.com/kind."),
         ("pools.x.count=1", "Setting 'pools.x.node_selector' is missing;"),
         ("pools.X.node_selector={a: b}", "Setting 'pools.X' is 'X' (from --set); must be a name"),
@@ -68,7 +99,7 @@ def test_spot_pools_are_retried_more_often_and_a_component_has_the_last_word() -
         ("components.Trainer.cpu=-1", "must be CPUs, such as 2, 0.5 or 500m."),
         ("components.Trainer.memory=4GB", "must be memory, such as 4Gi or 500M."),
         ("components.Trainer.memory_limit=1Gi", "memory_limit 1Gi is less than memory 12Gi."),
-        ("components.Trainer.retries=-1", "greater than or equal to 0."),
+        ("components.Trainer.retries=-1", "it must be at least 0."),
         ("storage.output_root=/data", "Setting 'storage': output_root '/data' is not on the vol"),
         ("storage.output_root=gs://bucket", "must be a folder on the volume, such as /mnt/data."),
         ("metadata.kind=mysq", "did you mean 'mysql'?"),
@@ -81,6 +112,12 @@ def test_a_mistake_is_one_sentence(override: str, sentence: str) -> None:
         settings.load([settings.EXAMPLE_CONFIG], [override])
     assert sentence in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_tls_is_for_servers() -> None:
+    assert settings.load([], ["metadata.tls=off"]).metadata.tls == "off"  # YAML's false
+    with pytest.raises(UserError, match="tls is require, but kind sqlite is a file"):
+        settings.load([], ["metadata.kind=sqlite", "metadata.tls=require"])
 
 
 @pytest.mark.parametrize(

@@ -172,3 +172,52 @@ def test_the_sdist_holds_every_file_of_the_packages(distributions: Path) -> None
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert package_files() | {"local_runner.py", "setup.py", "pyproject.toml"} <= names
+
+
+AUDITED = """{"dependencies": [
+  {"name": "sound", "version": "1", "vulns": []},
+  {"name": "js2py", "version": "0.74", "vulns": [
+    {"id": "PYSEC-1999-1", "aliases": ["CVE-2024-28397"], "fix_versions": []}]},
+  {"name": "other", "version": "2", "vulns": [
+    {"id": "PYSEC-1999-2", "aliases": [], "fix_versions": ["3"]}]}], "fixes": []}"""
+UNKNOWN = """{"dependencies": [{"name": "uv", "skip_reason": "not found"}], "fixes": []}"""
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "lines"),
+    [
+        (
+            AUDITED,
+            1,
+            [
+                "compatible.txt: other 2 has PYSEC-1999-2; fixed in 3.",
+                "compatible.txt: 1 unknown flaw(s) in 3 of 3 packages.",
+            ],
+        ),
+        (UNKNOWN, 0, ["Nothing was audited: pip-audit, or its vulnerability service, is out of"]),
+        ("", 0, ["Nothing was audited: "]),
+    ],
+)
+def test_audit_names_what_is_not_known_and_never_a_false_all_clear(
+    answer: str,
+    code: int,
+    lines: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    audit = runpy.run_path(str(TREE / "requirements" / "audit.py"))
+    done = subprocess.CompletedProcess([], 0, stdout=answer)
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: done)
+    assert audit["main"]() == code
+    said = capsys.readouterr().out.splitlines()
+    assert [line[: len(wanted)] for line, wanted in zip(said, lines, strict=False)] == lines
+
+
+def test_listed_flaws_are_of_versions_that_are_locked() -> None:
+    """A row of docs/stacks.md that a raised lock has mended must go."""
+    rows = re.findall(
+        r"^\| ([\w-]+) ([\d.]+) \| .*CVE", (TREE / "docs" / "stacks.md").read_text(), re.MULTILINE
+    )
+    assert len(rows) >= 5
+    held = locked("compatible.txt", "3.10")
+    assert {name: held.get(name) for name, _ in rows} == dict(rows)

@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import pty
+import shutil
 import subprocess
 import sys
 import threading
@@ -19,6 +20,7 @@ from PIL import Image
 
 from pipeline import images, predict, segmenter
 from pipeline.errors import UserError
+from pipeline.segmenter import ImageError
 
 SIZE = 200
 WIDEST = 4000  # this model takes no wider photo
@@ -178,6 +180,14 @@ def test_bad_photos_get_a_sentence_and_the_rest_is_done(model, tmp_path, capsys)
     assert len(list((tmp_path / "out").iterdir())) == 20
 
 
+def test_where_results_are_is_said_only_if_there_are_any(model, tmp_path, capsys):
+    (tmp_path / "bad.jpg").write_text("no image")
+    assert run(model, tmp_path / "out", tmp_path / "bad.jpg") == 1
+    said = capsys.readouterr().out
+    assert said.startswith("0 of 1 photos segmented")
+    assert "results" not in said
+
+
 def test_folders_are_searched_for_photos(model, tmp_path, capsys):
     (tmp_path / "photos" / "deeper").mkdir(parents=True)
     (tmp_path / "none").mkdir()
@@ -257,7 +267,7 @@ def test_segmenter_keeps_order_and_its_mask_is_the_one_on_disk(model, tmp_path):
     assert (answers[3].mask.shape, answers[3].mask.dtype) == ((SIZE, SIZE), np.uint8)
     assert answers[3].probabilities.shape == (SIZE, SIZE, 3)
     assert segmenter.predict([]) == []
-    with pytest.raises(predict.ImageError):
+    with pytest.raises(ImageError):
         segmenter.predict([encoded[0], b"no image"])
     (tmp_path / "a.png").write_bytes(encoded[3])
     assert run(model, tmp_path, tmp_path / "a.png") == 0
@@ -269,7 +279,19 @@ def test_segmenter_keeps_order_and_its_mask_is_the_one_on_disk(model, tmp_path):
 def broken_model(tmp_path: Path) -> Path:
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "saved_model.pb").write_bytes(b"no model")
+    variables = tmp_path / "broken" / "variables"
+    variables.mkdir()
+    for name in ("variables.index", "variables.data-00000-of-00001"):
+        (variables / name).touch()
     return tmp_path / "broken"
+
+
+def version_without_weights(tmp_path: Path) -> Path:
+    """Beside another one."""
+    save_model(tmp_path / "m" / "7")
+    newest = save_model(tmp_path / "m" / "8")
+    shutil.rmtree(newest / "variables")
+    return newest
 
 
 @pytest.mark.parametrize(
@@ -279,6 +301,8 @@ def broken_model(tmp_path: Path) -> Path:
         (lambda tmp: tmp, "no SavedModel"),
         (lambda tmp: tmp / "photo.jpg", "photo.jpg"),
         (broken_model, "damaged"),
+        (version_without_weights, "since its folder variables/ is missing; give another version, "),
+        (version_without_weights, "/m/7."),
         (lambda tmp: save_model(tmp / "other", signature="classify"), "'serving_default'"),
     ],
 )

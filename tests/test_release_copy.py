@@ -16,7 +16,16 @@ from apache_beam.io.localfilesystem import LocalFileSystem
 from conftest import Run
 from test_serving import make_model
 
-from pipeline import canary, release_copy, releases, segmenter, serving, settings
+from pipeline import (
+    canary,
+    contract,
+    release_copy,
+    releases,
+    releasing,
+    segmenter,
+    serving,
+    settings,
+)
 from pipeline.errors import CopyError, UserError
 
 BUCKET = "store://bucket/models"
@@ -101,8 +110,10 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[type[Store
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A serving folder with one release, below an output folder whose last run copied."""
     monkeypatch.setattr(canary, "check", lambda path: None)
+    for look in ("misfit", "unservable"):
+        monkeypatch.setattr(contract, look, lambda path: None)
     folder = tmp_path / "output" / "serving" / "m"
-    serving.release(make_model(tmp_path / "1", "first"), str(folder))
+    releasing.release(make_model(tmp_path / "1", "first"), str(folder))
     chosen = settings.load(overrides=[f"release.copy_to={BUCKET}"]).flat()
     (tmp_path / "output" / "latest_run.json").write_text(json.dumps({"settings": chosen}))
     return folder
@@ -135,7 +146,7 @@ def test_a_version_cut_off_anywhere_is_never_seen_half_and_is_completed(
     failure: CopyError | None = CopyError()
     while failure:
         before = content(newest(folder))
-        serving.release(make_model(tmp_path / "next", f"weights {cut_off}"), str(folder))
+        releasing.release(make_model(tmp_path / "next", f"weights {cut_off}"), str(folder))
         after = content(newest(folder))
 
         def look(before: dict[str, bytes] = before) -> None:
@@ -230,7 +241,7 @@ def test_rollback_is_copied_at_once_or_says_that_it_was_not(
         return releases.main([*arguments, "--serving", str(folder)])
 
     first = content(newest(folder))["variables/variables.index"]
-    serving.release(make_model(tmp_path / "2", "second"), str(folder))
+    releasing.release(make_model(tmp_path / "2", "second"), str(folder))
     release_copy.copy(str(folder), BUCKET)
     versions = serving.versions(str(folder))
     assert call("rollback", str(versions[0])) == 0

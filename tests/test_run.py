@@ -226,7 +226,7 @@ def first_loss(run: Run) -> float:
 
 def test_training_starts_from_the_champion_where_asked(playground: Run) -> None:
     cold = first_loss(playground.again("train.seed=11"))
-    champion = playground.again().outcome["pushed_version"]
+    champion = playground.again().outcome["in_service"]
     warm = playground.again("train.start_from=champion", "train.seed=11")
     assert warm.outcome["training"]["started_from"] == champion
     assert first_loss(warm) < cold
@@ -337,6 +337,13 @@ def test_killed_run_goes_on_where_it_stood(
         arguments += ["--set", override]
     process = Forked(local_runner.main, arguments, tmp_path / "log")
     process.wait_for(lambda: "epoch 1/" in process.output())
+    process.terminate()  # as systemd and batch systems do
+    code, said = process.wait()
+    assert code == 143
+    assert said.endswith("Error: Told to stop; start the same command again to go on.\n")
+    assert "Told to stop; start the same" in (output / "report.html").read_text()
+    process = Forked(local_runner.main, arguments, tmp_path / "log")
+    process.wait_for(lambda: "Going on after epoch" in process.output())
     assert newest_verdict(output, capfd) == "goes on"
     process.kill()
     assert newest_verdict(output, capfd) == "cut off in Trainer"

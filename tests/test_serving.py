@@ -7,13 +7,21 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import canary, serving
+from pipeline import canary, contract, releasing, serving
 
 
 @pytest.fixture(autouse=True)
 def any_model_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
     """The models here are mere files; tests/test_canary.py has what a real one must do."""
     monkeypatch.setattr(canary, "check", lambda path: None)
+    for look in ("misfit", "unservable"):
+        monkeypatch.setattr(contract, look, lambda path: None)
+
+
+def visible(folder: Path) -> list[str]:
+    """What a serving root holds beside its locks."""
+    locks = (".lock-", ".copying-")
+    return [path.name for path in folder.iterdir() if not path.name.startswith(locks)]
 
 
 def make_model(path: Path, weights: str = "w") -> str:
@@ -25,7 +33,7 @@ def make_model(path: Path, weights: str = "w") -> str:
 
 def test_release_copies_the_model_and_records_it(tmp_path: Path) -> None:
     folder = tmp_path / "serving" / "m"
-    version = serving.release(make_model(tmp_path / "a"), str(folder), model_uri="somewhere")
+    version = releasing.release(make_model(tmp_path / "a"), str(folder), model_uri="somewhere")
     assert serving.versions(str(folder)) == [version]
     released = folder / str(version)
     assert (released / "saved_model.pb").read_text() == "graph"
@@ -38,19 +46,19 @@ def test_release_copies_the_model_and_records_it(tmp_path: Path) -> None:
 
 def test_same_model_is_not_released_twice(tmp_path: Path) -> None:
     folder = str(tmp_path / "m")
-    first = serving.release(make_model(tmp_path / "a"), folder)
-    assert serving.release(make_model(tmp_path / "copy"), folder) == first
+    first = releasing.release(make_model(tmp_path / "a"), folder)
+    assert releasing.release(make_model(tmp_path / "copy"), folder) == first
     assert serving.versions(folder) == [first]
 
 
 def test_versions_grow_within_one_second_and_after_a_clock_that_went_back(tmp_path: Path) -> None:
     folder = tmp_path / "m"
-    (folder / "99999999999").mkdir(parents=True)
-    first = serving.release(make_model(tmp_path / "a", "1"), str(folder))
-    second = serving.release(make_model(tmp_path / "b", "2"), str(folder))
+    make_model(folder / "99999999999")
+    first = releasing.release(make_model(tmp_path / "a", "1"), str(folder))
+    second = releasing.release(make_model(tmp_path / "b", "2"), str(folder))
     assert (first, second) == (100000000000, 100000000001)
     # A model that was in service before comes back as a version of its own.
-    third = serving.release(make_model(tmp_path / "a", "1"), str(folder))
+    third = releasing.release(make_model(tmp_path / "a", "1"), str(folder))
     assert third == second + 1
 
 
@@ -64,14 +72,14 @@ def test_killed_release_leaves_no_version_and_does_not_stop_the_next(
         def die(*args: object) -> None:
             raise KeyboardInterrupt
 
-        patch.setattr(serving.fileio, "rename", die)
+        patch.setattr(releasing.fileio, "rename", die)
         with pytest.raises(KeyboardInterrupt):
-            serving.release(model, str(folder))
+            releasing.release(model, str(folder))
     assert serving.versions(str(folder)) == []
     assert list(folder.iterdir()) == []
-    version = serving.release(model, str(folder))
+    version = releasing.release(model, str(folder))
     assert serving.versions(str(folder)) == [version]
-    assert [path.name for path in folder.parent.iterdir()] == ["m"]
+    assert visible(folder.parent) == ["m"]
 
 
 def test_no_folder_no_versions(tmp_path: Path) -> None:
@@ -82,11 +90,11 @@ def test_no_folder_no_versions(tmp_path: Path) -> None:
 
 def test_recovered_model_is_the_one_that_was_released(tmp_path: Path) -> None:
     folder = tmp_path / "serving" / "m"
-    version = serving.release(make_model(tmp_path / "a"), str(folder))
+    version = releasing.release(make_model(tmp_path / "a"), str(folder))
     (tmp_path / "back.part").mkdir()  # what a killed attempt left
     (tmp_path / "back.part" / "half").touch()
-    serving.recover(str(folder / str(version)), str(tmp_path / "back"))
+    releasing.recover(str(folder), version, str(tmp_path / "back"))
     assert not (tmp_path / "back.part").exists()
     assert not (tmp_path / "back" / "half").exists()
     # The same model, file by file: it is not released again.
-    assert serving.release(str(tmp_path / "back"), str(folder)) == version
+    assert releasing.release(str(tmp_path / "back"), str(folder)) == version

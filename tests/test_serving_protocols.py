@@ -1,4 +1,4 @@
-"""The released model behind the protocols of model servers: TensorFlow Serving's and KServe's v2.
+"""The released model behind TensorFlow Serving's protocols.
 
 No server runs here. What it does with a request is done by the published rules, with TensorFlow
 Serving's own messages; docs/serving.md has the requests.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import get_model_metadata_pb2, predict_pb2
 
-from pipeline import predict
+from pipeline import canary, predict
 
 SIZE = 64
 NAME = "serving_default"
@@ -47,8 +48,10 @@ def segmenter(small_run: Run) -> predict.Segmenter:
 
 
 @pytest.fixture(scope="module")
-def model(small_run: Run) -> Any:
-    return tf.saved_model.load(str(small_run.released()))
+def model(small_run: Run) -> Iterator[Any]:
+    """Asks the release as TensorFlow Serving does: through the session loader."""
+    with canary.as_server(str(small_run.released())) as (_, ask):
+        yield ask
 
 
 def serve(model: Any, signature: Any, wire: bytes) -> bytes:
@@ -60,8 +63,7 @@ def serve(model: Any, signature: Any, wire: bytes) -> bytes:
         assert tensor.dtype == signature.inputs[name].dtype
     wanted = list(request.output_filter) or list(signature.outputs)
     assert set(wanted) <= set(signature.outputs)
-    given = {name: tf.constant(tf.make_ndarray(tensor)) for name, tensor in request.inputs.items()}
-    outputs = model.signatures[NAME](**given)
+    outputs = model(NAME, tf.make_ndarray(request.inputs["image_bytes"]).tolist())
     response = predict_pb2.PredictResponse(model_spec=request.model_spec)
     for name in wanted:
         response.outputs[name].CopyFrom(tf.make_tensor_proto(outputs[name]))
@@ -120,28 +122,3 @@ def test_rest_body(model: Any, signature: Any, photos: list[bytes]) -> None:
     masks = np.array([row["mask"] for row in answer["predictions"]])
     assert masks.shape == (3, SIZE, SIZE)
     assert set(np.unique(masks)) <= {0, 1, 2}
-
-
-def test_kserve_v2_body(
-    model: Any, segmenter: predict.Segmenter, signature: Any, photos: list[bytes]
-) -> None:
-    data = [base64.b64encode(photo).decode() for photo in photos]
-    tensor = {
-        "name": "image_bytes",
-        "shape": [3],
-        "datatype": "BYTES",
-        "parameters": {"content_type": "base64"},
-        "data": data,
-    }
-    (received,) = json.loads(json.dumps({"inputs": [tensor]}))["inputs"]
-    assert received["name"] in signature.inputs
-    assert received["shape"] == [len(received["data"])]
-    contents = [base64.b64decode(each) for each in received["data"]]
-    wire = serve(model, signature, request_of(contents, "mask"))
-    mask = tf.make_ndarray(predict_pb2.PredictResponse.FromString(wire).outputs["mask"])
-    output = {"name": "mask", "datatype": mask.dtype.name.upper(), "shape": list(mask.shape)}
-    answer = json.loads(json.dumps({"outputs": [{**output, "data": mask.ravel().tolist()}]}))
-    (out,) = answer["outputs"]
-    assert (out["datatype"], out["shape"]) == ("UINT8", [3, SIZE, SIZE])
-    expected = segmenter.predict(photos)
-    np.testing.assert_array_equal(np.reshape(out["data"], out["shape"])[1], expected[1].mask)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from pathlib import Path
 
 import pytest
@@ -56,7 +57,7 @@ def test_shipped_configs_load(name: str) -> None:
         ("gate.slices=[]", "Setting 'gate.slices' is [] (from --set)"),
         ("tune.augmentations=[0, 2]", "Setting 'tune.augmentations' is 2 (from --set)"),
         ("tune.learning_rates=[1, 0.1]", "must begin with the least."),
-        ("tune.learning_rates=[1]", "should have at least 2 items"),
+        ("tune.learning_rates=[1]", "it must have at least 2 item(s)."),
         ("model.name=resnet", "known models: encoder_decoder"),
         ("transform.image_size=201", "it must be a positive multiple of 8, for example 200 or 208"),
     ],
@@ -92,6 +93,8 @@ def test_settings_that_do_not_fit_each_other_are_refused(
         ("train: 3", "'train' must hold keys such as 'epochs:'."),
         ("trian: {epochs: 3}", "did you mean 'train'?"),
         ("train: {epoch: 3}", "did you mean 'train.epochs'?"),
+        ("train.epochs: 3", "in a file write 'train:', and below it, indented, 'epochs:'."),
+        ("train.epoch: 3", "did you mean"),
         ("train: {epochs: -1}", "Setting 'train.epochs' is -1 (from "),
     ],
 )
@@ -105,6 +108,107 @@ def test_wrong_file_is_one_sentence_that_names_it(
     assert sentence in str(caught.value)
     assert str(file) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{new}: &{new} [{', '.join([f'*{old}'] * 10)}]\n"
+    for old, new in itertools.pairwise("abcdefghi")
+)
+MERGE_BOMB = "a: &a {x: 1}\n" + "".join(
+    f"{new}: &{new} {{<<: [{', '.join([f'*{old}'] * 10)}]}}\n"
+    for old, new in itertools.pairwise("abcdefghi")
+)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"data: {breeds: " + b"[" * 2000 + b"]" * 2000 + b"}", "is nested too deeply"),
+        (b"- " * 2000, "is nested too deeply"),
+        (b"data: " + b"{a: " * 60 + b"}" * 60, "is nested too deeply"),
+        (b"a: &a [*a]", "is nested too deeply"),
+        (BOMB.encode(), "holds more than 100,000 values at line "),
+        (MERGE_BOMB.encode(), "holds more than 100,000 values at line "),
+        (b"train: {epochs: 1}\ntrain: {epochs: 2}", "has the key 'train' twice at line 2."),
+        (b"train: {epochs: 1, epochs: 2}", "has the key 'epochs' twice at line 1."),
+        (b"train: {epochs: 1\0}", "is not valid YAML."),
+        (b"data: {breeds: ['K\xe4tzchen']}", "is not UTF-8 text."),
+        ("train: {epochs: 1}".encode("utf-16"), "is not UTF-8 text."),
+        (b'data: {breeds: ["\\ud800"]}', "holds a value that is no text at line 1."),
+        (b"#" * 2**21, "is larger than 1 MB."),
+        (b"data:\n---\ndata:\n", "holds more than one YAML document."),
+        (b"train: !!python/object/apply:os.system [id]", "is not valid YAML at line 1."),
+        (b"? [a, b]\n: c", "is not valid YAML at line 1."),
+        (b"? {a: b}\n: c", "is not valid YAML at line 1."),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_file_that_is_made_to_harm_is_one_short_sentence(
+    content: bytes, sentence: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        settings.load([file])
+    assert sentence in str(caught.value)
+    assert len(str(caught.value)) < 400 + len(str(file))
+
+
+def test_aliases_and_a_byte_order_mark_are_fine(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_bytes("\ufefftune: {learning_rates: &r [0.1, 1], augmentations: *r}".encode())
+    assert settings.load([file]).tune.augmentations == (0.1, 1)
+
+
+@pytest.mark.parametrize("file", ["/", "/dev/zero"])
+def test_a_folder_or_a_device_is_no_settings_file(file: str) -> None:
+    with pytest.raises(UserError, match=r"Is a directory|is larger than 1 MB"):
+        settings.load([Path(file)])
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("data.breeds=Bengal", "is 'Bengal' (from --set); it must be a list, such as [Bengal]."),
+        ("data.breeds=[1]", "is 1 (from --set); it must be text, in quotes where it looks like"),
+        ("data.breeds={a: b}", "it must be a list, such as [a, b]."),
+        ("train.batch_size=most", "it must be a whole number or 'auto'."),
+        ("train.learning_rate=0", "it must be above 0."),
+        ("train.seed=9999999999", "it must be below 4294967296."),
+        ("data.exif=yes", "is 'yes' (from --set); it must be 'as_stored' or 'apply'."),
+        ("train.epochs=", "Setting 'train.epochs' is empty (from --set); it must be a whole"),
+        ("train.epochs=1e9", "is '1e9' (from --set); it must be a whole number in digits alone."),
+        ("model.encoder_weights=''", "it must have at least 1 character(s)."),
+        ("data.spans=1.5", "it must be a whole number."),
+        ("gate.mean_iou=.inf", "it must be a finite number."),
+        ("train.epochs=2026-01-01", "Setting 'train.epochs' is 2026-01-01 (from --set)"),
+        (f"train.epochs={'9' * 5000}", "..."),
+        (f"train.epochs={'[' * 5000}", "nested too deeply."),
+        (f"{'x' * 10**6}=1", "Unknown setting 'xxx"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_wrong_value_is_said_in_plain_words(override: str, sentence: str) -> None:
+    with pytest.raises(UserError) as caught:
+        settings.load([], [override])
+    assert sentence in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
+def test_no_word_of_pydantic_reaches_people() -> None:
+    from kubeflow import settings as cluster
+    from pipeline import config
+
+    values = ["x", "[x]", "{x: 1}", "null", "-1", "1.5", ".nan", "[]", "''", "!!binary aGk="]
+    for key, _ in config.fields(cluster.KubeflowSettings):
+        named = key.replace("components.NAME", "components.Trainer").replace("NAME", "p")
+        for value in values:
+            try:
+                cluster.load([], [f"{named}={value}"])
+            except UserError as error:
+                said = str(error).lower()
+                for word in ("input", "valid ", "tuple", "instance", "literal", "parse", "convert"):
+                    assert word not in said.replace("no valid", ""), said
 
 
 def test_missing_file_is_one_sentence(tmp_path: Path) -> None:

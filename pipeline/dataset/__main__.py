@@ -12,31 +12,24 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import track
-
-from pipeline import console, settings
+from pipeline import console, progress, settings
 from pipeline.arguments import Parser, add_settings
 from pipeline.dataset import download, layout
-from pipeline.errors import UserError
 
 if TYPE_CHECKING:
     from pipeline.dataset import health
 
-USER_ERROR, INTERRUPTED = 2, 130
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns the exit code."""
-    try:
-        arguments = _parse(argv)
-        arguments.run(arguments)
-    except UserError as error:
-        console.complain(str(error))
-        return USER_ERROR
-    except KeyboardInterrupt:
-        console.complain("Interrupted; start the same command again to go on.")
-        return INTERRUPTED
+    return console.command(
+        lambda: _main(argv), argv, "The command", "; start the same command again to go on"
+    )
+
+
+def _main(argv: Sequence[str] | None) -> int:
+    arguments = _parse(argv)
+    arguments.run(arguments)
     return 0
 
 
@@ -57,33 +50,43 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="folder of the two archives, such as a mirror's (default: %(default)s)",
     )
     fetch.set_defaults(run=_download)
+    for command in (check, fetch):
+        command.add_argument("--verbose", action="store_true", help="show tracebacks of errors")
     return parser.parse_args(argv)
 
 
 def _download(arguments: argparse.Namespace) -> None:
-    terminal = Console(highlight=False, soft_wrap=True)
+    terminal = console.Terminal(sys.stdout)
     download.download(arguments.data_root, download.PETS.at(arguments.url), terminal)
     found = ", ".join(f"{n} {what}" for what, n in layout.count(arguments.data_root).items())
     console.say(terminal, f"{arguments.data_root} is complete: {found}.")
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    data = settings.load(arguments.config, arguments.overrides).data
+    chosen = settings.load(arguments.config, arguments.overrides)
+    data = chosen.data
     layout.check_layout(arguments.data_root, data.spans)
     # TensorFlow takes seconds to load, and libjpeg reports every damaged photo past all settings.
     with console.quiet(Path(os.devnull)) as terminal:
         console.say(terminal, f"Checking {arguments.data_root} ...")
-        from pipeline.dataset import health, table
+        from pipeline.dataset import coverage, health, table
 
         def shown(looked: Iterator[health.Looked], total: int) -> Iterator[health.Looked]:
-            yield from track(looked, "Checking", total, console=terminal, transient=True)
+            progress.expect(total)
+            for each in looked:
+                yield each
+                progress.count()
 
-        found = health.examine(arguments.data_root, data, shown)
+        with progress.watched("Checking", patience=1):
+            found = health.examine(arguments.data_root, data, shown)
         table.show(terminal, found)
-    counts = {split: len(sound) for split, sound in found.sound.items()}
-    health.require_fit(counts, found.quarantined, data.max_quarantined)
-    health.require_breeds(found, data.breeds)
-    print("Fit to train on.")
+        table.show_hints(terminal, found.hints)
+        counts = {split: len(sound) for split, sound in found.sound.items()}
+        health.require_fit(counts, found.quarantined, data.max_quarantined, found.causes, True)
+        table.show_hints(terminal, found.causes)
+        coverage.require(found.classes, chosen.gate)
+        health.require_breeds(found, data.breeds)
+    console.show("Fit to train on.")
 
 
 if __name__ == "__main__":

@@ -9,13 +9,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 from pipeline import features
-from pipeline.dataset.items import FaultyItem, Item, faulty, noted
-from pipeline.settings import OneClassMasks
+from pipeline.dataset.items import FaultyItem, Item, Row, faulty, noted
+from pipeline.settings import Data
 
 
-def keep_apart(
-    items: Iterable[Item], one_class_masks: OneClassMasks
-) -> tuple[list[Item], list[dict[str, str]], list[dict[str, str]]]:
+def keep_apart(items: Iterable[Item], settings: Data) -> tuple[list[Item], list[Row], list[Row]]:
     """Sets copies aside that lie in two splits; names those that lie in one.
 
     The copy in test stays before one in eval, and that before one in train, so what is judged is
@@ -24,7 +22,7 @@ def keep_apart(
 
     Args:
       items: of a data set.
-      one_class_masks: as for `checks.check_item`.
+      settings: as for `checks.check_item`.
 
     Returns:
       The items that stay, rows of the quarantine, and notes.
@@ -34,7 +32,7 @@ def keep_apart(
     for group in _groups(stay):
         group.sort(key=lambda item: (-features.SPLITS.index(item.split), item.id))
         if len({item.split for item in group}) > 1:
-            sound = [item for item in group if _is_sound(item, one_class_masks)]
+            sound = [item for item in group if _is_sound(item, settings)]
             group = sound or group
         first = group[0]
         for copy in group[1:]:
@@ -47,11 +45,11 @@ def keep_apart(
     return [item for item in stay if item.id not in aside], quarantined, notes
 
 
-def _is_sound(item: Item, one_class_masks: OneClassMasks) -> bool:
+def _is_sound(item: Item, settings: Data) -> bool:
     from pipeline.dataset import checks  # loads TensorFlow, which takes seconds
 
     try:
-        checks.check_item(item, one_class_masks)
+        checks.check_item(item, settings)
     except FaultyItem:
         return False
     return True

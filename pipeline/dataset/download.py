@@ -1,24 +1,24 @@
 """Fetches the real data set: two archives, 811 MB.
 
 What was fetched stays: a call that was cut off goes on where it stood, and one on a complete folder
-fetches nothing. A folder of the data set appears only when it is whole.
+fetches nothing. A folder of the data set appears only when it is whole. The right archive that a
+person has put there is taken, and it stays; another one is not touched.
+
+Neither a server nor an archive is trusted: no more is written than was promised, and nothing but
+plain files in their folder.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import gzip
 import hashlib
 import http.client
-import shutil
-import tarfile
 import time
 import urllib.error
 import urllib.request
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import (
@@ -31,12 +31,14 @@ from rich.progress import (
 )
 
 from pipeline.dataset import layout
+from pipeline.dataset.unpacking import unpack
 from pipeline.errors import UserError
 
 _BLOCK = 1 << 20  # bytes
 _TIMEOUT = 60  # seconds without a byte
 _WAITS = (1, 4, 15)  # seconds before another attempt
-_UNPACKING = ".unpacking"  # where an archive is unpacked, in the data folder
+_SLOWEST = 1000, 60  # bytes that must come within so many seconds
+_PART = ".part"  # ending of an archive that is not whole yet
 
 
 @dataclass(frozen=True)
@@ -114,10 +116,17 @@ def download(root: Path, source: Source, console: Console) -> None:
         for archive in source.archives:
             if not (root / archive.folder).exists():
                 file = root / archive.name
-                _fetch(f"{source.url.rstrip('/')}/{archive.name}", file, archive.size, console)
-                _verify(file, archive)
-                _unpack(file, root, archive.folder)
-                file.unlink()
+                theirs = file.is_file()
+                if theirs and not _is_right(file, archive):
+                    raise UserError(
+                        f"{file} is not the archive that belongs there; move it away and call"
+                        " again."
+                    )
+                if not theirs:
+                    _fetch(f"{source.url.rstrip('/')}/{archive.name}", file, archive, console)
+                unpack(file, root, archive.folder)
+                if not theirs:
+                    file.unlink()
         _verify_counts(root, source.counts)
     except OSError as error:
         raise UserError(
@@ -125,10 +134,26 @@ def download(root: Path, source: Source, console: Console) -> None:
         ) from None
 
 
-def _fetch(url: str, file: Path, size: int, console: Console) -> None:
-    """Completes a file; each attempt goes on behind the last byte that is there."""
-    with _progress(console) as progress, file.open("ab") as output:
-        task = progress.add_task(file.name, total=size)
+def _fetch(url: str, file: Path, archive: Archive, console: Console) -> None:
+    """Fetches an archive under another name; goes on behind the last byte that is there.
+
+    The archive appears under its own name when it is whole and the right one.
+    """
+    part, size = file.with_name(f".{file.name}{_PART}"), archive.size
+    _receive_all(url, part, size, file.name, console)
+    if not _is_right(part, archive):
+        digest = _digest(part)
+        part.unlink()
+        raise UserError(
+            f"{file.name} has the SHA-256 digest {digest}, not {archive.sha256}: it was damaged on"
+            " its way or is another file; it is removed, call again to fetch it anew."
+        )
+    part.rename(file)
+
+
+def _receive_all(url: str, part: Path, size: int, name: str, console: Console) -> None:
+    with _progress(console) as progress, part.open("ab") as output:
+        task = progress.add_task(name, total=size)
         for wait in (*_WAITS, None):
             try:
                 for offset, block in _receive(url, output.tell(), size):
@@ -165,78 +190,94 @@ def _receive(url: str, start: int, size: int) -> Iterator[tuple[int, bytes]]:
     """
     if start >= size:
         return
-    request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
+    request = urllib.request.Request(url, headers=headers)
     try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT) as response:
-            offset = start if response.status == http.client.PARTIAL_CONTENT else 0
+        with _only_http().open(request, timeout=_TIMEOUT) as response:
+            offset = _first_byte(url, response, start)
             if response.length is not None and offset + response.length != size:
-                length = offset + response.length
-                raise UserError(
-                    f"{url} is {length:,} bytes long, not {size:,}; give another --url."
-                )
-            while block := response.read(_BLOCK):
+                raise _wrong_length(url, f"{offset + response.length:,}", size)
+            pace = _Pace()
+            while block := response.read1(_BLOCK):
+                if offset + len(block) > size:
+                    raise _wrong_length(url, f"more than {size:,}", size)
                 yield offset, block
                 offset += len(block)
+                pace.look(len(block))
     except urllib.error.HTTPError as error:
         if error.code < http.client.INTERNAL_SERVER_ERROR:
             raise UserError(
-                f"Cannot load {url}: the server answers {error.code} {error.reason}; give another "
-                "--url."
+                f"Cannot load {url}: the server answers {error.code} {_line(error.reason)}; give"
+                " another --url."
             ) from None
-        raise _TransferError(f"the server answers {error.code} {error.reason}") from None
+        raise _TransferError(f"the server answers {error.code} {_line(error.reason)}") from None
     except (OSError, http.client.HTTPException) as error:
-        raise _TransferError(str(getattr(error, "reason", error) or type(error).__name__)) from None
+        reason = _line(getattr(error, "reason", error))
+        raise _TransferError(reason or type(error).__name__) from None
     if offset < size:
         raise _TransferError(f"the transfer broke off after {offset:,} of {size:,} bytes")
 
 
-def _verify(file: Path, archive: Archive) -> None:
+class _Pace:
+    """Whether a transfer is quick enough to end one day."""
+
+    def __init__(self) -> None:
+        self._begin, self._come = time.monotonic(), 0
+
+    def look(self, come: int) -> None:
+        """Counts bytes that came; raises _TransferError if too few have for too long."""
+        least, window = _SLOWEST
+        self._come += come
+        if time.monotonic() - self._begin > window:
+            if self._come < least:
+                raise _TransferError(f"fewer than {least:,} bytes came in {window} seconds")
+            self._begin, self._come = time.monotonic(), 0
+
+
+def _first_byte(url: str, response: http.client.HTTPResponse, start: int) -> int:
+    """The offset of what a server sends; raises UserError if it is not what was asked for."""
+    if response.status != http.client.PARTIAL_CONTENT:
+        return 0
+    if not response.headers.get("Content-Range", f"bytes {start}-").startswith(f"bytes {start}-"):
+        raise UserError(f"{url} comes in other parts than asked for; give another --url.")
+    return start
+
+
+def _wrong_length(url: str, found: str, size: int) -> UserError:
+    return UserError(f"{url} is {found} bytes long, not {size:,}; give another --url.")
+
+
+def _line(text: object) -> str:
+    """What a server said, as one line without control characters."""
+    return "".join(each if each.isprintable() else " " for each in str(text))[:200].strip()
+
+
+def _only_http() -> urllib.request.OpenerDirector:
+    """Opens web addresses and follows to others of that kind, but never to FTP or a file."""
+    opener = urllib.request.OpenerDirector()
+    for handler in (
+        urllib.request.ProxyHandler,
+        urllib.request.HTTPHandler,
+        urllib.request.HTTPSHandler,
+        urllib.request.HTTPDefaultErrorHandler,
+        urllib.request.HTTPRedirectHandler,
+        urllib.request.HTTPErrorProcessor,
+        urllib.request.UnknownHandler,
+    ):
+        opener.add_handler(handler())
+    return opener
+
+
+def _is_right(file: Path, archive: Archive) -> bool:
+    return file.stat().st_size == archive.size and _digest(file) == archive.sha256
+
+
+def _digest(file: Path) -> str:
     digest = hashlib.sha256()
     with file.open("rb") as contents:
         while block := contents.read(_BLOCK):
             digest.update(block)
-    if digest.hexdigest() != archive.sha256:
-        file.unlink()
-        raise UserError(
-            f"{file.name} has the SHA-256 digest {digest.hexdigest()}, not {archive.sha256}: it "
-            "was damaged on its way or is another file; it is removed, call again to fetch it anew."
-        )
-
-
-def _unpack(file: Path, root: Path, folder: Path) -> None:
-    """Unpacks an archive beside its place and moves its folder there when it is whole."""
-    aside = root / _UNPACKING
-    shutil.rmtree(aside, ignore_errors=True)
-    try:
-        with tarfile.open(file) as tar:
-            for member in tar:
-                _unpack_member(file, tar, member, aside)
-        if not (aside / folder).is_dir():
-            raise UserError(f"{file} holds no folder {folder}/; remove it and call again.")
-        (aside / folder).rename(root / folder)
-    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
-        raise UserError(f"{file} cannot be unpacked ({error}); remove it and call again.") from None
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-def _unpack_member(
-    archive: Path, tar: tarfile.TarFile, member: tarfile.TarInfo, root: Path
-) -> None:
-    """Writes a file below `root`. No link is ever made, so no later file can follow one outside."""
-    path = PurePosixPath(member.name)
-    if path.is_absolute() or ".." in path.parts or not (member.isfile() or member.isdir()):
-        raise UserError(
-            f"{archive} holds {member.name!r}, which is no plain file below its folder; nothing "
-            "was unpacked, do not use this archive."
-        )
-    contents = tar.extractfile(member)
-    if contents is None or path.name.startswith("._"):  # a folder, or macOS's attributes of a file
-        return
-    target = root / path
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with contents, target.open("wb") as output:
-        shutil.copyfileobj(contents, output)
+    return digest.hexdigest()
 
 
 def _verify_counts(root: Path, counts: Mapping[str, int]) -> None:

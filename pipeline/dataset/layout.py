@@ -3,7 +3,7 @@
     images/*.{jpg,jpeg,png}          photos
     annotations/trimaps/*.png        masks: 8-bit greyscale, 1 pet, 2 background, 3 border
     annotations/list.txt             optional; a line an id: id, class id, species (1 cat, 2 dog),
-                                     number within the species
+                                     number within the species; see `lists`
     annotations/{trainval,test}.txt  optional; the official split, lines as above or the id alone
 
 Source: Parkhi, Vedaldi, Zisserman, Jawahar, "Cats and Dogs", CVPR 2012.
@@ -16,16 +16,15 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline import features
-from pipeline.dataset import copies, spans
-from pipeline.dataset.items import FaultyItem, Item, faulty, noted
+from pipeline import features, wording
+from pipeline.dataset import copies, lists, near_misses, spans
+from pipeline.dataset.items import FaultyItem, Item, Row, faulty, noted
 from pipeline.errors import DataError
 from pipeline.settings import Data
 
@@ -38,20 +37,17 @@ MASK_SUFFIX = ".png"
 
 UNKNOWN_BREED = "unknown"  # of a file without an underscore in its name
 
-# An id may hold spaces; the three numbers behind it may be missing.
-_LINE = re.compile(r"(?P<id>.+?)(?:\s+\d+\s+(?P<species>\d+)\s+\d+)?\s*")
-_SPECIES = {"1": "cat", "2": "dog"}
-
 
 @dataclass(frozen=True)
 class Scan:
     """What a data folder holds."""
 
     items: list[Item] = field(default_factory=list)
-    quarantined: list[dict[str, str]] = field(default_factory=list)  # set aside: `items.faulty`
-    notes: list[dict[str, str]] = field(default_factory=list)  # used, worth a look: `items.noted`
+    quarantined: list[Row] = field(default_factory=list)  # set aside: `items.faulty`
+    notes: list[Row] = field(default_factory=list)  # used, worth a look: `items.noted`
     unlisted: list[str] = field(default_factory=list)  # ids on none of the lists, left out
     spans: list[str] = field(default_factory=list)  # names of the batches taken, newest first
+    hints: list[str] = field(default_factory=list)  # on the folder: sentences without full stop
 
 
 def scan(root: Path, settings: Data) -> Scan:
@@ -80,9 +76,10 @@ def _scan(root: Path, folders: Sequence[Path], settings: Data) -> Scan:
         result.quarantined.extend(row for row in found.quarantined if row["id"] not in seen)
         result.notes.extend(row for row in found.notes if row["id"] not in seen)
         result.unlisted.extend(id_ for id_ in found.unlisted if id_ not in seen)
+        result.hints.extend(found.hints)
         seen |= {item.id for item in found.items} | {row["id"] for row in found.quarantined}
         seen.update(found.unlisted)
-    stay, copied, notes = copies.keep_apart(items, settings.one_class_masks)
+    stay, copied, notes = copies.keep_apart(items, settings)
     result.items.extend(stay)
     result.quarantined.extend(copied)
     result.notes.extend(notes)
@@ -126,7 +123,9 @@ def _readable(root: Path) -> Iterator[None]:
 
 def _check_layout(root: Path, span_count: int) -> list[Path]:
     if not root.is_dir():
-        raise DataError(f"There is no data folder {root}.")
+        raise DataError(
+            _sentence(f"There is no data folder {root}", near_misses.instead_of_root(root))
+        )
     batches = spans.newest(root, span_count)
     if batches and (root / IMAGES).is_dir():
         raise DataError(
@@ -144,7 +143,7 @@ def count(root: Path) -> dict[str, int]:
     images, masks = _files(root / IMAGES, IMAGE_SUFFIXES), _files(root / TRIMAPS, (MASK_SUFFIX,))
     counts = {"photos": len(images)}
     for name in LISTS:
-        listed = _read_list(root / ANNOTATIONS / name) or {}
+        listed = lists.read(root / ANNOTATIONS / name, {*images, *masks}) or {}
         counts[f"pairs on {name}"] = sum(id_ in images and id_ in masks for id_ in listed)
     return counts
 
@@ -153,11 +152,29 @@ def _check_folder(root: Path) -> None:
     for folder, what in ((IMAGES, "photos"), (TRIMAPS, "masks")):
         if not (root / folder).is_dir():
             raise DataError(
-                f"The data folder {root} has no {folder}/ folder with {what}; "
-                f"the layout is {IMAGES}/*.jpg and {TRIMAPS}/*{MASK_SUFFIX}."
+                _sentence(
+                    f"The data folder {root} has no {folder}/ folder with {what}; "
+                    f"the layout is {IMAGES}/*.jpg and {TRIMAPS}/*{MASK_SUFFIX}",
+                    near_misses.instead_of_layout(root, (IMAGES, TRIMAPS), _has_layout),
+                )
             )
     if not any(Path(n).suffix.lower() in IMAGE_SUFFIXES for n in os.listdir(root / IMAGES)):
-        raise DataError(f"The folder {root / IMAGES} holds no photo ({', '.join(IMAGE_SUFFIXES)}).")
+        raise DataError(
+            _sentence(
+                f"The folder {root / IMAGES} holds no photo ({', '.join(IMAGE_SUFFIXES)})",
+                near_misses.instead_of_photos(root / IMAGES, IMAGE_SUFFIXES),
+            )
+        )
+
+
+def _has_layout(folder: Path) -> bool:
+    return (folder / IMAGES).is_dir() and (folder / TRIMAPS).is_dir()
+
+
+def _sentence(what: str, hint: str | None) -> str:
+    """One sentence, with what is there instead behind a semicolon."""
+    end = "" if hint and hint.endswith("?") else "."
+    return f"{what}; {hint}{end}" if hint else f"{what}."
 
 
 def _state(entry: os.DirEntry[str]) -> bytes:
@@ -174,13 +191,20 @@ def _state(entry: os.DirEntry[str]) -> bytes:
 def _scan_folder(root: Path, settings: Data) -> Scan:
     images = _files(root / IMAGES, IMAGE_SUFFIXES)
     masks = _files(root / TRIMAPS, (MASK_SUFFIX,))
-    everything, trainval, test = (_read_list(root / ANNOTATIONS / name) for name in LISTS)
+    other_images = near_misses.by_id(root / IMAGES, IMAGE_SUFFIXES)
+    other_masks = near_misses.by_id(root / TRIMAPS, (MASK_SUFFIX,))
+    known = {*images, *masks, *other_images}
+    everything, trainval, test = (lists.read(root / ANNOTATIONS / name, known) for name in LISTS)
     species = {**(test or {}), **(trainval or {}), **(everything or {})}
     # The test photos' list alone, or that of the others, does not say what the folder holds.
     complete = everything is not None or (trainval is not None and test is not None)
 
-    result = Scan()
-    for id_ in sorted({*images, *masks, *species}):
+    result = Scan(hints=_hints(root, images, masks, other_images, other_masks))
+    for name, ids in zip(LISTS, (everything, trainval, test), strict=True):
+        if hint := near_misses.unknown_ids(name, ids or {}, known):
+            result.hints.append(hint)
+    unread = {id_ for id_ in other_images if id_ in other_masks}
+    for id_ in sorted({*images, *masks, *species, *unread}):
         if not _is_utf8(id_):
             shown = id_.encode(errors="backslashreplace").decode()
             result.quarantined.append(faulty(shown, "the file's name is not UTF-8"))
@@ -189,6 +213,8 @@ def _scan_folder(root: Path, settings: Data) -> Scan:
             result.unlisted.append(id_)
             continue
         try:
+            _require_read(id_, images, other_images, IMAGES, IMAGE_SUFFIXES)
+            _require_read(id_, masks, other_masks, TRIMAPS, (MASK_SUFFIX,))
             image, mask = _pair(id_, images.get(id_, []), masks.get(id_, []))
         except FaultyItem as fault:
             result.quarantined.append(faulty(id_, str(fault)))
@@ -207,6 +233,51 @@ def _scan_folder(root: Path, settings: Data) -> Scan:
             )
         )
     return result
+
+
+def _hints(
+    root: Path,
+    images: Mapping[str, list[str]],
+    masks: Mapping[str, list[str]],
+    other_images: Mapping[str, str],
+    other_masks: Mapping[str, str],
+) -> list[str]:
+    """What to know of the folder as a whole, where its names are near misses."""
+    found = (
+        near_misses.unread(
+            [name for id_, name in other_images.items() if id_ not in images],
+            IMAGES,
+            IMAGE_SUFFIXES,
+            "convert them to JPEG or PNG",
+        ),
+        near_misses.unread(
+            [name for id_, name in other_masks.items() if id_ not in masks],
+            TRIMAPS,
+            (MASK_SUFFIX,),
+            "save them as 8-bit greyscale PNG files",
+        ),
+        near_misses.renamed(
+            set(images) - set(masks) - set(other_masks),
+            set(masks) - set(images) - set(other_images),
+        ),
+        near_misses.unread_lists(root / ANNOTATIONS, LISTS),
+    )
+    return [hint for hint in found if hint]
+
+
+def _require_read(
+    id_: str,
+    taken: Mapping[str, list[str]],
+    others: Mapping[str, str],
+    folder: Path,
+    endings: Sequence[str],
+) -> None:
+    """Raises FaultyItem if a file of an id is there, but under an ending that is not read."""
+    if id_ in others and id_ not in taken:
+        verb = "are" if len(endings) > 1 else "is"
+        raise FaultyItem(
+            f"{folder}/{others[id_]} is not read, only {wording.listed(endings)} {verb}"
+        )
 
 
 def _files(folder: Path, suffixes: Collection[str]) -> dict[str, list[str]]:
@@ -240,15 +311,6 @@ def _pair(id_: str, images: list[str], masks: list[str]) -> tuple[str, str]:
     if len(masks) > 1:
         raise FaultyItem(f"several masks have this id: {', '.join(masks)}")
     return images[0], masks[0]
-
-
-def _read_list(path: Path) -> dict[str, str | None] | None:
-    """The ids of a list, each with its species where the line says it; None without the file."""
-    if not path.is_file():
-        return None
-    text = unicodedata.normalize("NFC", path.read_text(encoding="utf-8-sig", errors="replace"))
-    lines = (_LINE.fullmatch(line) for line in text.splitlines() if not line.startswith("#"))
-    return {line["id"].strip(): _SPECIES.get(line["species"]) for line in lines if line}
 
 
 def _species_by_name(id_: str) -> str:

@@ -29,15 +29,22 @@ def show(terminal: Console, health: Health) -> None:
         table.add_column(name, justify="left" if name == "split" else "right")
     for split, sound in health.sound.items():
         table.add_row(split, *_cells(sound))
-    terminal.print(table)
+    console.print_whole(terminal, table)
     for title, rows in (("Set aside", health.quarantined), ("Worth a look", health.notes)):
         if rows:
             terminal.print(f"{title}: {len(rows)}")
         for row in rows:
-            console.say(terminal, f"    {': '.join(row.values())}")
+            console.say(terminal, f"    {row['id']}: {row.get('reason') or row['note']}")
     if health.unlisted:
         ids = ", ".join(health.unlisted)
-        console.say(terminal, f"On no list and left out: {len(health.unlisted)}\n    {ids}")
+        console.say(terminal, f"On no list and left out: {len(health.unlisted)}")
+        console.say(terminal, f"    {ids}")
+
+
+def show_hints(terminal: Console, hints: Sequence[str]) -> None:
+    """Prints what is to be known of the folder as a whole."""
+    for hint in hints:
+        console.say(terminal, f"Note: {hint}.")
 
 
 def _cells(sound: Sequence[Sound]) -> list[str]:

@@ -1,0 +1,69 @@
+"""Containers and seconds of runs as Kubeflow Pipelines makes them: new, unchanged, a new span.
+
+    python -m benchmarks.kubeflow_tasks IMAGE
+
+Rehearses in containers of an image that Docker has, on built-in data with small settings, once with
+a task for each component and once with grouped tasks. A server starts a pod more for each task, its
+driver, and one for each part of the graph; that count is from the compiled pipeline.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks import hardships
+from kubeflow import compiler, settings
+from pipeline import builtin_data, yaml_text
+
+SETTINGS = ("metadata.kind=sqlite", *hardships.SETTINGS)
+
+
+def rehearse(image: str, data: Path, output: Path, *more: str) -> tuple[list[str], float, str]:
+    """Tasks that got a container, seconds of the whole rehearsal, and what Plan's took."""
+    command = [sys.executable, "-m", "kubeflow", "rehearse", "--image", image]
+    command += ["--data-root", str(data), "--output-root", str(output)]
+    for setting in (*SETTINGS, *more):
+        command += ["--set", setting]
+    begin = time.monotonic()
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"A rehearsal failed: {done.stdout[-2000:]}{done.stderr}")
+    lines = done.stdout.splitlines()
+    plan = next(line for line in lines if line.startswith("+ Plan"))
+    seconds = time.monotonic() - begin
+    tasks = [line[2:] for line in lines if line.startswith("> ")]
+    return tasks, seconds, plan.rpartition(", ")[2]
+
+
+def parts(tasks: str) -> int:
+    """Parts of the graph, each of which has a driver's pod on a server."""
+    chosen = settings.load([], [*SETTINGS, f"tasks={tasks}"])
+    spec = yaml_text.load_all(compiler.compile_pipeline(chosen))[0]
+    return 1 + sum("dag" in component for component in spec["components"].values())
+
+
+def main(image: str) -> int:
+    print("| tasks | run | containers | pods on a server | seconds | of these Plan |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for tasks in ("per_component", "grouped"):
+        with tempfile.TemporaryDirectory() as folder:
+            data, output = Path(folder, "data"), Path(folder, "output")
+            for run in ("new", "unchanged", "new span"):
+                if run != "unchanged":
+                    number = 1 if run == "new" else 2
+                    builtin_data.generate(data / f"span-{number}", count=40, seed=number)
+                started, seconds, plan = rehearse(image, data, output, f"tasks={tasks}")
+                pods = 2 * len(started) + parts(tasks)
+                row = (tasks, run, len(started), pods, f"{seconds:.0f}", plan)
+                print(f"| {' | '.join(map(str, row))} |", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,36 @@
+"""Programs that nobody here wrote around a release, from a few lines each and public packages.
+
+One folder each, with the program, the versions it is pinned to and how Python calls it:
+
+* `clients.tfjava`: TensorFlow Java, TensorFlow's own session loader, asks the SavedModel;
+* `clients.ortjava`: ONNX Runtime for Java asks the ONNX file;
+* `clients.node`: onnxruntime-node does;
+* `clients.web`: onnxruntime-web does, on WebAssembly in Chromium;
+* `clients.mlserver`: MLServer serves it by the Open Inference Protocol;
+* `clients.triton`: so does Triton, a whole model repository.
+
+All but the last have ``ask(model, photos, rounds=0, threads=1) -> Answer``. The first call builds
+the program in the user's cache folder (CLIENTS_STORE names another); all of them take a minute or
+two and 1.9 GB. A JDK, Maven or Chromium that is missing is installed by apt-get where the user is
+root; else the client is `Unavailable`. Outside pytest they need ``tests`` on the path:
+``PYTHONPATH=tests python -c "from clients import node"``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a client made of photos that it was asked for one at a time."""
+
+    masks: np.ndarray  # class ids, uint8 [photos, size, size]
+    milliseconds: float  # median time of the model for one photo; NaN if there were no rounds
+    version: str  # of the runtime
+
+
+class Unavailable(Exception):
+    """Something cannot be had here; the message says what, and why."""

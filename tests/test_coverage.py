@@ -1,0 +1,81 @@
+"""Which classes the gate needs, in which split and slice."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pipeline import features
+from pipeline.dataset import coverage
+from pipeline.dataset.items import Item, Row
+from pipeline.errors import DataError
+from pipeline.settings import Gate
+
+FULL = {"pet": 0.2, "background": 0.7, "border": 0.1}
+TWO = {"pet": 0.2, "background": 0.8, "border": 0.0}
+
+
+def rows(**masks: list[tuple[str, dict[str, float]]]) -> list[Row]:
+    """Counts of splits, each given as breeds and the shares of a mask."""
+    counts: dict[tuple[str, str], list[list[int]]] = {}
+    for split, items in masks.items():
+        for breed, shares in items:
+            species = "cat" if breed[0].isupper() else "dog"
+            item = Item("a", "a.jpg", "a.png", breed, species, split)
+            for key, held in coverage.of_item(item, shares):
+                counts.setdefault(key, []).append(held)
+    return [coverage.row(key, coverage.add(held)) for key, held in counts.items()]
+
+
+def refusal(found: list[Row], **gate: Any) -> str | None:
+    try:
+        coverage.require(found, Gate(**gate))
+    except DataError as error:
+        return str(error)
+    return None
+
+
+Masks = list[tuple[str, dict[str, float]]]
+SOUND: dict[str, Masks] = {split: [("pug", FULL), ("Bengal", TWO)] for split in features.SPLITS}
+
+
+def test_each_class_in_some_mask_of_each_split_will_do() -> None:
+    assert refusal(rows(**SOUND)) is None
+    assert coverage.hints(rows(**SOUND)) == []
+
+
+@pytest.mark.parametrize("split", [features.TEST, features.TRAIN])
+def test_a_class_that_a_split_lacks_is_refused_where_the_gate_bounds_it(split: str) -> None:
+    found = rows(**{**SOUND, split: [("pug", TWO)]})
+    said = refusal(found)
+    assert f"The class border is in no mask of the split {split}, so " in str(said)
+    assert "gate.class_iou = 0.35" in str(said)
+    assert refusal(found, class_iou=0) is None
+    (hint,) = coverage.hints(found)
+    assert hint in str(said)
+
+
+def test_the_eval_split_is_told_of() -> None:
+    found = rows(**{**SOUND, "eval": [("pug", {"pet": 0.0, "background": 1.0, "border": 0.0})]})
+    assert refusal(found) is None
+    assert coverage.hints(found) == [
+        "The classes pet and border are in no mask of the split eval, so the best epoch is picked "
+        "without them"
+    ]
+
+
+def test_a_class_that_is_nowhere_is_told_once() -> None:
+    (hint,) = coverage.hints(rows(**{split: [("pug", TWO)] for split in features.SPLITS}))
+    assert hint.startswith("The class border is in no mask of the splits train, eval or test, so ")
+
+
+def test_slices_that_the_gate_bounds_count_where_they_are_large_enough() -> None:
+    found = rows(**SOUND)
+    few = {"slices": ("overall", "breed"), "min_examples": 2}
+    assert refusal(found, **few) is None
+    asked = {"slices": ("breed",), "min_examples": 1}
+    assert "no mask of the split test of the slice breed Bengal, so" in str(refusal(found, **asked))
+    assert refusal(found, **asked, class_iou=0) is None
+    lacking = rows(**{**SOUND, "test": [("pug", TWO)]})
+    assert refusal(lacking, slices=("species",), min_examples=2) is None  # nothing is judged

@@ -1,0 +1,169 @@
+"""Versions that lost their record, or more: said, mended as far as that goes, and released anew."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import SECOND, Run
+
+from pipeline import contract, errors, history, releases, releasing, serving
+
+pytestmark = pytest.mark.usefixtures("untrained")
+
+MISSING = f"its record, {serving.RECORD}, is missing"
+
+
+def call(run: Run, *arguments: str) -> int:
+    return releases.main([*arguments, "--serving", str(run.serving_dir)])
+
+
+def record(run: Run, version: int) -> dict[str, Any]:
+    return serving.record(str(run.serving_dir), version)
+
+
+def listed(run: Run, capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    capsys.readouterr()
+    assert call(run, "list", "--json") == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def remove_variables(version: Path) -> None:
+    shutil.rmtree(version / "variables")
+
+
+def test_an_older_version_stands_in_for_a_champion_that_is_lost(
+    two_releases: Run, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = two_releases
+    first, second = run.versions()
+    shutil.rmtree(run.trained())
+    remove_variables(run.released())
+    again = run.again("train.seed=3")
+    fault = "its folder variables/ is missing"
+    assert again.outcome["status"] == "pushed"
+    assert again.outcome["champion"]["version"] == second
+    note = again.outcome["champion"]["note"]
+    assert note == (
+        f"Version {second} could not be compared with, since {fault}; the candidate was compared "
+        f"with version {first}, the newest one before it that is sound."
+    )
+    (bound,) = [row for row in again.outcome["gate"] if row["kind"] == "change"]
+    assert bound["champion"] == record(run, first)["metrics"]["overall"]["mean_iou"]
+    assert again.outcome["replaced"] == {"version": second, "fault": fault}
+    replaces = f"It replaces version {second}, which was broken: {fault}."
+    assert replaces in capfd.readouterr().out
+    assert replaces in (run.output_root / "report.html").read_text()
+
+
+def test_a_lost_record_is_said_and_mended_and_a_run_makes_a_whole_one(
+    two_releases: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = two_releases
+    first, second = run.versions()
+    trained = run.trained()
+    shutil.rmtree(run.released() / "assets.extra")
+    found = {each["version"]: each for each in listed(run, capsys)}
+    assert found[first]["fault"] is None
+    assert found[second]["fault"] == f"{MISSING}, and so is {contract.FACTS}"
+    assert found[second]["repairable"]
+    assert call(run, "list") == 0
+    assert f"{MISSING}, and so is" in capsys.readouterr().out
+    assert call(run, "show", str(second)) == 0
+    assert "in service, broken" in capsys.readouterr().out
+    assert call(run, "rollback", str(second)) == 2
+    said = capsys.readouterr().err
+    assert "is in service, but its record" in said
+    assert f"repair {second}" in said
+
+    assert call(run, "repair", str(second)) == 0
+    assert "a run on the same data" in capsys.readouterr().out
+    *_, mended = run.versions()
+    known = record(run, mended)
+    assert known["model_uri"] == str(trained.parent)
+    assert known["classes"] == ["pet", "background", "border"]
+    assert (run.serving_dir / str(mended) / contract.FACTS).exists()
+    assert listed(run, capsys)[-1]["fault"] is None
+    assert call(run, "list") == 0
+    assert f"Version {mended}: its record is not complete" in capsys.readouterr().out
+    assert call(run, "repair", str(mended)) == 2
+
+    again = run.again(SECOND)
+    assert again.outcome["new_version"]
+    assert again.outcome["replaced"] == {"version": mended, "fault": "its record is not complete"}
+    whole = record(run, again.outcome["pushed_version"])
+    assert "incomplete" not in whole
+    assert whole["metrics"]
+    assert again.again(SECOND).versions() == again.versions()
+
+
+def test_the_record_of_a_rollback_stands_in_for_a_lost_one(two_releases: Run) -> None:
+    folder = str(two_releases.serving_dir)
+    first, _ = two_releases.versions()
+    back = releasing.rollback(folder, first)
+    shutil.rmtree(two_releases.serving_dir / str(back) / "assets.extra")
+    assert call(two_releases, "repair", str(back)) == 0
+    *_, mended = two_releases.versions()
+    ours, theirs = record(two_releases, mended), record(two_releases, first)
+    for key in ("metrics", "settings", "data", "model_uri", "identity"):
+        assert ours[key] == theirs[key]
+    assert "incomplete" not in ours
+
+
+def test_a_rollback_says_that_the_record_is_lost(
+    two_releases: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, _ = two_releases.versions()
+    (two_releases.serving_dir / str(first) / serving.RECORD).write_text("[]")
+    assert call(two_releases, "list") == 0
+    assert f"releases repair {first}" in capsys.readouterr().out
+    assert call(two_releases, "rollback", str(first), "--json") == 0
+    assert json.loads(capsys.readouterr().out)["incomplete"]
+    *_, back = two_releases.versions()
+    assert record(two_releases, back)["model_uri"]
+
+
+def test_what_cannot_be_repaired_says_what_can_be_done(
+    two_releases: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = two_releases.versions()
+    shutil.rmtree(two_releases.trained())
+    remove_variables(two_releases.released())
+    assert not listed(two_releases, capsys)[-1]["repairable"]
+    for command in ("repair", "rollback"):
+        assert call(two_releases, command, str(second)) == 2
+        said = capsys.readouterr().err
+        assert "its folder variables/ is missing" in said
+        assert f"rollback {first} --serving {two_releases.serving_dir}`" in said
+
+
+@pytest.mark.parametrize("stop", [errors.Stopped, KeyboardInterrupt])
+def test_a_run_that_was_told_to_stop_says_so_everywhere(
+    two_releases: Run,
+    stop: type[BaseException],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from tfx.orchestration import metadata
+
+    from pipeline import engine
+
+    def stopped(*_: object) -> None:
+        time.sleep(1)
+        raise stop
+
+    monkeypatch.setattr(engine.Training, "run", stopped)
+    run = two_releases.again("train.seed=4")
+    sentence = "; start the same command again to go on."
+    assert run.outcome["status"] == "failed"
+    assert run.outcome["error"].endswith(sentence)
+    assert "killed" not in run.outcome["error"]
+    assert sentence in (run.output_root / "report.html").read_text()
+    store = metadata.sqlite_metadata_connection_config(str(run.output_root / "metadata.sqlite"))
+    last, *_ = history.past_runs(store)
+    assert last.verdict == "cut off in Trainer"
+    assert not last.cut_off
+    assert last.seconds > 1

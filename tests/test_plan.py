@@ -1,0 +1,64 @@
+"""What a run would do: said before it does it, and kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from conftest import SMALL, Run
+
+import local_runner
+from pipeline import builtin_data
+
+
+def plan(run: Run, capfd: pytest.CaptureFixture[str], *overrides: str) -> dict[str, str]:
+    """What would become of each component."""
+    arguments = ["--data-root", str(run.data_root), "--output-root", str(run.output_root)]
+    for override in (*SMALL, *overrides):
+        arguments += ["--set", override]
+    capfd.readouterr()
+    assert local_runner.main([*arguments, "--plan"]) == 0
+    lines = [line.split(maxsplit=1) for line in capfd.readouterr().out.splitlines()]
+    return {name: what for name, what in lines if name != "Nothing"}
+
+
+def everything(folder: Path) -> dict[Path, bytes | None]:
+    """All files with their content, and all folders."""
+    return {path: path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+
+
+def test_a_plan_says_what_runs_and_why_and_changes_nothing(
+    small_run: Run, capfd: pytest.CaptureFixture[str]
+) -> None:
+    before = everything(small_run.output_root)
+    assert set(plan(small_run, capfd).values()) == {"cached"}
+    trained = plan(small_run, capfd, "train.epochs=9", "train.seed=3")
+    assert trained["Transform"] == "cached"
+    assert trained["Trainer"] == "runs:   changed: train.epochs (4 to 9), train.seed (1 to 3)"
+    assert trained["Evaluator"] == "runs:   after Champion and Trainer"
+    assert trained["Pusher"].startswith("runs:   after ")
+    gate = plan(small_run, capfd, "gate.mean_iou=0.02")
+    assert gate["Trainer"] == "cached"
+    assert gate["Evaluator"] == "runs:   changed: settings of the gate"
+    assert everything(small_run.output_root) == before
+
+
+@pytest.mark.usefixtures("untrained")
+def test_new_photos_are_counted(
+    small_run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from conftest import run_locally
+
+    builtin_data.generate(tmp_path / "data", count=40, seed=3)
+    run = run_locally(tmp_path / "data", tmp_path / "output")
+    builtin_data.generate(tmp_path / "data", count=44, seed=3)
+    assert plan(run, capfd)["ExampleGen"] == "runs:   44 photos, 40 before"
+    # The run does what the plan said, and then there is nothing to do.
+    assert run.again().states()["ExampleGen"] == "executed"
+    assert set(plan(run, capfd).values()) == {"cached"}
+
+
+def test_without_a_run_everything_runs(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert local_runner.main(["--plan", "--output-root", str(tmp_path)]) == 0
+    assert "No run has been made" in capfd.readouterr().out
+    assert list(tmp_path.iterdir()) == []
