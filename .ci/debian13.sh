@@ -108,6 +108,7 @@ fi
 find "$root" -maxdepth 1 -name 'work.*' -mtime +0 -exec rm -rf {} +
 work=$(mktemp -d "$root/work.XXXXXX")
 trap 'rm -rf "$work"' EXIT
+chmod 755 "$work" # a test or a program may give up root's rights
 mkdir -m 1777 "$work/tmp"
 mkdir "$work/main" "$work/shared"
 git ls-files -z --cached --others --exclude-standard | while IFS= read -r -d '' file; do
