@@ -39,7 +39,7 @@ RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf \
 
 FROM build AS code
 # Without setup.py at hand TFX packs itself up for each Beam component.
-COPY local_runner.py setup.py /code/
+COPY LICENSE local_runner.py setup.py /code/
 COPY components/ /code/components/
 COPY kubeflow/ /code/kubeflow/
 COPY pipeline/ /code/pipeline/

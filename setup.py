@@ -1,21 +1,29 @@
 """The installable distribution; Beam workers get this file as ``--setup_file``."""
 
+import re
+from pathlib import Path
+
 from setuptools import find_namespace_packages, setup
+
+_PACKAGE = Path(__file__).with_name("pipeline") / "__init__.py"
+(VERSION,) = re.findall(r'^__version__ = "(.+?)"', _PACKAGE.read_text(), re.MULTILINE)
 
 # One list for both stacks (docs/stacks.md); `make lock` writes what it resolves to.
 CURRENT = 'python_version >= "3.11"'
 COMPATIBLE = 'python_version < "3.11"'
 
-# The local web page of `python -m pipeline.predict --serve`.
+# The local web page of `python -m pipeline serve`.
 SERVE = ["fastapi", "uvicorn"]
-# Formats of `python -m pipeline.convert`: converters, and the runtimes that check what they made.
+# Formats of `python -m pipeline convert`: converters, and the runtimes that check what they made.
 ONNX = ["onnx", "onnxruntime", "tf2onnx>=1.17"]
 LITERT = ["ai-edge-litert"]
 OPENVINO = ["nncf", "openvino", *ONNX]
 
 setup(
     name="segmentation-pipeline",
-    version="0.1.0",
+    version=VERSION,
+    license="Apache-2.0",
+    license_files=["LICENSE"],
     description="Keeps an image-segmentation model fresh, on one machine or on Kubeflow Pipelines.",
     python_requires=">=3.10,<3.14",
     packages=find_namespace_packages(include=["pipeline*", "components*", "schemas*", "kubeflow*"]),
@@ -52,6 +60,7 @@ setup(
     extras_require={
         "dev": [
             "hypothesis",
+            "import-linter",
             "kubernetes-validate",
             "mypy",
             "packaging",
@@ -72,5 +81,5 @@ setup(
         # CUDA libraries, for the GPU image.
         "gpu": [f"tensorflow[and-cuda]==2.21.0; {CURRENT}"],
     },
-    entry_points={"console_scripts": ["segmentation-pipeline=local_runner:main"]},
+    entry_points={"console_scripts": ["segmentation-pipeline=pipeline.cli:main"]},
 )

@@ -4,7 +4,7 @@
 
 Trains each for the same minutes on the train split of ``../shared/data/oxford-iiit-pet-128``
 (photos brought from 128 to 200 pixels), the split by the hash of the id as in the pipeline
-(`pipeline.dataset.scan`, no test share). After each epoch the model is judged on the whole eval
+(`pipeline.data.scan`, no test share). After each epoch the model is judged on the whole eval
 split; that does not count as training time. The eval split also picks the best epoch, so its figure
 flatters a little; the last epoch's does not. With ``--test-share 0.1`` a third split, which nothing
 is picked by, is judged too.
@@ -27,18 +27,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from pipeline import (
-    augmentation,
-    dataset,
-    devices,
-    features,
-    metrics,
-    models,
-    optimisation,
-    preprocessing,
-    settings,
-    trainer,
-)
+from pipeline import models, settings
+from pipeline.core import features
+from pipeline.data import layout, preprocessing
+from pipeline.evaluation import metrics
+from pipeline.training import augmentation, devices, optimization, trainer
 
 DATA = Path(__file__).parents[2] / "shared" / "data" / "oxford-iiit-pet-128"
 SCORES = ("accuracy", "mean_iou", *features.CLASS_NAMES)
@@ -56,7 +49,7 @@ Split = tuple[np.ndarray, np.ndarray]  # photos uint8 [n, s, s, 3], class ids ui
 CONFIGS = {"reference": [settings.CONFIGS / "reference.yaml"], "default": []}
 
 
-def load(items: list[dataset.Item], size: int) -> Split:
+def load(items: list[layout.Item], size: int) -> Split:
     """Decodes and resizes as the pipeline's Transform does."""
     photos = np.empty((len(items), size, size, 3), np.uint8)
     masks = np.empty((len(items), size, size), np.uint8)
@@ -71,7 +64,7 @@ def load_splits(root: Path, size: int, eval_share: float, test_share: float) -> 
     """The splits that have items, by name."""
     # Not validated: here either share may be 0.
     shares = settings.Data.model_construct(eval_share=eval_share, test_share=test_share)
-    items = dataset.scan(root, shares).items
+    items = layout.scan(root, shares).items
     by_split = {split: [i for i in items if i.split == split] for split in features.SPLITS}
     return {split: load(chosen, size) for split, chosen in by_split.items() if chosen}
 
@@ -156,7 +149,7 @@ def train(
     callbacks: list[keras.callbacks.Callback] = []
     if training.schedule == "cosine":
         callbacks.append(
-            optimisation.WarmupCosine(
+            optimization.WarmupCosine(
                 training.learning_rate,
                 epochs,
                 steps,

@@ -25,7 +25,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from pipeline import canary, contract, publication
+from pipeline.report import publish
+from pipeline.saved_model import contract, smoke_test
 
 ROUNDS = 20
 
@@ -47,7 +48,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--output-root", type=Path, default=Path("output"))
     args = parser.parse_args()
-    run = json.loads((args.output_root / publication.OUTCOME).read_text())
+    run = json.loads((args.output_root / publish.OUTCOME).read_text())
     paths = sorted(Path(run["data_root"], "images").iterdir())[:16]
     photos = [path.read_bytes() for path in paths]
     print(
@@ -58,7 +59,7 @@ def main() -> None:
     print("| signature | batch | first, ms | later, ms | JSON, KB a photo |")
     print("| --- | --- | --- | --- | --- |")
     version = os.path.join(run["serving_dir"], str(run["in_service"]))
-    with canary.as_server(version) as (_, ask):
+    with smoke_test.as_server(version) as (_, ask):
         for batch in (1, 16):
             given = photos[:batch]
             times: dict[str, list[float]] = {contract.SERVE: [], contract.SERVE_PNG: []}

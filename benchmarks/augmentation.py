@@ -22,7 +22,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from pipeline import augmentation
+from pipeline.training import augmentation
 
 BATCH, SIZE, STEPS = 16, 200, 30
 

@@ -31,20 +31,14 @@ from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx.orchestration import metadata
 
-from pipeline import (
-    canary,
-    contract,
-    errors,
-    evaluation,
-    export,
-    features,
-    models,
-    outcome,
-    preprocessing,
-    publication,
-    releasing,
-    report,
-)
+from pipeline import models
+from pipeline.artifacts.run import RunArtifacts
+from pipeline.core import errors, features
+from pipeline.data import preprocessing
+from pipeline.evaluation import gate
+from pipeline.release import operations
+from pipeline.report import html_page, outcome, publish
+from pipeline.saved_model import contract, export, smoke_test
 from pipeline.settings import Gate, gate_of
 
 _SLICED = 'feature { name: "breed" type: BYTES } feature { name: "species" type: BYTES }'
@@ -73,20 +67,20 @@ class Bench:
 
 
 def judge(
-    examples: str, models: Sequence[str], gate: Gate
+    examples: str, models: Sequence[str], bounds: Gate
 ) -> tuple[bool, dict[str, Any], list[dict[str, Any]]]:
     """Judges a candidate as Evaluator does.
 
     Args:
       examples: pattern of the files of raw examples.
       models: SavedModels: the candidate, and the champion if there is one.
-      gate: its settings.
+      bounds: the gate's settings.
 
     Returns:
       The verdict, the metrics by slice, and the rows of the gate.
     """
     config = tfma.utils.update_eval_config_with_defaults(
-        evaluation.eval_config(gate), has_baseline=len(models) == 2, rubber_stamp=True
+        gate.eval_config(bounds), has_baseline=len(models) == 2, rubber_stamp=True
     )
     shared = [
         tfma.default_eval_shared_model(path, model_name=spec.name, eval_config=config)
@@ -102,8 +96,8 @@ def judge(
         )
         return (
             tfma.load_validation_result(result).validation_ok,
-            evaluation.read_metrics(result),
-            evaluation.read_gate(result, gate),
+            gate.read_metrics(result),
+            gate.read_gate(result, bounds),
         )
 
 
@@ -111,7 +105,7 @@ def verdict(bench: Bench, candidate: str) -> str:
     """What becomes of a candidate that meets the bench's champion, as the report says it."""
     end: dict[str, Any] = {"status": outcome.FAILED}
     with tempfile.TemporaryDirectory() as folder:
-        in_service = releasing.release(bench.champion, folder)
+        in_service = operations.release(bench.champion, folder)
         champion = {"champion": {"version": in_service}, "in_service": in_service}
         try:
             contract.check(candidate, bench.size)
@@ -119,17 +113,17 @@ def verdict(bench: Bench, candidate: str) -> str:
             blessed, _, rows = judge(examples, [candidate, bench.champion], bench.gate)
             end = {"status": outcome.NOT_BLESSED, "gate": rows}
             if blessed:
-                version = releasing.release(candidate, folder)
+                version = operations.release(candidate, folder)
                 end = {"status": outcome.PUSHED, "pushed_version": version}
                 end["new_version"] = version != in_service
         except contract.MisfitError as error:
             end["error"] = f"Trainer failed: {errors.first_line(error)}."
-        except canary.BrokenModelError as error:
+        except smoke_test.BrokenModelError as error:
             end |= {
                 "status": outcome.FAILED,
                 "error": f"Pusher failed: {errors.first_line(error)}.",
             }
-        found = report.verdict({**end, **champion})
+        found = html_page.verdict(outcome.Outcome.model_validate({**end, **champion}))
         words = [found["title"].rstrip("."), *found["reasons"][:4]]
         return ("; ".join(words) + f". {found['note']}").replace(str(in_service), "V")
 
@@ -278,9 +272,9 @@ def _records(bench: Bench, split: str) -> Iterable[bytes]:
 
 def bench_of(output_root: Path) -> Bench:
     """The bench of the last run in an output folder, which must have been a full one."""
-    run = json.loads((output_root / publication.OUTCOME).read_text())
+    run = json.loads((output_root / publish.OUTCOME).read_text())
     connection = metadata.sqlite_metadata_connection_config(str(output_root / "metadata.sqlite"))
-    artifacts = outcome.RunArtifacts(connection, run["run_id"])
+    artifacts = RunArtifacts(connection, run["run_id"])
     examples, graph = (
         artifacts.get(*where)
         for where in (("ExampleGen", "examples"), ("Transform", "transform_graph"))

@@ -2,9 +2,9 @@
 
     python -m benchmarks.builtin_learning
 
-Trains as ``pipeline/configs/builtin.yaml`` says, on the splits that the pipeline uses and from
-arrays in memory, keeps the epoch of the best mean IoU on eval, and prints the figures on test, one
-row a seed. They stand in builtin.yaml.
+Trains as the preset ``builtin.yaml`` says, on the splits that the pipeline uses and from arrays in
+memory, keeps the epoch of the best mean IoU on eval, and prints the figures on test, one row a
+seed. They stand in builtin.yaml.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks import accuracy
-from pipeline import builtin_data, features, metrics, settings
+from pipeline import settings
+from pipeline.core import features
+from pipeline.data import synthetic
+from pipeline.evaluation import metrics
 
 
 def main() -> None:
@@ -34,7 +37,7 @@ def main() -> None:
     chosen = settings.load(args.config, args.overrides)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder, "data")
-        builtin_data.generate(root)
+        synthetic.generate(root)
         splits = accuracy.load_splits(
             root, chosen.transform.image_size, chosen.data.eval_share, chosen.data.test_share
         )

@@ -28,7 +28,7 @@ from typing import NamedTuple
 
 import psutil
 
-from pipeline import yaml_text
+from pipeline.core import yaml_text
 
 
 class Need(NamedTuple):

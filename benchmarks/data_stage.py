@@ -43,19 +43,19 @@ STAGES = {
 
 def repeat(source: Path, root: Path, count: int) -> None:
     """Makes a data folder of so many pairs, without lists, from those of another."""
-    from pipeline import dataset
+    from pipeline.data import layout
 
-    for folder in (dataset.IMAGES, dataset.TRIMAPS):
+    for folder in (layout.IMAGES, layout.TRIMAPS):
         (root / folder).mkdir(parents=True)
-    photos = sorted((source / dataset.IMAGES).iterdir())
+    photos = sorted((source / layout.IMAGES).iterdir())
     for number in range(count):
         photo, again = photos[number % len(photos)], number // len(photos)
         breed, _, index = photo.stem.rpartition("_")
         id_ = f"{breed}_{index}{again:03d}"
-        copy = root / dataset.IMAGES / f"{id_}{photo.suffix}"
+        copy = root / layout.IMAGES / f"{id_}{photo.suffix}"
         copy.write_bytes(photo.read_bytes() + bytes(again))
-        mask = (source / dataset.TRIMAPS / f"{photo.stem}.png").read_bytes()
-        (root / dataset.TRIMAPS / f"{id_}.png").write_bytes(mask)
+        mask = (source / layout.TRIMAPS / f"{photo.stem}.png").read_bytes()
+        (root / layout.TRIMAPS / f"{id_}.png").write_bytes(mask)
 
 
 def textbook(root: Path) -> None:
@@ -63,13 +63,13 @@ def textbook(root: Path) -> None:
     import numpy as np
     from keras.utils import img_to_array, load_img
 
-    from pipeline import dataset
+    from pipeline.data import layout
 
-    paths = sorted((root / dataset.IMAGES).iterdir())
+    paths = sorted((root / layout.IMAGES).iterdir())
     photos = np.zeros((len(paths), SIZE, SIZE, 3), "float32")
     masks = np.zeros((len(paths), SIZE, SIZE, 1), "uint8")
     for index, path in enumerate(paths):
-        mask = root / dataset.TRIMAPS / f"{path.stem}.png"
+        mask = root / layout.TRIMAPS / f"{path.stem}.png"
         photos[index] = img_to_array(load_img(path, target_size=(SIZE, SIZE)))
         grey = load_img(mask, target_size=(SIZE, SIZE), color_mode="grayscale")
         masks[index] = img_to_array(grey).astype("uint8") - 1
@@ -79,12 +79,13 @@ def run_nodes(names: list[str], root: Path, output: Path, beam_args: list[str]) 
     """Runs some of the pipeline's nodes; those before them ran in other processes."""
     from tfx.orchestration import metadata
 
-    from pipeline import nodes, settings
-    from pipeline import pipeline as tfx_pipeline
+    from pipeline import settings
+    from pipeline.orchestration import launcher
+    from pipeline.orchestration import pipeline as tfx_pipeline
 
     chosen = settings.load(overrides=[f"beam.args={json.dumps(beam_args)}"])
     store = metadata.sqlite_metadata_connection_config(str(output / "metadata.sqlite"))
-    ir = nodes.compile_pipeline(
+    ir = launcher.compile_pipeline(
         tfx_pipeline.create_pipeline(
             data_root=str(root),
             pipeline_root=str(output / "artifacts"),
@@ -95,7 +96,7 @@ def run_nodes(names: list[str], root: Path, output: Path, beam_args: list[str]) 
         )
     )
     for name in names:
-        nodes.run_node(ir, name, "benchmark")
+        launcher.run_node(ir, name, "benchmark")
 
 
 def transformed(output: Path) -> list[Path]:
@@ -105,7 +106,7 @@ def transformed(output: Path) -> list[Path]:
 
 def read(output: Path) -> dict[str, float]:
     """Images a second, and a CPU-second, into batches: from disk, and in later epochs."""
-    from pipeline.inputs import Photos
+    from pipeline.training.input_pipeline import Photos
 
     rates: dict[str, float] = {}
     wall, used = time.monotonic(), time.process_time()
@@ -123,7 +124,7 @@ def measure(stage: str, root: Path, output: Path, beam_args: list[str]) -> dict[
     import keras  # noqa: F401
     import tfx.components  # noqa: F401
 
-    import pipeline.pipeline  # noqa: F401
+    import pipeline.orchestration.pipeline  # noqa: F401
 
     wall, used = time.monotonic(), sum(os.times()[:4])
     found: dict[str, float] = {}

@@ -3,9 +3,9 @@
     python -m benchmarks.drift
 
 Measures the sound photos of a folder once, as ExampleGen does, and lets TFDV compare two parts of
-them by the comparators of `pipeline.drift`. By chance: random halves of so many photos, five times,
-and the folder's own splits train and test. Changed: of as many photos, the second half is darkened,
-yellowed, blurred, or of one breed alone. Prints the largest distance that a feature had.
+them by the comparators of `pipeline.data.drift`. By chance: random halves of so many photos, five
+times, and the folder's own splits train and test. Changed: of as many photos, the second half is
+darkened, yellowed, blurred, or of one breed alone. Prints the largest distance that a feature had.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ import PIL.Image
 import PIL.ImageFilter
 import tensorflow_data_validation as tfdv
 
-from pipeline import drift, features, preprocessing, settings
-from pipeline.dataset import appearance, health
+from pipeline import settings
+from pipeline.core import features
+from pipeline.data import appearance, drift, health, preprocessing
 
 ROOT = Path(__file__).parents[2] / "shared" / "data" / "oxford-iiit-pet-128"
 _ROUNDS = 5

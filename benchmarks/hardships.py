@@ -26,7 +26,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import local_runner
-from pipeline import builtin_data, releases, serving
+from pipeline.cli import releases
+from pipeline.data import synthetic
+from pipeline.release import model_store
 
 KILLS = 20
 SETTINGS = (
@@ -47,7 +49,7 @@ class Bench:
     def __init__(self, root: Path):
         self.data, self.output = root / "data", root / "output"
         self.serving = self.output / "serving" / "xception_unet_s"
-        builtin_data.generate(self.data, count=40, seed=3)
+        synthetic.generate(self.data, count=40, seed=3)
         self.faults: list[str] = []
 
     def arguments(self, seed: int) -> list[str]:
@@ -65,7 +67,7 @@ class Bench:
         return json.loads(path.read_text()) if path.is_file() else {}
 
     def versions(self) -> list[int]:
-        return serving.versions(str(self.serving))
+        return model_store.versions(str(self.serving))
 
     def check(self, what: str, held: bool) -> None:
         if not held:
@@ -104,7 +106,7 @@ def kill(bench: Bench) -> None:
             os.kill(run.pid, signal.SIGKILL)
             run.wait()
         for version in bench.versions():
-            fault = serving.damage(str(bench.serving), version)
+            fault = model_store.damage(str(bench.serving), version)
             bench.check(f"after kill {number}, version {version}: {fault}", fault is None)
         bench.check(f"kill {number} lost a version", set(before) <= set(bench.versions()))
         told = bench.outcome()
@@ -223,7 +225,7 @@ def numbers_beside(version: Path) -> None:
     (version / "saved_model.pb").unlink()
 
 
-RECORD = serving.RECORD
+RECORD = model_store.RECORD
 FOLDERS = [
     *map(remove, ("variables/*.data*", "saved_model.pb", "assets.extra", "variables")),
     *(write(RECORD, text) for text in ("", "[]", '{"withdrawn": 7, "metrics": []}')),
@@ -237,13 +239,13 @@ def damage_folder(bench: Bench, harm: Callable[[Path], None]) -> None:
     kept = bench.output.with_name("kept")
     shutil.copytree(bench.output, kept)
     newest, oldest = bench.versions()[-1], bench.versions()[0]
-    harm(Path(serving.path(str(bench.serving), newest)))
+    harm(Path(model_store.path(str(bench.serving), newest)))
     results = {}
     where = ["--serving", str(bench.serving)]
     results["list"] = said(lambda: releases.main(["list", *where]))
     code, error = results["run"] = bench.run(9)
     in_service = bench.versions()[-1]
-    fault = serving.damage(str(bench.serving), in_service)
+    fault = model_store.damage(str(bench.serving), in_service)
     bench.check(f"{harm.__name__}: in service {fault}", fault is None)
     healed = code == 0 and in_service > newest
     bench.check(f"{harm.__name__}: the run ended with {code} {error}", healed)

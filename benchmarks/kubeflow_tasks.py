@@ -17,7 +17,8 @@ from pathlib import Path
 
 from benchmarks import hardships
 from kubeflow import compiler, settings
-from pipeline import builtin_data, yaml_text
+from pipeline.core import yaml_text
+from pipeline.data import synthetic
 
 SETTINGS = ("metadata.kind=sqlite", *hardships.SETTINGS)
 
@@ -55,7 +56,7 @@ def main(image: str) -> int:
             for run in ("new", "unchanged", "new span"):
                 if run != "unchanged":
                     number = 1 if run == "new" else 2
-                    builtin_data.generate(data / f"span-{number}", count=40, seed=number)
+                    synthetic.generate(data / f"span-{number}", count=40, seed=number)
                 started, seconds, plan = rehearse(image, data, output, f"tasks={tasks}")
                 pods = 2 * len(started) + parts(tasks)
                 row = (tasks, run, len(started), pods, f"{seconds:.0f}", plan)

@@ -42,10 +42,10 @@ def measure(name: str, size: int, seconds: float, what: str) -> dict[str, float]
         infer = tf.function(lambda: model(photos, training=False), autograph=False)
         run = lambda: infer().numpy()  # noqa: E731
     else:
-        from pipeline import optimisation
+        from pipeline.training import optimization
 
         masks = tf.constant(rng.integers(0, 3, (batch, size, size), np.uint8))
-        model.compile(optimisation.optimizer("adamw", 1e-3), optimisation.loss("cross_entropy"))
+        model.compile(optimization.optimizer("adamw", 1e-3), optimization.loss("cross_entropy"))
         data = iter(tf.data.Dataset.from_tensors((photos, masks)).repeat())
         model.make_train_function()
         run = lambda: model.train_function(data)  # noqa: E731

@@ -48,10 +48,8 @@ def photo(width: int, height: int, image_format: str) -> bytes:
 @contextlib.contextmanager
 def page(model: Path) -> Iterator[tuple[str, int]]:
     """Address and process of a page."""
-    command = [sys.executable, "-m", "pipeline.predict", "--model", str(model)]
-    with subprocess.Popen(
-        [*command, "--serve", "--port", "0"], stdout=subprocess.PIPE, text=True
-    ) as process:
+    command = [sys.executable, "-m", "pipeline", "serve", "--model", str(model)]
+    with subprocess.Popen([*command, "--port", "0"], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         try:
             yield process.stdout.readline().split()[1], process.pid

@@ -30,8 +30,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from pipeline import canary, contract, formats, preprocessing, publication
-from pipeline.formats import files, network, photos
+from pipeline import formats
+from pipeline.conversion import converter
+from pipeline.core import file_formats
+from pipeline.data import preprocessing
+from pipeline.formats import network, photos
+from pipeline.report import publish
+from pipeline.saved_model import contract, smoke_test
 
 Answers = tuple[list[np.ndarray], float, str]  # masks, milliseconds, version
 ROUNDS = 3
@@ -53,8 +58,8 @@ def timed(ask: Callable[[Any], np.ndarray], given: Sequence[Any], version: str) 
 def saved_model(path: Path, encoded: Sequence[bytes]) -> Iterator[tuple[str, str, Answers]]:
     """The programs that load the SavedModel: name, file and answers."""
     for name, loader in (
-        ("Python, its own loader", canary.as_python),
-        ("Python, the session loader", canary.as_server),
+        ("Python, its own loader", smoke_test.as_python),
+        ("Python, the session loader", smoke_test.as_server),
     ):
         with loader(str(path)) as (_, ask):
             answers = timed(
@@ -90,14 +95,14 @@ def files_of(
 
     programs = {"onnx": "onnxruntime", "litert": "ai-edge-litert", "openvino": "openvino"}
     for name, package in programs.items():
-        format_ = formats.Format(name)
+        format_ = file_formats.Format(name)
         path = folder / format_.file_name
-        format_.module.write(release, path)
-        runner = format_.module.Runner(path, threads=1)
+        formats.module(format_.family).write(release, path)
+        runner = formats.module(format_.family).Runner(path, threads=1)
         version = importlib.metadata.version(package)
         answers = timed(lambda photo, run=runner: run(photo[None]).mask[0], pixels, version)  # type: ignore[misc]
         yield f"{package}, Python", format_.title, answers
-    path = folder / formats.Format("onnx").file_name
+    path = folder / file_formats.Format("onnx").file_name
     for title, program in (
         ("ONNX Runtime for Java", ortjava),
         ("onnxruntime-node", node),
@@ -111,13 +116,13 @@ def eight_bits(release: network.Release, folder: Path) -> None:
     """Prints the table of formats in 8 bits."""
     print("| format | mean IoU | floats | border IoU | floats | ms | floats | MB | floats |")
     print("| --- " * 9 + "|")
-    bench = files.Bench(release, photos.source(release))
-    for name in formats.NAMES:
-        format_ = formats.Format(name)
+    bench = converter.Bench(release, photos.source(release))
+    for name in file_formats.NAMES:
+        format_ = file_formats.Format(name)
         if not format_.int8:
             continue
         path = folder / format_.file_name
-        found = files.make(name, bench, path, force=True)
+        found = converter.make(name, bench, path, force=True)
         floats = found["float"]
         cells = [format_.title.partition(",")[0]]
         for key, digits in (("mean_iou", 4), ("border", 4), ("milliseconds", 1), ("megabytes", 1)):
@@ -136,7 +141,7 @@ def main() -> None:
     args = parser.parse_args()
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
-    run = json.loads((args.output_root / publication.OUTCOME).read_text())
+    run = json.loads((args.output_root / publish.OUTCOME).read_text())
     release = network.read(Path(run["serving_dir"], str(run["in_service"])))
     print(
         f"{datetime.date.today()}, one thread of {os.cpu_count()} cores ({platform.machine()}),"

@@ -27,7 +27,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from pipeline import contract, export, models, preprocessing, publication
+from pipeline import models
+from pipeline.data import preprocessing
+from pipeline.report import publish
+from pipeline.saved_model import contract, export
 
 ROUNDS = {1: 40, 16: 12}  # by batch size
 
@@ -74,7 +77,7 @@ def main() -> None:
     parser.add_argument("--output-root", type=Path, default=Path("output"))
     parser.add_argument("--photos", type=Path, help="folder; default: those of the run")
     args = parser.parse_args()
-    run = json.loads((args.output_root / publication.OUTCOME).read_text())
+    run = json.loads((args.output_root / publish.OUTCOME).read_text())
     folder = args.photos or Path(run["data_root"]) / "images"
     photos = [path.read_bytes() for path in sorted(folder.iterdir())[: max(ROUNDS)]]
     path = os.path.join(run["serving_dir"], str(run["in_service"]))

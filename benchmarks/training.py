@@ -32,8 +32,11 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks import accuracy
-from pipeline import builtin_data, features, models, preprocessing, settings, trainer
-from pipeline.inputs import Photos
+from pipeline import models, settings
+from pipeline.core import features
+from pipeline.data import preprocessing, synthetic
+from pipeline.training import trainer
+from pipeline.training.input_pipeline import Photos
 
 CONTENDERS = ("fit", "Trainer")
 DEFAULT = settings.Model().name
@@ -56,7 +59,7 @@ def write_examples(photos: np.ndarray, masks: np.ndarray, path: Path) -> None:
 
 def prepare(folder: Path, count: int, size: int) -> None:
     """Puts built-in photos into a folder, as arrays and as examples."""
-    builtin_data.generate(folder / "data", count=count, seed=1)
+    synthetic.generate(folder / "data", count=count, seed=1)
     photos, masks = accuracy.load_splits(folder / "data", size, 0, 0)["train"]
     judged = len(photos) // _TENTH
     for name, part in (("eval", slice(judged)), ("train", slice(judged, None))):
@@ -85,7 +88,7 @@ def measure(
     watch = Stopwatch()
     chosen = settings.Train(epochs=epochs + 1, augmentation=0, batch_size=batch_size)
     if contender == "Trainer":
-        engine = logging.getLogger("pipeline.engine")
+        engine = logging.getLogger("pipeline.training.loop")
         engine.setLevel(logging.INFO)
         engine.addHandler(watch)
         train, judged = ([str(folder / name)] for name in ("train", "eval"))

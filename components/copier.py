@@ -6,7 +6,7 @@ import json
 from tfx.dsl.component.experimental.annotations import Parameter
 from tfx.dsl.component.experimental.decorators import component
 
-from pipeline import release_copy
+from pipeline.release import mirror
 
 
 @component
@@ -16,7 +16,7 @@ def ReleaseCopier(
     beam_args: Parameter[str],
     run_id: Parameter[str],
 ) -> None:
-    """Copies the version in service; raises CopyError if that fails (`pipeline.release_copy`).
+    """Copies the version in service; raises CopyError if that fails (`pipeline.release.mirror`).
 
     Args:
       serving_dir: the serving folder of the model.
@@ -24,4 +24,4 @@ def ReleaseCopier(
       beam_args: further options of Beam, a JSON list.
       run_id: of the run; a new one makes the component run again.
     """
-    release_copy.copy(serving_dir, copy_to, json.loads(beam_args))
+    mirror.copy(serving_dir, copy_to, json.loads(beam_args))

@@ -9,8 +9,8 @@ from tfx.components.evaluator import component, executor
 from tfx.dsl.components.base import executor_spec
 from tfx.types import standard_component_specs
 
-from components import example_gen
-from pipeline import features, progress
+from pipeline.artifacts import ingestion
+from pipeline.core import features, progress
 
 
 class Executor(executor.Executor):
@@ -23,7 +23,7 @@ class Executor(executor.Executor):
         exec_properties: dict[str, Any],
     ) -> None:
         (examples,) = input_dict[standard_component_specs.EXAMPLES_KEY]
-        example_gen.expect_photos(examples.uri, [features.TEST], progress.READ)
+        ingestion.expect_photos(examples.uri, [features.TEST], progress.READ)
         super().Do(input_dict, output_dict, exec_properties)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +27,10 @@ from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import proto_utils
 
 from components import records
-from pipeline import dataset, features, progress
-from pipeline.dataset import checks, coverage, items, spans
+from pipeline.artifacts import ingestion
+from pipeline.core import features, progress
+from pipeline.data import coverage, items, layout, spans, validation
 from pipeline.settings import Data
-
-# What lies beside the examples: rows of items, a JSON line each, and what the listing found.
-_QUARANTINE = "quarantine"
-_NOTES = "notes"
-_CLASSES = "classes"
-_SCAN = "scan.json"
-_LISTED = "listed"
 
 
 class _ReadItem(beam.DoFn):
@@ -45,23 +39,23 @@ class _ReadItem(beam.DoFn):
     def __init__(self, settings: Data):
         self._settings = settings
 
-    def process(self, item: dataset.Item) -> Iterator[beam.pvalue.TaggedOutput]:
+    def process(self, item: layout.Item) -> Iterator[beam.pvalue.TaggedOutput]:
         progress.count()
         try:
-            checked = checks.check_item(item, self._settings)
-        except dataset.FaultyItem as fault:
+            checked = validation.check_item(item, self._settings)
+        except layout.FaultyItem as fault:
             row = items.faulty(item.id, str(fault), fault.found)
-            yield beam.pvalue.TaggedOutput(_QUARANTINE, row)
+            yield beam.pvalue.TaggedOutput(ingestion.QUARANTINE, row)
             return
         for note in checked.notes:
-            yield beam.pvalue.TaggedOutput(_NOTES, note)
+            yield beam.pvalue.TaggedOutput(ingestion.NOTES, note)
         for counted in coverage.of_item(item, checked.class_shares):
-            yield beam.pvalue.TaggedOutput(_CLASSES, counted)
+            yield beam.pvalue.TaggedOutput(ingestion.CLASSES, counted)
         example = make_example(item, checked)
         yield beam.pvalue.TaggedOutput(item.split, example.SerializeToString(deterministic=True))
 
 
-def make_example(item: dataset.Item, checked: checks.Checked) -> tf.train.Example:
+def make_example(item: layout.Item, checked: validation.Checked) -> tf.train.Example:
     """Makes the example of a sound item; photo and mask go in as the bytes they are on disk."""
     feature = {
         features.IMAGE: _bytes(checked.image_file),
@@ -98,9 +92,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
     ) -> None:
         self._log_startup(input_dict, output_dict, exec_properties)
         settings = _settings(exec_properties)
-        scan = dataset.scan(
-            Path(exec_properties[standard_component_specs.INPUT_BASE_KEY]), settings
-        )
+        scan = layout.scan(Path(exec_properties[standard_component_specs.INPUT_BASE_KEY]), settings)
         artifacts = output_dict[standard_component_specs.EXAMPLES_KEY]
         artifact = artifact_utils.get_single_instance(artifacts)
         artifact.split_names = artifact_utils.encode_split_names(list(features.SPLITS))
@@ -110,11 +102,11 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         )
         progress.expect(len(scan.items))
         listed = Counter(item.split for item in scan.items)
-        with fileio.open(os.path.join(artifact.uri, _SCAN), "w") as file:
+        with fileio.open(os.path.join(artifact.uri, ingestion.SCAN), "w") as file:
             found = {"unlisted": scan.unlisted, "spans": scan.spans, "hints": scan.hints}
-            json.dump({**found, _LISTED: dict(listed)}, file)
+            json.dump({**found, ingestion.LISTED: dict(listed)}, file)
         read = _ReadItem(settings)
-        tags = (_QUARANTINE, _NOTES, _CLASSES, *features.SPLITS)
+        tags = (ingestion.QUARANTINE, ingestion.NOTES, ingestion.CLASSES, *features.SPLITS)
         with self._make_beam_pipeline() as pipeline:
             outputs = (
                 pipeline
@@ -126,18 +118,21 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                 folder = artifact_utils.get_split_uri(artifacts, split)
                 write = records.write(os.path.join(folder, "data_tfrecord"))
                 _ = outputs[split] | f"Write[{split}]" >> write
-            for name, on_sight in ((_QUARANTINE, scan.quarantined), (_NOTES, scan.notes)):
+            for name, on_sight in (
+                (ingestion.QUARANTINE, scan.quarantined),
+                (ingestion.NOTES, scan.notes),
+            ):
                 rows = (
                     outputs[name],
                     pipeline | f"OnSight[{name}]" >> beam.Create(on_sight),
                 ) | f"All[{name}]" >> beam.Flatten()
                 _write_rows(rows, artifact.uri, name)
             classes = (
-                outputs[_CLASSES]
+                outputs[ingestion.CLASSES]
                 | "Count classes" >> beam.CombinePerKey(coverage.add)
                 | "Rows of classes" >> beam.MapTuple(coverage.row)
             )
-            _write_rows(classes, artifact.uri, _CLASSES)
+            _write_rows(classes, artifact.uri, ingestion.CLASSES)
 
 
 def _write_rows(rows: beam.PCollection, folder: str, name: str) -> None:
@@ -161,7 +156,7 @@ class Driver(driver.FileBasedDriver):
         root = Path(exec_properties[standard_component_specs.INPUT_BASE_KEY])
         count = _settings(exec_properties).spans
         newest = spans.newest(root, count)
-        exec_properties[utils.FINGERPRINT_PROPERTY_NAME] = dataset.fingerprint(root, count)
+        exec_properties[utils.FINGERPRINT_PROPERTY_NAME] = layout.fingerprint(root, count)
         exec_properties[utils.SPAN_PROPERTY_NAME] = newest[0].number if newest else 0
         exec_properties[utils.VERSION_PROPERTY_NAME] = None
         return exec_properties
@@ -200,50 +195,3 @@ def _settings(exec_properties: dict[str, Any]) -> Data:
     proto_utils.json_to_proto(exec_properties[standard_component_specs.CUSTOM_CONFIG_KEY], config)
     config.custom_config.Unpack(struct)
     return Data.model_validate({name: struct[name] for name in struct if name != "code"})
-
-
-def read_quarantine(examples_uri: str) -> list[items.Row]:
-    """The items set aside at ingestion: `items.faulty`, sorted by id."""
-    return items.by_id(_read_rows(examples_uri, _QUARANTINE))
-
-
-def read_notes(examples_uri: str) -> list[items.Row]:
-    """What a person should look at in items that are used: `items.noted`, sorted by id."""
-    return items.of_used(_read_rows(examples_uri, _NOTES), read_quarantine(examples_uri))
-
-
-def read_classes(examples_uri: str) -> list[items.Row]:
-    """Which classes the masks of each split and slice hold: `coverage.row`."""
-    return _read_rows(examples_uri, _CLASSES)
-
-
-def _read_rows(examples_uri: str, name: str) -> list[items.Row]:
-    rows: list[items.Row] = []
-    for path in fileio.glob(os.path.join(examples_uri, f"{name}-*")):
-        with fileio.open(path, "r") as file:
-            rows += [json.loads(line) for line in file.read().splitlines()]
-    return rows
-
-
-def read_scan(examples_uri: str) -> dict[str, list[str]]:
-    """``unlisted``: ids that no official list names, left out; ``spans``: the batches taken;
-    ``hints``: what the names of files and lists say of the folder, see `dataset.Scan`.
-    """
-    scan = _read_scan(examples_uri)
-    return {name: value for name, value in scan.items() if name != _LISTED}
-
-
-def expect_photos(examples_uri: str, splits: Sequence[str], what: str) -> None:
-    """Tells `progress` how many photos there are to do; those set aside are among them."""
-    listed = _read_scan(examples_uri).get(_LISTED, {})
-    progress.expect(sum(listed.get(split, 0) for split in splits), what)
-
-
-def count_listed(examples_uri: str) -> int:
-    """How many photos with a mask the data folder had, those set aside among them."""
-    return sum(_read_scan(examples_uri).get(_LISTED, {}).values())
-
-
-def _read_scan(examples_uri: str) -> dict[str, Any]:
-    with fileio.open(os.path.join(examples_uri, _SCAN), "r") as file:
-        return json.load(file)

@@ -12,8 +12,7 @@ from typing import Any, ClassVar
 
 import grpc
 from tfx import types
-from tfx.components.infra_validator import component, error_types, executor
-from tfx.components.infra_validator.model_server_runners import kubernetes_runner
+from tfx.components.infra_validator import component, error_types
 from tfx.components.util import model_utils
 from tfx.dsl.components.base import executor_spec
 from tfx.proto import infra_validator_pb2
@@ -24,12 +23,11 @@ from tfx.types import (
     standard_component_specs,
 )
 
-from pipeline import errors, infra_validation
-from pipeline.errors import ServerError
-
-# Custom properties of the InfraBlessing artifact; the first is TFX's.
-BLESSED = "blessed"
-REASON = "reason"  # why a server could not serve a model that the gate had blessed
+from pipeline.artifacts import infra_blessing
+from pipeline.compat import tfx_infra_validator
+from pipeline.core import errors
+from pipeline.core.errors import ServerError
+from pipeline.release import infra_validation
 
 # Answers of a network or a server that went away, which say nothing of the model.
 _UNREACHED = (
@@ -39,14 +37,7 @@ _UNREACHED = (
 )
 
 
-def verdict(blessing: types.Artifact) -> bool | None:
-    """Whether a server could serve the model; None if the gate had refused it."""
-    if blessing.get_int_custom_property(BLESSED):
-        return True
-    return False if blessing.get_string_custom_property(REASON) else None
-
-
-class Executor(executor.Executor):
+class Executor(tfx_infra_validator.Executor):
     """Asks about blessed models alone, and notes on the output why one was refused."""
 
     def Do(
@@ -68,45 +59,31 @@ class Executor(executor.Executor):
             input_dict[standard_component_specs.MODEL_BLESSING_KEY]
         )
         if not model_utils.is_model_blessed(judged):
-            blessing.set_int_custom_property(BLESSED, 0)
+            blessing.set_int_custom_property(infra_blessing.BLESSED, 0)
             return
         self._failure: Exception | None = None
         self._image = ""
         super().Do(input_dict, output_dict, exec_properties)
-        if self._failure is not None and not blessing.get_int_custom_property(BLESSED):
+        if self._failure is not None and not blessing.get_int_custom_property(
+            infra_blessing.BLESSED
+        ):
             reason = _verdict(self._failure)
             blessing.set_string_custom_property(
-                REASON, f"TensorFlow Serving ({self._image}) could not serve it: {reason}."
+                infra_blessing.REASON,
+                f"TensorFlow Serving ({self._image}) could not serve it: {reason}.",
             )
 
-    def _ValidateOnce(
-        self,
-        model_path: str,
-        serving_binary: Any,
-        serving_spec: infra_validator_pb2.ServingSpec,
-        validation_spec: infra_validator_pb2.ValidationSpec,
-        requests: list[Any],
-    ) -> None:
-        self._image = serving_binary.image
-        runner = kubernetes_runner.KubernetesRunner
-        kubernetes_runner.KubernetesRunner = _KubernetesRunner  # TFX has no place to name another
-        try:
-            super()._ValidateOnce(
-                model_path=model_path,
-                serving_binary=serving_binary,
-                serving_spec=infra_validation.here(serving_spec),
-                validation_spec=validation_spec,
-                requests=requests,
-            )
-        except Exception as error:
-            self._failure = error
-            raise
-        finally:
-            kubernetes_runner.KubernetesRunner = runner
+    def failed(self, image: str, failure: Exception) -> None:
+        """Keeps what an attempt to serve the model ended with."""
+        self._image, self._failure = image, failure
 
-    def _get_tmp_dir(self) -> str:
-        """Where the copy of the model goes that the server sees."""
-        return os.environ.get(infra_validation.SHARED_FOLDER) or super()._get_tmp_dir()
+    def folder(self) -> str | None:
+        """The folder that the server shares with this process, where it cannot see all."""
+        return os.environ.get(infra_validation.SHARED_FOLDER)
+
+    def spec(self, spec: infra_validator_pb2.ServingSpec) -> infra_validator_pb2.ServingSpec:
+        """The server as it is started from here."""
+        return infra_validation.here(spec)
 
 
 def _verdict(failure: Exception) -> str:
@@ -137,27 +114,6 @@ def _verdict(failure: Exception) -> str:
     raise ServerError(
         f"the model could not be tried on a model server ({errors.first_line(found)})"
     ) from failure
-
-
-class _KubernetesRunner(kubernetes_runner.KubernetesRunner):
-    """TFX's runner without two of its errors, which 1.16 has as well as 1.21."""
-
-    def _BuildPodManifest(self) -> Any:
-        """Asks for no resources; TFX's `claims: {}`, where a list belongs, has the pod refused."""
-        pod = super()._BuildPodManifest()
-        for container in pod.spec.containers:
-            container.resources = None
-        return pod
-
-    def GetLogs(self) -> str | None:
-        """The server's log; TFX asks the server's pod for a container of the task's pod."""
-        if self._pod_name is None:
-            return None
-        return self._k8s_core_api.read_namespaced_pod_log(
-            name=self._pod_name,
-            namespace=self._namespace,
-            container=kubernetes_runner._MODEL_SERVER_CONTAINER_NAME,
-        )
 
 
 class _Spec(standard_component_specs.InfraValidatorSpec):

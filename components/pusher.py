@@ -1,7 +1,7 @@
 """Pusher: releases a blessed model into the serving folder.
 
 TFX's own Pusher copies into the final folder, where a server may see half a version, and pushes an
-unchanged model again; `pipeline.releasing.release` does neither.
+unchanged model again; `pipeline.release.operations.release` does neither.
 """
 
 from __future__ import annotations
@@ -20,27 +20,15 @@ from tfx.types import (
 )
 from tfx.utils import json_utils, proto_utils
 
-from components import data_gate, example_gen, infra_validator, tuner
-from pipeline import code, evaluation, features, formats, releasing, serving
+from pipeline.artifacts import data_checks, infra_blessing, ingestion, pushed_model, tuning_results
+from pipeline.core import code, features, file_formats
+from pipeline.evaluation import gate
+from pipeline.release import model_store, operations
 from pipeline.settings import gate_of
-
-# Custom properties of the PushedModel artifact; the first three are TFX's.
-PUSHED, VERSION, DESTINATION = "pushed", "pushed_version", "pushed_destination"
-MODEL_ID = "model_id"
-STATISTICS_ID = "statistics_id"  # of the examples that the model learned from
-WITHDRAWN = "withdrawn"  # 1 if a rollback took it out of service
-MADE = "made"  # 1 if the version was made for it, not in service with the same model before
-REFUSED = "refused"  # why a blessed model was not released
-REPLACED = "replaced"  # the version that was in service until then, if one was
-FAULT = "fault"  # what was wrong with that, if anything was: a clause
-FOR_NOW = "refused_for_now"  # 1 if that depends on what the serving folder held then
-# In the release record.
-DATA_ROOT, CLASSES = "data_root", "classes"
-STATISTICS_URI, EXAMPLES_URI = "statistics_uri", "examples_uri"
 
 _WAS_WITHDRAWN = (
     "A rollback took this very model out of service; no run releases it again, only "
-    "`python -m pipeline.releases rollback` does."
+    "`python -m pipeline releases rollback` does."
 )
 _CAME_MEANWHILE = (
     "Version {newest} came into service while this run was at work, and the candidate was not "
@@ -68,16 +56,16 @@ class Executor(executor.Executor):
         if not self.CheckBlessing(input_dict):
             self._MarkNotPushed(pushed)
             for verdict in input_dict.get(standard_component_specs.INFRA_BLESSING_KEY, []):
-                why = verdict.get_string_custom_property(infra_validator.REASON)
+                why = verdict.get_string_custom_property(infra_blessing.REASON)
                 if why:
-                    pushed.set_string_custom_property(REFUSED, why)
+                    pushed.set_string_custom_property(pushed_model.REFUSED, why)
             return
         destination = pusher_pb2.PushDestination()
         proto_utils.json_to_proto(
             exec_properties[standard_component_specs.PUSH_DESTINATION_KEY], destination
         )
         folder = destination.filesystem.base_directory
-        with serving.lock(folder):  # what is looked at here stays as it is until the release
+        with model_store.lock(folder):  # what is looked at here stays as it is until the release
             self._release(input_dict, pushed, exec_properties, folder)
 
     def _release(
@@ -92,21 +80,23 @@ class Executor(executor.Executor):
         path = self.GetModelPath(input_dict)
         if refused := _refusal(path, folder, input_dict):
             self._MarkNotPushed(pushed)
-            pushed.set_string_custom_property(REFUSED, refused)
-            pushed.set_int_custom_property(FOR_NOW, 1)
+            pushed.set_string_custom_property(pushed_model.REFUSED, refused)
+            pushed.set_int_custom_property(pushed_model.FOR_NOW, 1)
             return
         for best in input_dict.get(standard_component_specs.HYPERPARAMETERS_KEY, []):
-            config["settings"] |= tuner.read_best(best)
-        before = serving.versions(folder)
+            config["settings"] |= tuning_results.read_best(best)
+        before = model_store.versions(folder)
         fault = before and _fault(folder, before[-1])
-        wanted = formats.wanted(config["settings"])
+        wanted = file_formats.wanted(config["settings"])
 
         def convert(version_path: str, record: dict[str, Any]) -> dict[str, Any]:
-            from pipeline.formats import files  # needs packages that not everybody has
+            from pipeline.conversion import converter  # needs packages that not everybody has
 
-            return files.make_all(wanted, version_path, record, record[EXAMPLES_URI])
+            return converter.make_all(
+                wanted, version_path, record, record[pushed_model.EXAMPLES_URI]
+            )
 
-        version = releasing.release(
+        version = operations.release(
             path,
             folder,
             wanted,
@@ -116,31 +106,33 @@ class Executor(executor.Executor):
             **_facts(input_dict, config["settings"]),
         )
         self._MarkPushed(pushed, f"{folder.rstrip('/')}/{version}", str(version))
-        pushed.set_int_custom_property(MADE, int(version not in before))
+        pushed.set_int_custom_property(pushed_model.MADE, int(version not in before))
         if before and version not in before:
-            pushed.set_int_custom_property(REPLACED, before[-1])
+            pushed.set_int_custom_property(pushed_model.REPLACED, before[-1])
             if fault:
-                pushed.set_string_custom_property(FAULT, fault)
-        pushed.set_int_custom_property(MODEL_ID, model.id)
+                pushed.set_string_custom_property(pushed_model.FAULT, fault)
+        pushed.set_int_custom_property(pushed_model.MODEL_ID, model.id)
         (statistics,) = input_dict["statistics"]
-        pushed.set_int_custom_property(STATISTICS_ID, statistics.id)
+        pushed.set_int_custom_property(pushed_model.STATISTICS_ID, statistics.id)
 
 
 def _refusal(path: str, folder: str, inputs: dict[str, list[types.Artifact]]) -> str | None:
     """Why a blessed model is not released, in a sentence; None if it is."""
-    if serving.is_among(path, serving.withdrawn(folder)):
+    if model_store.is_among(path, model_store.withdrawn(folder)):
         return _WAS_WITHDRAWN
-    newest = max(serving.versions(folder), default=None)
-    if newest is None or serving.model_of(folder, newest) == serving.identify(path):
+    newest = max(model_store.versions(folder), default=None)
+    if newest is None or model_store.model_of(folder, newest) == model_store.identify(path):
         return None
-    compared = [int(c.get_string_custom_property(VERSION)) for c in inputs.get("replaces", [])]
-    if not any(serving.same_model(folder, version, newest) for version in compared):
-        repaired = serving.record(folder, newest).get("repaired")
-        own = repaired and serving.model_of(folder, repaired) == serving.identify(path)
+    compared = [
+        int(c.get_string_custom_property(pushed_model.VERSION)) for c in inputs.get("replaces", [])
+    ]
+    if not any(model_store.same_model(folder, version, newest) for version in compared):
+        repaired = model_store.record(folder, newest).get("repaired")
+        own = repaired and model_store.model_of(folder, repaired) == model_store.identify(path)
         return None if own else _CAME_MEANWHILE.format(newest=newest)
     (evaluated,) = inputs["evaluation"]
-    values = evaluation.read_comparison(evaluated.uri)
-    was = serving.is_among(path, serving.replaced(folder))
+    values = gate.read_comparison(evaluated.uri)
+    was = model_store.is_among(path, model_store.replaced(folder))
     if was and values and values[0] <= values[1] and not _fault(folder, newest):
         return _IS_NO_BETTER.format(newest=newest, candidate=values[0], champion=values[1])
     return None
@@ -148,9 +140,9 @@ def _refusal(path: str, folder: str, inputs: dict[str, list[types.Artifact]]) ->
 
 def _fault(folder: str, version: int) -> str | None:
     """What is wrong with a version or its record, in one clause; None if nothing."""
-    if fault := serving.damage(folder, version) or serving.lost_record(folder, version):
+    if fault := model_store.damage(folder, version) or model_store.lost_record(folder, version):
         return fault
-    return None if serving.is_recorded(folder, version) else "its record is not complete"
+    return None if model_store.is_recorded(folder, version) else "its record is not complete"
 
 
 def _facts(inputs: dict[str, list[types.Artifact]], settings: dict[str, Any]) -> dict[str, Any]:
@@ -159,15 +151,15 @@ def _facts(inputs: dict[str, list[types.Artifact]], settings: dict[str, Any]) ->
         inputs[key] for key in ("evaluation", "statistics", "examples")
     )
     return {
-        CLASSES: list(features.CLASS_NAMES),
-        STATISTICS_URI: statistics.uri,
-        EXAMPLES_URI: examples.uri,
+        pushed_model.CLASSES: list(features.CLASS_NAMES),
+        pushed_model.STATISTICS_URI: statistics.uri,
+        pushed_model.EXAMPLES_URI: examples.uri,
         "data": {
-            "splits": data_gate.count_examples(statistics),
-            "quarantined": len(example_gen.read_quarantine(examples.uri)),
+            "splits": data_checks.count_examples(statistics),
+            "quarantined": len(ingestion.read_quarantine(examples.uri)),
         },
-        "metrics": evaluation.read_metrics(evaluated.uri),
-        "gate": evaluation.read_gate(evaluated.uri, gate_of(settings)),
+        "metrics": gate.read_metrics(evaluated.uri),
+        "gate": gate.read_gate(evaluated.uri, gate_of(settings)),
         "versions": code.versions(),
     }
 
@@ -229,8 +221,8 @@ class ReleasePusher(component.Pusher):
           examples: that the model learned from, or ExampleGen set aside.
           hyperparameters: that the Tuner found; in the record they replace settings.
           serving_dir: the serving folder of the model.
-          record: further JSON values for the release record; DATA_ROOT and, by dotted key,
-            "settings" must be among them.
+          record: further JSON values for the release record; pushed_model.DATA_ROOT and, by dotted
+            key, "settings" must be among them.
         """
         super(component.Pusher, self).__init__(
             spec=_Spec(

@@ -10,31 +10,12 @@ import gzip
 from typing import BinaryIO
 
 import apache_beam as beam
-import google_crc32c
-from apache_beam.io import filebasedsink, tfrecordio
+from apache_beam.io import filebasedsink
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
-from pipeline import progress
-
-# For the checksums of what this process reads, too. Newer Beams take this library by themselves,
-# older ones a slower one.
-tfrecordio._default_crc32c_fn.fn = google_crc32c.value
-
-
-class _CountingUtil(tfrecordio._TFRecordUtil):
-    """Beam's, which reads one record after the other; here it counts them, too."""
-
-    @classmethod
-    def read_record(cls, file_handle: BinaryIO) -> bytes | None:
-        record = super().read_record(file_handle)
-        if record is not None:
-            progress.count(progress.READ)
-        return record
-
-
-# In this process alone. Beam offers no other look at how far its direct runner is.
-tfrecordio._TFRecordUtil = _CountingUtil
+from pipeline.compat import beam_tfrecord
+from pipeline.core import progress
 
 _Handle = tuple[BinaryIO, gzip.GzipFile]
 
@@ -45,7 +26,7 @@ class _Sink(filebasedsink.FileBasedSink):
         return file, gzip.GzipFile("", "wb", 0, file, mtime=0)
 
     def write_encoded_record(self, file_handle: _Handle, value: bytes) -> None:
-        tfrecordio._TFRecordUtil.write_record(file_handle[1], value)
+        beam_tfrecord.write_record(file_handle[1], value)
         progress.count(progress.WRITTEN)
 
     def close(self, file_handle: _Handle | None) -> None:

@@ -14,7 +14,7 @@ from tfx.dsl.components.base import base_component, base_executor, executor_spec
 from tfx.types import artifact_utils, component_spec, standard_artifacts
 from tfx.utils import io_utils
 
-from pipeline import features
+from pipeline.core import features
 
 
 class Executor(base_executor.BaseExecutor):

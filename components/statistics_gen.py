@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from absl import flags
 from tfx import types
 from tfx.components.statistics_gen import component, executor
 from tfx.dsl.components.base import executor_spec
 from tfx.types import standard_component_specs
-from tfx_bsl.coders import batch_util  # noqa: F401  (defines the flag)
 
-from components import example_gen
-from pipeline import features, progress
-
-_BY_SIZE = "tfxio_use_byte_size_batching"
+from pipeline.artifacts import ingestion
+from pipeline.compat import tfx_statistics_gen
+from pipeline.core import features, progress
 
 
 class Executor(executor.Executor):
@@ -31,13 +28,9 @@ class Executor(executor.Executor):
         exec_properties: dict[str, Any],
     ) -> None:
         (examples,) = input_dict[standard_component_specs.EXAMPLES_KEY]
-        example_gen.expect_photos(examples.uri, features.SPLITS, progress.READ)
-        before = flags.FLAGS[_BY_SIZE].default
-        flags.FLAGS.set_default(_BY_SIZE, True)
-        try:
+        ingestion.expect_photos(examples.uri, features.SPLITS, progress.READ)
+        with tfx_statistics_gen.batches_by_size():
             super().Do(input_dict, output_dict, exec_properties)
-        finally:
-            flags.FLAGS.set_default(_BY_SIZE, before)
 
 
 class PhotoStatisticsGen(component.StatisticsGen):

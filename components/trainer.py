@@ -11,7 +11,7 @@ from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import json_utils, path_utils
 
 from components.working_dir import WithWorkingDir
-from pipeline import contract
+from pipeline.saved_model import contract
 
 
 class Executor(WithWorkingDir, executor.GenericExecutor):

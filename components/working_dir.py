@@ -15,8 +15,8 @@ WORKING_DIR = "working_dir"
 class WithWorkingDir(base_executor.BaseExecutor):
     """Goes before an executor of TFX's; its ``custom_config`` gets the key ``working_dir``.
 
-    The folder exists, is the same for every attempt at the same work (see `pipeline.nodes`) and is
-    deleted when one succeeds.
+    The folder exists, is the same for every attempt at the same work (see
+    `pipeline.orchestration.launcher`) and is deleted when one succeeds.
     """
 
     def Do(

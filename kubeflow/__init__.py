@@ -1,1 +1,4 @@
-"""The Kubeflow side: the same pipeline as Kubeflow Pipelines tasks. Only here is KFP known."""
+"""The same pipeline as Kubeflow Pipelines tasks. Only here is KFP known.
+
+May import: everything; nothing imports it.
+"""

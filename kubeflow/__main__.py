@@ -12,8 +12,8 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from pipeline import console
-from pipeline.arguments import Parser
+from pipeline.core import console
+from pipeline.settings.arguments import Parser, add_verbose, choose
 
 PROGRAM = "python -m kubeflow"
 
@@ -34,31 +34,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(arguments: list[str]) -> int:
-    name = _choose(arguments[:1])
+    name = choose(PROGRAM, "The pipeline on Kubeflow Pipelines.", COMMANDS, arguments)
     module_name, meaning = COMMANDS[name]
     parser = Parser(
         prog=f"{PROGRAM} {name}",
         description=meaning,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--verbose", action="store_true", help="show tracebacks of errors")
+    add_verbose(parser)
     with console.libraries_silenced():
         command = importlib.import_module(module_name)
         command.add_arguments(parser)
         return command.run(parser.parse_args(arguments[1:]))
-
-
-def _choose(arguments: Sequence[str]) -> str:
-    width = max(map(len, COMMANDS), default=0)
-    lines = [f"  {name:<{width}}  {meaning}" for name, (_, meaning) in COMMANDS.items()]
-    parser = Parser(
-        prog=PROGRAM,
-        description="The pipeline on Kubeflow Pipelines.",
-        epilog="\n".join(["commands:", *lines, "", f"{PROGRAM} COMMAND --help says more."]),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND")
-    return parser.parse_args(arguments).command
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from kubeflow.client import Connection, Server
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 
 EXPERIMENT = "segmentation"
 PIPELINE = "segmentation"

@@ -33,7 +33,7 @@ import kfp_server_api
 from kubeflow import answers, errors, package
 from kubeflow.answers import Run, Schedule, Version
 from kubeflow.connection import IN_CLUSTER, Connection, connect
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 
 # From here on, a schedule without a version is safe.
 _FOLLOWS_NEWEST = (2, 17)
@@ -65,10 +65,13 @@ class Server:
         self.host = re.sub(r"//[^/]*@", "//", found)
         self._limits = errors.Limits(self.host, connection.timeout, connection.namespace)
         health = self._health()
-        found = re.match(r"v?(\d+)\.(\d+)", str(health.get("tag_name", "")))
+        # The web page's server, to which a port-forward leads, answers in words of its own.
+        tag = health.get("tag_name") or health.get("apiServerTagName") or ""
+        found = re.match(r"v?(\d+)\.(\d+)", str(tag))
         self.version = (int(found[1]), int(found[2])) if found else None
         self._namespace = self._choose_namespace(connection.namespace, health)
-        self._names_are_objects = health.get("pipeline_store") == "kubernetes"
+        store = health.get("pipeline_store") or health.get("pipelineStore")
+        self._names_are_objects = store == "kubernetes"
 
     def _health(self) -> Mapping[str, Any]:
         with self._asking("asking for the server's health"):

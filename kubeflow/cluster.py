@@ -9,7 +9,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from pipeline import yaml_text
+from pipeline.core import yaml_text
 
 _MANIFESTS = Path(str(resources.files("kubeflow") / "manifests"))
 PATCH = _MANIFESTS / "components" / "retries" / "workflow-defaults.yaml"

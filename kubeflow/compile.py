@@ -7,9 +7,9 @@ import os
 from pathlib import Path
 
 from kubeflow import settings
-from pipeline import console, images
-from pipeline.arguments import add_settings
-from pipeline.errors import UserError
+from pipeline.core import console, files
+from pipeline.core.errors import UserError
+from pipeline.settings.arguments import add_settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,11 +17,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", type=Path, required=True, metavar="FILE", help="YAML file to write"
     )
-    add_settings(parser)
-    parser.epilog = (
-        f"An example of the cluster side: {os.path.relpath(settings.EXAMPLE_CONFIG)}\n\n"
-        f"settings (--set KEY=VALUE), with their defaults:\n{settings.describe()}"
-    )
+    add_settings(parser, settings.describe)
+    parser.epilog = f"An example of the cluster side: {os.path.relpath(settings.EXAMPLE_CONFIG)}"
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -38,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
         text = compiler.compile_pipeline(chosen)
     _require_ours(arguments.output, text)
     try:
-        images.write_atomically(arguments.output, text.encode())
+        files.write_atomically(arguments.output, text.encode())
     except OSError as error:
         raise UserError(f"Cannot write {arguments.output}: {error.strerror}.") from None
     console.show(f"Compiled: {arguments.output}")

@@ -29,8 +29,8 @@ from tfx.proto.orchestration import pipeline_pb2
 from kubeflow import form, pods, stages, tidying
 from kubeflow.form import Parameter
 from kubeflow.settings import KubeflowSettings
-from pipeline import nodes
-from pipeline import pipeline as tfx_pipeline
+from pipeline.orchestration import launcher
+from pipeline.orchestration import pipeline as tfx_pipeline
 
 REPORT = "Report"  # the task that ends every run
 RUN_ID = "run_id"  # an input of every task
@@ -82,7 +82,7 @@ def compile_pipeline(settings: KubeflowSettings) -> str:
 def _upstream(settings: KubeflowSettings) -> dict[str, set[str]]:
     """The pipeline's nodes, each after those it depends on, with these."""
     root = settings.storage.output_root
-    ir = nodes.compile_pipeline(
+    ir = launcher.compile_pipeline(
         tfx_pipeline.create_pipeline(
             data_root=settings.storage.data_root,
             pipeline_root=f"{root}/artifacts",

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import functools
-import io
-import json
 import os
-import warnings
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import kfp
-import kfp_server_api
 import urllib3
 
 from kubeflow import errors
 from kubeflow.token_file import TokenFile
 from kubeflow.transport import Pool
-from pipeline import console
-from pipeline.errors import UserError
+from pipeline.compat import kfp_client
+from pipeline.core import console
+from pipeline.core.errors import UserError
 
 _ENDPOINT = "KF_PIPELINES_ENDPOINT"  # the SDK's variable for the address
 # There in every pod; holds the pod's namespace.
@@ -90,21 +83,6 @@ def _check_address(source: str, host: str) -> None:
         raise UserError(f"{source} {host!r} is no URL; {example}.")
 
 
-class _Client(kfp.Client):
-    """The SDK's client, whose constructor would ask for the server's health without limit."""
-
-    def get_kfp_healthz(self, sleep_duration: int = 5) -> Any:
-        return SimpleNamespace(multi_user=False)
-
-    def _load_config(self, *args: Any, **kwargs: Any) -> Any:
-        config = super()._load_config(*args, **kwargs)
-        # A connection is tried twice. What was sent is not sent again: it may have had its effect.
-        config.retries = urllib3.Retry(
-            connect=1, read=0, status=0, other=0, redirect=0, respect_retry_after_header=False
-        )
-        return config
-
-
 def connect(connection: Connection) -> kfp.Client:
     """The SDK's client for a server, which is not yet asked anything.
 
@@ -112,35 +90,10 @@ def connect(connection: Connection) -> kfp.Client:
       connection: that was checked.
     """
     credentials = TokenFile(connection.token_file) if connection.token_file else None
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        client = _Client(
-            host=connection.host,
-            credentials=credentials,
-            ssl_ca_cert=str(connection.ca_cert) if connection.ca_cert else None,
-        )
-    rest = client._healthz_api.api_client.rest_client  # shared by all services
-    rest.pool_manager = Pool(
-        rest.pool_manager, connection.timeout, lambda: credentials and credentials.token
+    return kfp_client.connect(
+        connection.host,
+        credentials,
+        str(connection.ca_cert) if connection.ca_cert else None,
+        lambda pool: Pool(pool, connection.timeout, lambda: credentials and credentials.token),
+        errors.NotJson,
     )
-    rest.request = functools.partial(_request, rest.request)
-    return client
-
-
-def _request(plain: Any, *args: Any, **kwargs: Any) -> Any:
-    """A request whose answer must be JSON: else the SDK makes empty objects.
-
-    Raises:
-      errors.NotJson: if it is something else.
-    """
-    try:
-        response = plain(*args, **kwargs)
-    except kfp_server_api.ApiException as error:
-        # The SDK decodes the body, and stumbles where there is none or it is not UTF-8.
-        error.body = (error.body or b"").decode(errors="replace").encode()
-        raise
-    try:
-        json.loads(response.data)
-    except (ValueError, RecursionError):
-        raise errors.NotJson(response.data.decode(errors="replace")) from None
-    return response

@@ -13,12 +13,12 @@ from typing import Any
 import docker
 from docker import errors, types
 
-from kubeflow import entrypoint, form, pods
+from kubeflow import form, pods
 from kubeflow.orchestration import Container
 from kubeflow.settings import KubeflowSettings
-from pipeline import progress
-from pipeline.errors import UserError
-from pipeline.infra_validation import SHARED_FOLDER
+from pipeline.core import progress
+from pipeline.core.errors import DONE, USER_ERROR, UserError
+from pipeline.release.infra_validation import SHARED_FOLDER
 
 _SOCKET = "/var/run/docker.sock"  # Docker's usual one
 
@@ -111,11 +111,11 @@ class Containers:
             except errors.DockerException as error:
                 raise UserError(f"Docker cannot run a container for {task}: {error}.") from None
             seconds = f"{time.monotonic() - begin:.1f} s with its container"
-            if code == entrypoint.DONE:
+            if code == DONE:
                 self._say(f"+ {last_line.removesuffix('.')}, {seconds}")
                 return code
             self._say(f"x {task}: exit code {code}, attempt {attempt} of {attempts}: {last_line}")
-            if code == entrypoint.USER_ERROR:  # the same answer each time
+            if code == USER_ERROR:  # the same answer each time
                 break
         self.failure = self.failure or Failure(task, code, last_line)
         return code

@@ -19,7 +19,7 @@ import pg8000.native
 import pymysql
 
 from kubeflow import tls_relay
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 
 _SECONDS = 20
 _SECRET = "check the Secret that metadata.secret names"

@@ -25,29 +25,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kubeflow import form, termination
-from pipeline import (
-    builtin_data,
-    console,
-    dataset,
-    errors,
-    paths,
-    progress,
-    run_folder,
-    settings,
-)
-from pipeline.arguments import Parser
-from pipeline.errors import UserError
+from pipeline import settings
+from pipeline.core import console, errors, paths, progress, run_folder
+from pipeline.core.errors import UserError
+from pipeline.data import layout, synthetic
+from pipeline.report import outcome
+from pipeline.settings.arguments import Parser
 
 if TYPE_CHECKING:
     from kubeflow.tasks import Run
 
 # Errors of a volume that no further attempt helps.
 _FOR_GOOD = {errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP}
-DONE, FAILED, USER_ERROR, STOPPED = 0, errors.FAILED, errors.USER_ERROR, errors.STOPPED
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the task and returns the exit code."""
+    os.umask(0o022)  # Argo's executor hands on 0: everybody could change releases on the volume
     name = "Task"
     arguments = None
     begin = time.monotonic()
@@ -58,12 +52,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             termination.note(f"{name} was cut off", again=True)
             _log_for_people()
             state, *clause = _run(arguments)
-        code, seconds = DONE, f"{time.monotonic() - begin:.1f} s"
+        code, seconds = errors.DONE, f"{time.monotonic() - begin:.1f} s"
         last = f"{name}: {state} in {seconds}{''.join(f': {each}' for each in clause if each)}."
     except UserError as error:
-        code, last = USER_ERROR, f"Error: {name} refused: {error}"
+        code, last = errors.USER_ERROR, f"Error: {name} refused: {error}"
     except errors.Stopped:
-        code, last = STOPPED, f"{name}: told to stop; another attempt goes on from here."
+        code, last = errors.STOPPED, f"{name}: told to stop; another attempt goes on from here."
     except Exception as error:
         logging.getLogger(__name__).exception("%s failed", name)
         sentence, code = errors.explain(error, name)
@@ -71,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     sys.stdout.flush()
     sys.stderr.flush()
     console.show(last)
-    termination.note(last, again=code in (FAILED, STOPPED))
+    termination.note(last, again=code in (errors.FAILED, errors.STOPPED))
     return code
 
 
@@ -192,13 +186,13 @@ def _make(output_root: Path) -> None:
 def _report_refusal(arguments: argparse.Namespace, sentence: str) -> Sequence[str]:
     """Reports that the run could not begin, where neither settings nor volume can be used."""
     from kubeflow import results
-    from pipeline import outcome, publication, report
+    from pipeline.report import html_page, publish
 
     files = {key: Path(path) for key, path in arguments.artifact}
     files["report"].parent.mkdir(parents=True, exist_ok=True)
-    report.write(files["report"], {"status": outcome.FAILED, "error": sentence}, [], [])
+    html_page.write(files["report"], outcome.Outcome(error=sentence), [], [])
     with contextlib.suppress(OSError, UserError):  # the volume may be what cannot be used
-        publication.announce(None, arguments.output_root, sentence)
+        publish.announce(None, arguments.output_root, sentence)
     results.write(arguments.executor_input, {"metrics": {"released": 0.0}}, files)
     return "done", f"the run was refused: {sentence.rstrip('.')}"
 
@@ -218,8 +212,8 @@ def _plan(run: Run, start: Path, generate: bool) -> Sequence[str]:
         run.settings.check_files()
         if generate:
             with progress.watched("Built-in data"):
-                builtin_data.generate(run.data_root)
-        dataset.check_layout(run.data_root, run.settings.data.spans)
+                synthetic.generate(run.data_root)
+        layout.check_layout(run.data_root, run.settings.data.spans)
         tasks.check_release(run)
         stage, clause = tasks.plan(run)
     except (Exception, errors.Stopped) as error:

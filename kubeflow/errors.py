@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import kfp_server_api
 import urllib3.exceptions
 
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 
 
 class ServerError(UserError):

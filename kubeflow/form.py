@@ -11,9 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from kubeflow.settings import KubeflowSettings
-from pipeline import config
-from pipeline.errors import UserError
-from pipeline.settings import Settings
+from pipeline.core.errors import UserError
+from pipeline.settings import Settings, loader
 
 # Each a field; the web page shows their names, in alphabetical order, and no help.
 DATA_ROOT, SETTINGS = "data_root", "more_settings"
@@ -49,7 +48,7 @@ class Parameter:
 def parameters(settings: KubeflowSettings) -> list[Parameter]:
     """The fields of the run form, with the settings as their defaults."""
     values = settings.flat()
-    infos = dict(config.fields(Settings))
+    infos = dict(loader.fields(Settings))
     offered = [
         Parameter(
             key.replace(".", "_"),

@@ -9,11 +9,12 @@ from pathlib import Path
 from ml_metadata.proto import metadata_store_pb2
 from tfx.orchestration import metadata
 
-from kubeflow import databases, postgresql_store, tls_relay
+from kubeflow import databases, tls_relay
 from kubeflow.databases import Server
 from kubeflow.pods import CERTIFICATES, CERTIFICATES_VARIABLE, ENVIRONMENT
-from pipeline import errors, run_folder
-from pipeline.errors import UserError
+from pipeline.compat import ml_metadata_postgresql
+from pipeline.core import errors, run_folder
+from pipeline.core.errors import UserError
 
 _DENIED = ("permission denied", "command denied")
 
@@ -116,7 +117,7 @@ def _relay(server: Server) -> Path | None:
 def _config(server: Server, relay: Path | None) -> metadata_store_pb2.ConnectionConfig:
     config = metadata_store_pb2.ConnectionConfig()
     if server.kind == tls_relay.POSTGRESQL:
-        postgresql_store.mend()
+        ml_metadata_postgresql.mend()
         config.postgresql.host = _quoted(str(relay.parent) if relay else server.host)
         config.postgresql.port = relay.suffix[1:] if relay else str(server.port)
         config.postgresql.dbname = _quoted(server.database)

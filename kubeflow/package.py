@@ -10,8 +10,8 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
-from pipeline import yaml_text
-from pipeline.errors import UserError
+from pipeline.core import yaml_text
+from pipeline.core.errors import UserError
 
 _PYTHON_TYPES: dict[str, tuple[type, ...]] = {
     "STRING": (str,),

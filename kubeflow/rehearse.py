@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import json
 import shutil
 import uuid
 from pathlib import Path
 from typing import Any
 
-from kubeflow import containers, entrypoint, form, orchestration, settings
+from kubeflow import containers, form, orchestration, settings
 from kubeflow.settings import KubeflowSettings
-from pipeline import console, dataset, run_folder, yaml_text
-from pipeline.arguments import add_settings
+from pipeline.core import console, errors, run_folder, yaml_text
+from pipeline.data import layout
 from pipeline.settings import BUILTIN_CONFIG
+from pipeline.settings.arguments import add_settings
 
 _EPILOG = """\
 The settings are those of python -m kubeflow compile. Nodes, GPUs and limits are left out.
@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=Path("output/rehearsal"),
         help="stands for the output folder on the volume (default: output/rehearsal)",
     )
-    add_settings(parser)
+    add_settings(parser, settings.describe)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
         files = [BUILTIN_CONFIG, *files]
     chosen = settings.load(files, arguments.overrides)
     if arguments.data_root is not None:
-        dataset.check_layout(arguments.data_root, chosen.data.spans)
+        layout.check_layout(arguments.data_root, chosen.data.spans)
     containers.check_environment(chosen)
     client = containers.connect(arguments.image)
     folder = run_folder.make(arguments.output_root)
@@ -75,9 +75,9 @@ def _run(
         console.say(terminal, f"Image: {arguments.image}  Log: {log_file}")
         # TFX takes seconds to load: not before the arguments are known to be good.
         from kubeflow import compiler
-        from pipeline import publication
+        from pipeline.report import publish
 
-        publication.announce(chosen, output_root)
+        publish.announce(chosen, output_root)
         compiled = compiler.compile_pipeline(chosen)
         kfp_root = output_root / "kfp"
         shutil.rmtree(kfp_root, ignore_errors=True)
@@ -93,12 +93,12 @@ def _run(
         orchestration.Orchestration(
             yaml_text.load_all(compiled)[0], f"rehearsal-{uuid.uuid4()}", kfp_root, tasks.run
         ).run(_values(chosen, arguments))
-        _show(terminal, output_root / publication.OUTCOME, chosen.model.name)
+        _show(terminal, output_root / publish.OUTCOME, chosen.model.name)
     if tasks.failure is None:
-        return entrypoint.DONE
+        return errors.DONE
     console.complain(f"{tasks.failure} (details: {log_file})")
-    refused = tasks.failure.code == entrypoint.USER_ERROR
-    return entrypoint.USER_ERROR if refused else entrypoint.FAILED
+    refused = tasks.failure.code == errors.USER_ERROR
+    return errors.USER_ERROR if refused else errors.FAILED
 
 
 def _mounts(chosen: KubeflowSettings, output_root: Path, data_root: Path | None) -> list[Any]:
@@ -120,10 +120,13 @@ def _values(chosen: KubeflowSettings, arguments: argparse.Namespace) -> dict[str
     return {form.DATA_ROOT: data_root, **images}
 
 
-def _show(terminal: Any, outcome: Path, model_name: str) -> None:
+def _show(terminal: Any, file: Path, model_name: str) -> None:
+    from pipeline.report import outcome
+    from pipeline.report import terminal as verdict
+
     files = {
-        "outcome": outcome,
-        "report": outcome.with_name("report.html"),
-        "serving": outcome.parent / "serving" / model_name,
+        "outcome": file,
+        "report": file.with_name("report.html"),
+        "serving": file.parent / "serving" / model_name,
     }
-    console.verdict(terminal, json.loads(outcome.read_text(encoding="utf-8")), files)
+    verdict.show(terminal, outcome.read(file), files)

@@ -8,18 +8,22 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from components import data_gate, example_gen
-from pipeline import drift, evaluation, features, outcome
-from pipeline.pipeline import TUNER
+from pipeline.artifacts import data_checks, ingestion
+from pipeline.artifacts.run import RunArtifacts
+from pipeline.core import features
+from pipeline.core.formatting import number
+from pipeline.data import drift
+from pipeline.evaluation import gate
+from pipeline.orchestration.pipeline import TUNER
+from pipeline.report import outcome, run_summary
 from pipeline.settings import Settings
-from pipeline.wording import number
 
 _METRICS = ("pixel_accuracy", "mean_iou", "boundary_iou", "calibration_error")
 
 Facts = dict[str, dict[str, Any]]  # metadata by key of the artifact
 
 
-def of(artifacts: outcome.RunArtifacts, node: str, settings: Settings) -> tuple[str, Facts]:
+def of(artifacts: RunArtifacts, node: str, settings: Settings) -> tuple[str, Facts]:
     """What a node that is done came to.
 
     Args:
@@ -34,32 +38,32 @@ def of(artifacts: outcome.RunArtifacts, node: str, settings: Settings) -> tuple[
     return find(artifacts, settings) if find else ("", {})
 
 
-def _examples(artifacts: outcome.RunArtifacts, _: Settings) -> tuple[str, Facts]:
+def _examples(artifacts: RunArtifacts, _: Settings) -> tuple[str, Facts]:
     found = artifacts.get("ExampleGen", "examples")
     if found is None:
         return "", {}
-    photos = example_gen.count_listed(found.uri)
-    aside = len(example_gen.read_quarantine(found.uri))
+    photos = ingestion.count_listed(found.uri)
+    aside = len(ingestion.read_quarantine(found.uri))
     facts = {"photos": photos, "set_aside": aside, "path": found.uri}
     clause = f"{photos:,} photos, {f'{aside:,} of them' if aside else 'none'} set aside"
     return clause, {"examples": facts}
 
 
-def _statistics(artifacts: outcome.RunArtifacts, _: Settings) -> tuple[str, Facts]:
+def _statistics(artifacts: RunArtifacts, _: Settings) -> tuple[str, Facts]:
     found = artifacts.get("StatisticsGen", "statistics")
-    counts = data_gate.count_examples(found) if found else {}
+    counts = data_checks.count_examples(found) if found else {}
     return ", ".join(f"{split} {count:,}" for split, count in counts.items()), {}
 
 
-def _anomalies(artifacts: outcome.RunArtifacts, _: Settings) -> tuple[str, Facts]:
+def _anomalies(artifacts: RunArtifacts, _: Settings) -> tuple[str, Facts]:
     found = artifacts.get("ExampleValidator", "anomalies")
     if found is None:
         return "", {}
-    count = sum(len(data_gate.read_anomalies(found, split)) for split in features.SPLITS)
+    count = sum(len(data_checks.read_anomalies(found, split)) for split in features.SPLITS)
     return f"{count or 'no'} {'anomaly' if count == 1 else 'anomalies'}", {}
 
 
-def _drift(artifacts: outcome.RunArtifacts, _: Settings) -> tuple[str, Facts]:
+def _drift(artifacts: RunArtifacts, _: Settings) -> tuple[str, Facts]:
     found = artifacts.get("DriftValidator", "anomalies")
     rows = drift.read(found) if found else []
     drifted = [row["feature"] for row in rows if row["drifted"]]
@@ -68,28 +72,28 @@ def _drift(artifacts: outcome.RunArtifacts, _: Settings) -> tuple[str, Facts]:
     return f"drifted: {', '.join(drifted) or 'nothing'}", {}
 
 
-def _transformed(artifacts: outcome.RunArtifacts, settings: Settings) -> tuple[str, Facts]:
+def _transformed(artifacts: RunArtifacts, settings: Settings) -> tuple[str, Facts]:
     found = artifacts.get("Transform", "transformed_examples")
     size = settings.transform.image_size
     facts = {"image_size": size, "path": found.uri} if found else {}
     return f"photos of {size}x{size} pixels", {"transformed_examples": facts}
 
 
-def _tuned(artifacts: outcome.RunArtifacts, _: Settings) -> tuple[str, Facts]:
-    best = outcome.tuning(artifacts).get("best", {})
+def _tuned(artifacts: RunArtifacts, _: Settings) -> tuple[str, Facts]:
+    best = run_summary.tuning(artifacts).get("best", {})
     return ", ".join(f"{name} {value}" for name, value in best.items()), {}
 
 
-def _trained(artifacts: outcome.RunArtifacts, settings: Settings) -> tuple[str, Facts]:
-    rows = outcome.history(artifacts)
-    path = outcome.model_path(artifacts)
+def _trained(artifacts: RunArtifacts, settings: Settings) -> tuple[str, Facts]:
+    rows = run_summary.history(artifacts)
+    path = run_summary.model_path(artifacts)
     best = next((row for row in rows if row["best"]), None)
     if best is None or path is None:
         return "", {}
     statistics = artifacts.get("StatisticsGen", "statistics")
     facts = {
         "model_name": settings.model.name,
-        "examples": data_gate.count_examples(statistics)[features.TRAIN] if statistics else 0,
+        "examples": data_checks.count_examples(statistics)[features.TRAIN] if statistics else 0,
         "best_epoch": best["epoch"],
         "val_mean_iou": best["val_mean_iou"],
         "path": path,
@@ -98,7 +102,7 @@ def _trained(artifacts: outcome.RunArtifacts, settings: Settings) -> tuple[str, 
     return clause, {"model": facts}
 
 
-def _champion(artifacts: outcome.RunArtifacts, _: Settings) -> tuple[str, Facts]:
+def _champion(artifacts: RunArtifacts, _: Settings) -> tuple[str, Facts]:
     releases = artifacts.all("Champion", "pushed_model")
     if not releases:
         return "no champion yet", {}
@@ -107,12 +111,12 @@ def _champion(artifacts: outcome.RunArtifacts, _: Settings) -> tuple[str, Facts]
     return f"the champion is version {newest}", {}
 
 
-def _judged(artifacts: outcome.RunArtifacts, settings: Settings) -> tuple[str, Facts]:
+def _judged(artifacts: RunArtifacts, settings: Settings) -> tuple[str, Facts]:
     found = artifacts.get("Evaluator", "evaluation")
-    overall = evaluation.read_metrics(found.uri).get("overall") if found else None
+    overall = gate.read_metrics(found.uri).get("overall") if found else None
     if found is None or overall is None:
         return "", {}
-    failed = [row for row in evaluation.read_gate(found.uri, settings.gate) if not row["held"]]
+    failed = [row for row in gate.read_gate(found.uri, settings.gate) if not row["held"]]
     names = dict.fromkeys(f"{row['metric']} ({row['slice']})" for row in failed)
     verdict = f"the gate says no: {', '.join(names)}" if failed else "the gate says yes"
     measures = [
@@ -120,27 +124,27 @@ def _judged(artifacts: outcome.RunArtifacts, settings: Settings) -> tuple[str, F
         for name in ("pixel_accuracy", "mean_iou")
     ]
     facts: Facts = {"metrics": figures(overall)}
-    confusion = evaluation.read_confusion(found.uri)
+    confusion = gate.read_confusion(found.uri)
     if confusion and all(None not in row.values() for row in confusion.values()):
         facts["confusion_matrix"] = {"confusionMatrix": _confusion(confusion)}
     return f"{', '.join(measures)}; {verdict}", facts
 
 
-def _released(artifacts: outcome.RunArtifacts, settings: Settings) -> tuple[str, Facts]:
-    result = outcome.collect(artifacts, settings, [], None)
-    if result.get("refused"):
-        why = result["refused"].rstrip(".")
+def _released(artifacts: RunArtifacts, settings: Settings) -> tuple[str, Facts]:
+    result = run_summary.collect(artifacts, settings, [], None)
+    if result.refused:
+        why = result.refused.rstrip(".")
         return f"not released: {why}", {"release": {"refused": why}}
-    if result["status"] != outcome.PUSHED:
+    if result.status != outcome.PUSHED:
         return "nothing to release", {"release": {"refused": "the gate says no"}}
     pushed = artifacts.get("Pusher", "pushed_model")
     facts = {
-        "version": str(result["pushed_version"]),
-        "made_by_this_run": result["new_version"],
+        "version": str(result.pushed_version),
+        "made_by_this_run": result.new_version,
         "path": pushed.get_string_custom_property("pushed_destination") if pushed else "",
     }
-    verb = "released" if result["new_version"] else "the model is that of"
-    return f"{verb} version {result['pushed_version']}", {"release": facts}
+    verb = "released" if result.new_version else "the model is that of"
+    return f"{verb} version {result.pushed_version}", {"release": facts}
 
 
 _FINDERS = {

@@ -7,8 +7,8 @@ import datetime
 
 from kubeflow import arguments as shared
 from kubeflow import client, cron, package
-from pipeline import console
-from pipeline.errors import UserError
+from pipeline.core import console
+from pipeline.core.errors import UserError
 
 _EXAMPLES = """\
 examples:

@@ -14,10 +14,11 @@ from typing import Annotated, Literal
 
 import pydantic
 
-from pipeline import config, paths
 from pipeline import settings as run_settings
-from pipeline.config import Section
-from pipeline.errors import UserError
+from pipeline.core import paths
+from pipeline.core.errors import UserError
+from pipeline.settings import loader
+from pipeline.settings.loader import Section
 
 EXAMPLE_CONFIG = Path(str(resources.files("kubeflow") / "configs" / "gke.yaml"))
 
@@ -67,19 +68,19 @@ Count = Annotated[int, pydantic.Field(ge=0, strict=True)]
 
 class Image(Section):
     cpu: ImageName = pydantic.Field(
-        "segmentation-pipeline:cpu", description="container image of tasks without a GPU, with tag"
+        "segmentation-pipeline:cpu", description="container image for CPU tasks, with a tag"
     )
     gpu: ImageName = pydantic.Field(
-        "segmentation-pipeline:gpu", description="container image of tasks on GPUs, with tag"
+        "segmentation-pipeline:gpu", description="container image for GPU tasks, with a tag"
     )
 
 
 class Storage(Section):
     claim: Name = pydantic.Field(
-        "segmentation", description="ReadWriteMany volume claim that every task mounts"
+        "segmentation", description="name of the ReadWriteMany volume claim mounted by every task"
     )
     mount_path: Folder = pydantic.Field(
-        "/mnt/segmentation", description="where the tasks see the volume"
+        "/mnt/segmentation", description="mount path of the volume in the tasks"
     )
     output_root: Folder = pydantic.Field(
         "/mnt/segmentation/output",
@@ -132,25 +133,31 @@ class Metadata(Section):
 
 
 class Retries(Section):
-    count: Count = pydantic.Field(2, description="how often a failed task is tried again")
+    count: Count = pydantic.Field(2, description="number of retries of a failed task")
     on_spot: Count = pydantic.Field(
-        8, description="the same for tasks on spot pools, whose nodes are taken away"
+        8,
+        description="number of retries of a failed task on a spot pool, whose nodes can be "
+        "preempted",
     )
     pause_seconds: int = pydantic.Field(60, ge=1, le=3600, description="pause before each retry")
     wait_minutes: int = pydantic.Field(
-        60, ge=0, description="longest wait of an attempt for a node that has room for it"
+        60,
+        ge=0,
+        description="maximum time an attempt may wait for a node with enough free resources",
     )
 
 
 class Toleration(Section):
-    key: Key | None = pydantic.Field(None, description="taint's key; none: every taint")
-    operator: Literal["Exists", "Equal"] = pydantic.Field("Exists", description="how value counts")
-    value: Value | None = pydantic.Field(None, description="taint's value, for Equal")
+    key: Key | None = pydantic.Field(None, description="key of the taint; none: any taint")
+    operator: Literal["Exists", "Equal"] = pydantic.Field(
+        "Exists", description="how the value is compared"
+    )
+    value: Value | None = pydantic.Field(None, description="value of the taint, for Equal")
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = pydantic.Field(
-        None, description="taint's effect; none: every effect"
+        None, description="effect of the taint; none: any effect"
     )
     seconds: Count | None = pydantic.Field(
-        None, description="how long a NoExecute taint is borne; none: for ever"
+        None, description="how long a NoExecute taint is tolerated; none: indefinitely"
     )
 
     @pydantic.model_validator(mode="after")
@@ -168,32 +175,36 @@ class Pool(Section):
     accelerator: Key = pydantic.Field(
         "nvidia.com/gpu", description="resource name of the pool's accelerators"
     )
-    count: Count = pydantic.Field(0, description="accelerators a task gets; 0 on a pool of CPUs")
+    count: Count = pydantic.Field(
+        0, description="number of accelerators per task; 0 for a CPU pool"
+    )
     node_selector: dict[Key, Value] = pydantic.Field(
-        ..., min_length=1, description="labels that the pool's nodes have"
+        ..., min_length=1, description="labels of the pool's nodes"
     )
     tolerations: tuple[Toleration, ...] = pydantic.Field(
-        (), description="taints of the pool's nodes that its tasks bear"
+        (), description="taints of the pool's nodes that its tasks tolerate"
     )
-    spot: bool = pydantic.Field(False, description="nodes may be taken away at any time")
+    spot: bool = pydantic.Field(False, description="nodes can be preempted at any time")
 
 
 class Component(Section):
     pool: str | None = pydantic.Field(
-        None, description="name of its node pool; none: any node without accelerators"
+        None, description="node pool to run on; none: any node without accelerators"
     )
     cpu: str = pydantic.Field(
         "1",
         description="CPUs requested: 2, 0.5 or 500m; here and in memory, the default is what "
         "the component was measured to need",
     )
-    cpu_limit: str | None = pydantic.Field(None, description="most CPUs; none: no limit")
+    cpu_limit: str | None = pydantic.Field(None, description="CPU limit; none: no limit")
     memory: str = pydantic.Field("4Gi", description="memory requested: 4Gi, 500M")
     memory_limit: str | None = pydantic.Field(
-        None, description="most memory; none: what is requested"
+        None, description="memory limit; none: the same as requested"
     )
-    max_minutes: int = pydantic.Field(60, ge=1, description="time limit of one attempt")
-    retries: Count | None = pydantic.Field(None, description="retries; none: see section retries")
+    max_minutes: int = pydantic.Field(60, ge=1, description="time limit per attempt")
+    retries: Count | None = pydantic.Field(
+        None, description="number of retries; none: as in the section retries"
+    )
 
     @pydantic.field_validator("cpu", "cpu_limit", mode="before")
     @classmethod
@@ -255,14 +266,15 @@ class KubeflowSettings(run_settings.Settings):
 
     tasks: Literal["per_component", "grouped"] = pydantic.Field(
         "per_component",
-        description="grouped: neighbours without a node pool of their own share a task",
+        description="per_component: one task per component; grouped: adjacent components without "
+        "a node pool of their own share a task",
     )
     image: Image = Image()
     storage: Storage = Storage()
     metadata: Metadata = Metadata()
     retries: Retries = Retries()
     pools: dict[Name, Pool] = pydantic.Field({}, description="node pools by name")
-    components: dict[str, Component] = pydantic.Field({}, description="what each component needs")
+    components: dict[str, Component] = pydantic.Field({}, description="resources of each component")
 
     @pydantic.field_validator("components", mode="before")
     @classmethod
@@ -286,7 +298,7 @@ class KubeflowSettings(run_settings.Settings):
             if component.pool is not None and component.pool not in self.pools:
                 raise ValueError(
                     f"components.{name}.pool is {component.pool!r}, which section 'pools' does not "
-                    f"have; {config.nearest(component.pool, list(self.pools))}"
+                    f"have; {loader.nearest(component.pool, list(self.pools))}"
                 )
         return self
 
@@ -347,7 +359,7 @@ class KubeflowSettings(run_settings.Settings):
             if name not in known:
                 raise UserError(
                     f"Unknown component {name!r} in section 'components'; "
-                    f"{config.nearest(name, known)}"
+                    f"{loader.nearest(name, known)}"
                 )
 
 
@@ -363,14 +375,14 @@ def bytes_of(text: str) -> int:
 
 
 def load(files: Sequence[Path] = (), overrides: Sequence[str] = ()) -> KubeflowSettings:
-    """Builds the settings: see `pipeline.config.load`.
+    """Builds the settings: see `pipeline.settings.loader.load`.
 
     Raises:
       UserError: for an unreadable file, an unknown key, or a value that is not allowed.
     """
-    return config.load(KubeflowSettings, files, overrides)
+    return loader.load(KubeflowSettings, files, overrides)
 
 
 def describe() -> str:
-    """The list of settings for ``--help``: key, default, meaning; one a line."""
-    return config.describe(KubeflowSettings)
+    """The list of settings: key, default, meaning; one a line."""
+    return loader.describe(KubeflowSettings)

@@ -6,7 +6,7 @@ import argparse
 
 from kubeflow import answers, client, cluster, schedule
 from kubeflow import arguments as shared
-from pipeline import console
+from pipeline.core import console
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

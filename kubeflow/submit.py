@@ -13,9 +13,9 @@ from pathlib import Path
 
 from kubeflow import arguments as shared
 from kubeflow import client, package, settings, waiting
-from pipeline import console
-from pipeline.arguments import add_settings
-from pipeline.errors import UserError
+from pipeline.core import console
+from pipeline.core.errors import UserError
+from pipeline.settings.arguments import add_settings
 
 _CODE = Path(__file__).parent
 _EXIT_CODES = """\
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="compiled pipeline; without it, compiles as python -m kubeflow compile does",
     )
-    add_settings(parser)
+    add_settings(parser, settings.describe)
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--no-run", action="store_true", help="only upload")
     how.add_argument("--no-wait", action="store_true", help="do not wait for the end of the run")

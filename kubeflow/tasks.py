@@ -17,23 +17,16 @@ from tfx.orchestration import metadata
 from tfx.orchestration.pipeline import Pipeline
 from tfx.proto.orchestration import pipeline_pb2
 
-from components import reconciliation
 from kubeflow import results, stages
 from kubeflow.settings import NO_DOCKER
-from pipeline import (
-    errors,
-    infra_validation,
-    locks,
-    nodes,
-    outcome,
-    progress,
-    publication,
-    release_copy,
-    run_folder,
-)
-from pipeline import plan as planning
-from pipeline.errors import CommandError, UserError
-from pipeline.pipeline import beam_arguments, code_of, create_pipeline
+from pipeline.artifacts.run import CACHED, EXECUTED, FAILED, RunArtifacts
+from pipeline.core import errors, locks, progress, run_folder
+from pipeline.core.errors import CommandError, UserError
+from pipeline.orchestration import launcher, reconciliation
+from pipeline.orchestration import plan as planning
+from pipeline.orchestration.pipeline import beam_arguments, code_of, create_pipeline
+from pipeline.release import infra_validation, mirror
+from pipeline.report import outcome, publish
 from pipeline.settings import Settings
 
 log = logging.getLogger("pipeline.tasks")  # below `pipeline`, as what people read
@@ -68,15 +61,15 @@ class Run:
 
     @functools.cached_property
     def ir(self) -> pipeline_pb2.Pipeline:
-        return nodes.compile_pipeline(self.pipeline)
+        return launcher.compile_pipeline(self.pipeline)
 
-    def artifacts(self) -> outcome.RunArtifacts:
-        return outcome.RunArtifacts(self.connection, self.id)
+    def artifacts(self) -> RunArtifacts:
+        return RunArtifacts(self.connection, self.id)
 
     def components(self) -> list[str]:
         """Ids of the nodes that do work, in order; the others are look-ups in the metadata."""
         working = {c.id for c in self.pipeline.components if isinstance(c, BaseComponent)}
-        return [node_id for node_id in nodes.node_ids(self.ir) if node_id in working]
+        return [node_id for node_id in launcher.node_ids(self.ir) if node_id in working]
 
 
 def set_aside_unknown(run: Run) -> Path | None:
@@ -104,7 +97,7 @@ def check_release(run: Run) -> None:
     if run.settings.release.infra_validation == infra_validation.DOCKER:
         raise UserError(f"Setting {NO_DOCKER}")
     if run.settings.release.copy_to:
-        release_copy.check(run.settings.release.copy_to, run.settings.beam.args)
+        mirror.check(run.settings.release.copy_to, run.settings.beam.args)
 
 
 def plan(run: Run) -> tuple[str, str]:
@@ -127,7 +120,7 @@ def plan(run: Run) -> tuple[str, str]:
     to_run = [step for step in steps if step.runs]
     for step in to_run:
         log.info("%s: %s", step.node, step.why)
-    stage = stages.first(nodes.node_ids(run.ir), [step.node for step in to_run])
+    stage = stages.first(launcher.node_ids(run.ir), [step.node for step in to_run])
     if stage == stages.NOTHING:
         return stage, "nothing is new, so nothing has to run"
     return stage, f"the run begins with {to_run[0].node} ({to_run[0].why})"
@@ -153,7 +146,7 @@ def run_nodes(run: Run, node_ids: Sequence[str]) -> tuple[str, str, results.Fact
       UserError: if the pipeline has no such node, or what a node itself refuses.
       Exception: whatever a node's executor raised.
     """
-    known = nodes.node_ids(run.ir)
+    known = launcher.node_ids(run.ir)
     for node_id in node_ids:
         if node_id not in known:
             raise UserError(
@@ -179,7 +172,7 @@ def run_nodes(run: Run, node_ids: Sequence[str]) -> tuple[str, str, results.Fact
         if node_id != node_ids[-1]:
             log.info("%s: %s%s", node_id, state, f": {clause}" if clause else "")
     # What runs is worth a word; look-ups and what the cache answers are not, beside it.
-    state = next(s for s in (outcome.EXECUTED, outcome.CACHED, "done") if s in states)
+    state = next(s for s in (EXECUTED, CACHED, "done") if s in states)
     return state, clauses[-1], facts
 
 
@@ -189,7 +182,7 @@ def _run_node(run: Run, node_id: str) -> str:
     if before.error(node_id):  # of an earlier attempt
         before.note_error(node_id, "")
     try:
-        nodes.run_node(run.ir, node_id, run.id)
+        launcher.run_node(run.ir, node_id, run.id)
     except Exception as error:
         sentence, _ = errors.explain(error, node_id)
         with contextlib.suppress(Exception):  # the store may be what failed
@@ -218,13 +211,15 @@ def report(run: Run, page: Path) -> tuple[str, results.Facts]:
     """
     artifacts = run.artifacts()
     components = [
-        outcome.Component(node, artifacts.state(node), round(artifacts.seconds(node), 2))
+        outcome.Component(
+            id=node, state=artifacts.state(node), seconds=round(artifacts.seconds(node), 2)
+        )
         for node in run.components()
         if artifacts.began(node)
     ]
     now = datetime.datetime.now().astimezone()
     began = artifacts.begin()
-    result, files = publication.publish(
+    result, files = publish.publish(
         artifacts,
         run.settings,
         components,
@@ -237,29 +232,27 @@ def report(run: Run, page: Path) -> tuple[str, results.Facts]:
     )
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_bytes(files["report"].read_bytes())
-    released = float(result["status"] == outcome.PUSHED and result["new_version"])
-    facts = {"metrics": results.figures(result["metrics"].get("overall", {}), released=released)}
-    error = f", because {result['error']!r}" if result.get("error") else ""
-    nothing_new = (
-        not error and components and all(each.state == outcome.CACHED for each in components)
-    )
-    clause = "nothing is new" if nothing_new else f"status {result['status']}{error}"
+    released = float(result.status == outcome.PUSHED and result.new_version)
+    facts = {"metrics": results.figures(result.metrics.get("overall", {}), released=released)}
+    error = f", because {result.error!r}" if result.error else ""
+    nothing_new = not error and components and all(each.state == CACHED for each in components)
+    clause = "nothing is new" if nothing_new else f"status {result.status}{error}"
     return clause, facts
 
 
 def require_health(run: Run) -> None:
     """Raises CommandError if no task failed, but the version in service is broken."""
     if not _error(run, run.artifacts()):
-        fault = publication.fault(run.serving_dir)
+        fault = publish.fault(run.serving_dir)
         if fault:
             raise CommandError(fault)
 
 
-def _error(run: Run, artifacts: outcome.RunArtifacts) -> str | None:
+def _error(run: Run, artifacts: RunArtifacts) -> str | None:
     if artifacts.run_error:
         return artifacts.run_error
     for node in run.components():
-        if artifacts.state(node) == outcome.FAILED:
+        if artifacts.state(node) == FAILED:
             if not artifacts.began(node):
                 return f"{node} did not start: it had no pod, or the run was stopped."
             return artifacts.error(node) or f"{node} was cut off; its log says why."

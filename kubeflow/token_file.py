@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kfp.client.token_credentials_base import TokenCredentialsBase
 
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 
 _MOST_BYTES = 2**16  # no server takes a longer header
 _TOKEN = re.compile(rb"[!-~]+")  # visible ASCII, without a space

@@ -10,7 +10,7 @@ from typing import Any
 
 import urllib3
 
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 
 MOST_BYTES = 64 * 2**20  # of an answer; a list of runs has some megabytes at most
 _MOST_REDIRECTS = 3

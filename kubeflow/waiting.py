@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from kubeflow import answers, argo, client, errors
 from kubeflow.package import Step
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 
 # The server may restart in the hours that a run takes.
 _PATIENCE_S = 600.0
@@ -99,6 +99,7 @@ class _Teller:
         self, server: client.Server, run_id: str, steps: Sequence[Step], say: Callable[[str], None]
     ) -> None:
         self._server, self._run_id, self._steps, self._say = server, run_id, steps, say
+        self._width = max([18, *(len(step.name) for step in steps)])
         self._told: dict[str, tuple[str, int]] = {}
         self._failed: list[str] = []
         self._stopping = False
@@ -130,7 +131,7 @@ class _Teller:
         mark, word = _MARKS[component.state], component.state.lower()
         if component.state == argo.FAILED and self._stopping:
             mark, word = "-", "stopped"
-        parts = [f"{mark} {component.name:<18} {word:<9}"]
+        parts = [f"{mark} {component.name:<{self._width}} {word:<9}"]
         if component.seconds is not None:
             parts.append(f" {component.seconds:6.0f} s")
         if component.attempts > 1:
@@ -147,9 +148,11 @@ class _Teller:
 
 
 def _last_line(log: str, name: str) -> str | None:
-    """What a component said last: its verdict, or else the last line that is of nobody else."""
+    """What a component said last: its verdict, or else how its log ends before it was cut off."""
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     lines = [line for line in lines if not _THEIRS.match(line)]
-    verdict = re.compile(rf"(Error: )?{re.escape(name)}( failed| refused)?: ")
+    verdict = re.compile(rf"(Error: )?({re.escape(name)}( failed| refused)?: |No space is left)")
     verdicts = [line for line in lines if verdict.match(line)]
-    return next(reversed(verdicts or lines), None)
+    if verdicts or not lines:
+        return next(reversed(verdicts), None)
+    return f"it was cut off; its log ends with {lines[-1]!r}"

@@ -135,16 +135,16 @@ def _temporary_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
 @pytest.fixture(scope="session", autouse=True)
 def _canary_in_this_process() -> Iterator[None]:
     """Spares each release a process and twelve megapixels; tests/test_canary.py has both."""
-    from pipeline import canary
+    from pipeline.saved_model import smoke_test
 
     def check(path: str) -> None:
-        fault = canary.fault(path)
+        fault = smoke_test.fault(path)
         if fault:
-            raise canary.BrokenModelError(fault)
+            raise smoke_test.BrokenModelError(fault)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(canary, "check", check)
-        patch.setattr(canary, "LARGE", (150, 200))
+        patch.setattr(smoke_test, "check", check)
+        patch.setattr(smoke_test, "LARGE", (150, 200))
         yield
 
 
@@ -157,10 +157,10 @@ def run_main(code: int, data_root: Path, output_root: Path) -> Run:
 @pytest.fixture(scope="session")
 def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Forty built-in photos; not to be changed by a test."""
-    from pipeline import builtin_data
+    from pipeline.data import synthetic
 
     root = tmp_path_factory.mktemp("small") / "data"
-    builtin_data.generate(root, count=40, seed=3)
+    synthetic.generate(root, count=40, seed=3)
     return root
 
 
@@ -169,7 +169,7 @@ def small_run(
     small_data: Path, tmp_path_factory: pytest.TempPathFactory, small_run_progress: list[str]
 ) -> Run:
     """A run that released a model; no test runs again in its output folder."""
-    from pipeline import progress
+    from pipeline.core import progress
 
     ear = logging.Handler()
     ear.emit = lambda record: small_run_progress.append(record.getMessage())  # type: ignore[method-assign]
@@ -194,12 +194,12 @@ def _playground(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> R
 
 def leave_untrained(patch: pytest.MonkeyPatch) -> None:
     """Spares a test that is about something else the training: the model stays as it was made."""
-    from pipeline import engine
+    from pipeline.training import loop
 
     names = ("loss", "accuracy", "mean_iou")
     row = {"epoch": 1.0, "best": 1.0, "seconds": 0.0}
     row |= {prefix + name: 0.5 for prefix in ("", "val_") for name in names}
-    patch.setattr(engine.Training, "run", lambda *_: [row])
+    patch.setattr(loop.Training, "run", lambda *_: [row])
 
 
 @pytest.fixture
@@ -211,9 +211,9 @@ def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def _playground_model(_playground: Run) -> str:
     """The identity of its model, read before a test can delete the release."""
-    from pipeline import serving
+    from pipeline.release import model_store
 
-    return serving.identify(str(_playground.trained()))
+    return model_store.identify(str(_playground.trained()))
 
 
 @pytest.fixture
@@ -224,12 +224,12 @@ def playground(_playground: Run, _playground_model: str) -> Run:
     """
     run = _playground.again()
     if run.outcome["status"] != "pushed":  # no better than what they left, or taken back
-        from pipeline import releasing, serving
+        from pipeline.release import model_store, operations
 
         folder = str(run.serving_dir)
-        versions = serving.versions(folder)
-        same = [v for v in versions if serving.model_of(folder, v) == _playground_model]
-        releasing.rollback(folder, same[-1])
+        versions = model_store.versions(folder)
+        same = [v for v in versions if model_store.model_of(folder, v) == _playground_model]
+        operations.rollback(folder, same[-1])
         run = _playground.again()
     return run
 

@@ -16,7 +16,10 @@ from tfx.types import artifact_utils, standard_artifacts, standard_component_spe
 from tfx.utils import proto_utils
 
 from components import infra_validator
-from pipeline import contract, export, infra_validation, settings
+from pipeline import settings
+from pipeline.artifacts import infra_blessing
+from pipeline.release import infra_validation
+from pipeline.saved_model import contract, export
 
 IMAGE = "tensorflow/serving:2.20.0"
 ON_DOCKER = "release.infra_validation=docker"
@@ -110,8 +113,8 @@ class Bench:
             {key: proto_utils.proto_to_json(spec) for key, spec in specs.items()},
         )
         return (
-            blessing.get_int_custom_property(infra_validator.BLESSED) == 1,
-            blessing.get_string_custom_property(infra_validator.REASON),
+            blessing.get_int_custom_property(infra_blessing.BLESSED) == 1,
+            blessing.get_string_custom_property(infra_blessing.REASON),
         )
 
 

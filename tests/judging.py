@@ -10,7 +10,7 @@ from typing import Any
 import tensorflow as tf
 
 from benchmarks import bad_candidates
-from pipeline import features
+from pipeline.core import features
 from pipeline.settings import Gate
 
 Table = Mapping[str, float]

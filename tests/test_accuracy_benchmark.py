@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from benchmarks import accuracy
-from pipeline import features, settings
+from pipeline import settings
+from pipeline.core import features
 
 SIZE = 32
 

@@ -12,7 +12,7 @@ from conftest import Run
 
 from benchmarks import bad_candidates
 from benchmarks.bad_candidates import Bench
-from pipeline import features
+from pipeline.core import features
 from pipeline.settings import Gate
 
 

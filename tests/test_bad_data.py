@@ -14,9 +14,10 @@ from conftest import Run, run_locally
 from faulty_data import FAULTY, add
 
 import local_runner
-from pipeline import dataset, pipeline
-from pipeline.dataset import __main__ as command
-from pipeline.errors import DataError
+from pipeline.cli import data as command
+from pipeline.core.errors import DataError
+from pipeline.data import layout
+from pipeline.orchestration import pipeline
 from pipeline.settings import Data
 
 
@@ -159,7 +160,7 @@ def test_items_on_no_list_are_left_out_and_named(data: Path, tmp_path: Path) -> 
 
 def test_every_change_of_the_files_is_noticed(data: Path) -> None:
     """Also those that leave count, sizes and seconds alone."""
-    seen = [dataset.fingerprint(data)]
+    seen = [layout.fingerprint(data)]
     first, second = photos(data)[:2]
     one, other = mask_of(first), mask_of(second)
 
@@ -177,7 +178,7 @@ def test_every_change_of_the_files_is_noticed(data: Path) -> None:
         lambda: (data / "annotations" / "test.txt").unlink(),
     ):
         change()
-        seen.append(dataset.fingerprint(data))
+        seen.append(layout.fingerprint(data))
     # Named back, the folder is what it was.
     assert seen[3] == seen[0]
     assert len(set(seen)) == len(seen) - 1
@@ -244,13 +245,40 @@ def test_bad_arguments_are_one_sentence(
     assert error.count("\n") == 1
 
 
-def test_help_lists_arguments_and_settings(capfd: pytest.CaptureFixture[str]) -> None:
+def test_help_lists_arguments_and_fits_a_screen(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         local_runner.main(["--help"])
     assert caught.value.code == 0
     output = capfd.readouterr().out
-    for word in ("--data-root", "--output-root", "--config", "train.max_minutes", "gate.class_iou"):
+    for word in ("--data-root", "--output-root", "--config", "--help-settings"):
         assert word in output
+    assert output.count("\n") <= 32
+
+
+@pytest.mark.parametrize(
+    ("section", "there", "not_there"),
+    [
+        ([], ["train:", "train.max_minutes", "gate.class_iou"], []),
+        (["gate"], ["gate:", "gate.class_iou"], ["train:", "train.max_minutes"]),
+    ],
+)
+def test_settings_are_listed_by_section(
+    section: list[str], there: list[str], not_there: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        local_runner.main(["--help-settings", *section])
+    assert caught.value.code == 0
+    output = capfd.readouterr().out
+    assert all(word in output for word in there)
+    assert not any(word in output for word in not_there)
+
+
+def test_an_unknown_section_is_one_sentence(capfd: pytest.CaptureFixture[str]) -> None:
+    assert local_runner.main(["--help-settings", "trian"]) == 2
+    assert capfd.readouterr().err == (
+        "Error: There is no section 'trian' of settings; sections are data, transform, model, "
+        "tune, train, gate, release, beam.\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -296,7 +324,7 @@ def test_list_that_cannot_be_read_is_one_sentence(data: Path) -> None:
     (data / "annotations" / "list.txt").unlink()
     (data / "annotations" / "list.txt").symlink_to("/proc/self/mem")
     with pytest.raises(DataError, match=r"Cannot read .* in the data folder: Input/output error"):
-        dataset.scan(data, Data())
+        layout.scan(data, Data())
 
 
 def test_outcome_of_a_refused_run_is_valid_json_without_nan(playground: Run) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +12,8 @@ from apache_beam.runners.portability import prism_runner
 from apache_beam.testing.util import assert_that, equal_to
 
 from pipeline import settings
-from pipeline.pipeline import beam_arguments
+from pipeline.orchestration import launcher
+from pipeline.orchestration.pipeline import beam_arguments
 
 
 def arguments(**values: object) -> list[str]:
@@ -31,9 +31,11 @@ def test_direct_runner_asks_for_no_other(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_worker_processes_find_this_package_from_any_folder(tmp_path: Path) -> None:
-    importlib.import_module("pipeline.nodes")  # as whoever runs a component does
+    launcher.prepare_process()  # as whoever runs a node does
     subprocess.run(
-        [sys.executable, "-c", "import pipeline.features, components"], cwd=tmp_path, check=True
+        [sys.executable, "-c", "import pipeline.core.features, components"],
+        cwd=tmp_path,
+        check=True,
     )
 
 
@@ -45,4 +47,4 @@ def test_workers_install_the_checkout_unless_they_have_an_image() -> None:
         return any(each.startswith("--setup_file=") for each in told)
 
     assert installs("--region=europe-west1")
-    assert not installs("--sdk_container_image=registry/segmentation:0.1.0-cpu")
+    assert not installs("--sdk_container_image=registry/segmentation:0.2.0-cpu")

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline import builtin_data, dataset, features
-from pipeline.dataset import checks
-from pipeline.errors import DataError
+from pipeline.core import features
+from pipeline.core.errors import DataError
+from pipeline.data import layout, synthetic, validation
 from pipeline.settings import Data
 
 COUNT = 48
@@ -37,7 +37,7 @@ def rows(root: Path, name: str) -> list[list[str]]:
 @pytest.fixture(scope="module")
 def root(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("builtin") / "data"
-    builtin_data.generate(root, COUNT)
+    synthetic.generate(root, COUNT)
     return root
 
 
@@ -82,14 +82,14 @@ def test_each_split_has_every_breed(root):
 
 def test_the_default_count_leaves_enough_to_judge(tmp_path, monkeypatch):
     blank = Image.new("L", (2, 2))
-    monkeypatch.setattr(builtin_data, "paint_pair", lambda breed, rng: (blank, blank))
-    builtin_data.generate(tmp_path / "data")
+    monkeypatch.setattr(synthetic, "paint_pair", lambda breed, rng: (blank, blank))
+    synthetic.generate(tmp_path / "data")
     assert len(rows(tmp_path / "data", "list")) == 160
     assert len(rows(tmp_path / "data", "test")) == 40
 
 
 def test_the_pipeline_reads_it_without_a_fault(root):
-    scan = dataset.scan(root, Data(eval_share=0.125, test_share=0.1))
+    scan = layout.scan(root, Data(eval_share=0.125, test_share=0.1))
     assert len(scan.items) == COUNT
     assert not scan.quarantined
     assert not scan.unlisted
@@ -98,7 +98,7 @@ def test_the_pipeline_reads_it_without_a_fault(root):
     for item in scan.items:
         with Image.open(item.image) as photo:
             assert (photo.format, photo.mode) == ("JPEG", "RGB")
-        checked = checks.check_item(item)
+        checked = validation.check_item(item)
         assert all(share > 0 for share in checked.class_shares.values())
 
 
@@ -136,13 +136,13 @@ def test_pet_stands_out_from_its_background(root, trimaps):
 
 
 def test_same_seed_same_bytes(root, tmp_path):
-    builtin_data.generate(tmp_path / "again", COUNT)
+    synthetic.generate(tmp_path / "again", COUNT)
     assert digest(tmp_path / "again") == digest(root)
 
 
 def test_other_seed_other_pictures(tmp_path):
     for seed in (1, 2):
-        builtin_data.generate(tmp_path / str(seed), 16, seed)
+        synthetic.generate(tmp_path / str(seed), 16, seed)
     first, second = digest(tmp_path / "1"), digest(tmp_path / "2")
     pictures = [name for name in first if name.endswith((".jpg", ".png"))]
     assert len(pictures) == 32
@@ -151,18 +151,18 @@ def test_other_seed_other_pictures(tmp_path):
 
 def test_a_complete_set_is_left_alone(root):
     before = mtimes(root)
-    builtin_data.generate(root, COUNT)
+    synthetic.generate(root, COUNT)
     assert mtimes(root) == before
 
 
 def test_a_damaged_or_other_set_is_replaced(tmp_path):
     root = tmp_path / "data"
-    builtin_data.generate(root, 16)
+    synthetic.generate(root, 16)
     whole = digest(root)
     next((root / "images").iterdir()).unlink()
-    builtin_data.generate(root, 16)
+    synthetic.generate(root, 16)
     assert digest(root) == whole
-    builtin_data.generate(root, 24)
+    synthetic.generate(root, 24)
     assert len(list((root / "images").iterdir())) == 24
     assert [path.name for path in tmp_path.iterdir()] == ["data"]  # no scratch folder stays
 
@@ -170,23 +170,23 @@ def test_a_damaged_or_other_set_is_replaced(tmp_path):
 def test_other_peoples_files_are_refused_and_kept(tmp_path):
     (tmp_path / "holiday.jpg").write_bytes(b"mine")
     with pytest.raises(DataError, match=r"not built-in data"):
-        builtin_data.generate(tmp_path, 16)
+        synthetic.generate(tmp_path, 16)
     assert [path.name for path in tmp_path.iterdir()] == ["holiday.jpg"]
 
 
 @pytest.mark.parametrize("count", [16, 24])
 def test_files_that_were_added_to_the_set_are_refused_and_kept(tmp_path, count):
     root = tmp_path / "data"
-    builtin_data.generate(root, 16)
+    synthetic.generate(root, 16)
     (root / "images" / "holiday.jpg").write_bytes(b"mine")
     with pytest.raises(DataError, match=r"such as images/holiday\.jpg; move them"):
-        builtin_data.generate(root, count)
+        synthetic.generate(root, count)
     assert (root / "images" / "holiday.jpg").read_bytes() == b"mine"
     assert len(list((root / "images").iterdir())) == 17
 
 
 def test_nothing_is_visible_when_it_fails_half_way(tmp_path, monkeypatch):
-    paint, calls = builtin_data.paint_pair, []
+    paint, calls = synthetic.paint_pair, []
 
     def fail_late(breed, rng):
         calls.append(breed)
@@ -195,12 +195,12 @@ def test_nothing_is_visible_when_it_fails_half_way(tmp_path, monkeypatch):
             raise OSError("disk full")
         return paint(breed, rng)
 
-    monkeypatch.setattr(builtin_data, "paint_pair", fail_late)
+    monkeypatch.setattr(synthetic, "paint_pair", fail_late)
     with pytest.raises(OSError, match="disk full"):
-        builtin_data.generate(tmp_path / "data", 16)
+        synthetic.generate(tmp_path / "data", 16)
     assert not list(tmp_path.iterdir())
 
 
 def test_too_few_photos_are_refused(tmp_path):
     with pytest.raises(ValueError, match="16 photos or more, not 15"):
-        builtin_data.generate(tmp_path / "data", 15)
+        synthetic.generate(tmp_path / "data", 15)

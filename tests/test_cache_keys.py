@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
+import pytest
+from conftest import ROOT, run_locally
 from tfx.utils import json_utils
 
 from pipeline import settings
-from pipeline.pipeline import create_pipeline
+from pipeline.core import code
+from pipeline.orchestration.pipeline import create_pipeline
 
 
 def config(node: str, *overrides: str) -> dict[str, object]:
@@ -46,3 +50,70 @@ def test_how_long_the_training_is_does_not_matter_to_the_trials() -> None:
         "transform.image_size=64",
     ):
         assert config("Tuner", *asked, change) != trials
+
+
+@pytest.fixture
+def copied_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the code, which the fingerprints are taken of; what runs stays the original."""
+    for package in ("pipeline", "components"):
+        shutil.copytree(ROOT / package, tmp_path / "code" / package)
+    monkeypatch.setattr(code, "ROOT", tmp_path / "code")
+    return tmp_path / "code"
+
+
+def edit(file: Path, text: str = "EDITED = 1") -> None:
+    file.write_text(f"{file.read_text()}\n{text}\n")
+
+
+ENTRIES = ("components.trainer", "pipeline.training.trainer")
+
+
+def test_code_far_below_an_entry_counts(copied_code: Path) -> None:
+    before = code.fingerprint(*ENTRIES)
+    assert before == code.fingerprint(*ENTRIES)
+    for module in code.closure(*ENTRIES):
+        path = copied_code.joinpath(*module.split("."))
+        file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        kept = file.read_text()
+        edit(file)
+        assert code.fingerprint(*ENTRIES) != before, module
+        file.write_text(kept)
+    assert code.fingerprint(*ENTRIES) == before
+
+
+def test_comments_docstrings_and_other_code_do_not_count(copied_code: Path) -> None:
+    before = code.fingerprint(*ENTRIES)
+    loop = copied_code / "pipeline" / "training" / "loop.py"
+    edit(loop, "# Another comment.")
+    loop.write_text(loop.read_text().replace('"""', '"""Another word. ', 1))
+    for other in ("report/html_page.py", "core/console.py", "data/near_misses.py"):
+        edit(copied_code / "pipeline" / other)
+    assert code.fingerprint(*ENTRIES) == before
+
+
+def test_what_is_left_out_is_there_and_is_used_by_some_component() -> None:
+    for module in code.UNRELATED:
+        path = ROOT.joinpath(*module.split("."))
+        assert path.with_suffix(".py").is_file() or path.is_dir(), module
+
+
+def test_an_unknown_entry_is_no_fingerprint() -> None:
+    with pytest.raises(ModuleNotFoundError, match=r"no source for pipeline\.nowhere"):
+        code.fingerprint("pipeline.nowhere")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("untrained")
+def test_an_edit_makes_run_again_what_stands_on_it(
+    small_data: Path, tmp_path: Path, copied_code: Path
+) -> None:
+    shutil.copy(ROOT / "setup.py", copied_code)
+    first = run_locally(small_data, tmp_path / "output")
+    edit(copied_code / "pipeline" / "report" / "charts.py")
+    assert set(first.again().states().values()) == {"cached"}
+    edit(copied_code / "pipeline" / "data" / "photo_header.py")  # of ExampleGen's check of a photo
+    states = first.again().states()
+    assert {node for node, state in states.items() if state == "executed"} >= {
+        *("ExampleGen", "DataGate", "Transform", "Trainer"),
+    }
+    assert states["ImportSchemaGen"] == "cached"

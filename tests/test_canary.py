@@ -10,9 +10,10 @@ import pytest
 import tensorflow as tf
 from conftest import Run
 
-from pipeline import canary, contract, releasing
+from pipeline.release import operations
+from pipeline.saved_model import contract, smoke_test
 
-in_fresh_process = canary.check  # before conftest puts a quicker one in its place
+in_fresh_process = smoke_test.check  # before conftest puts a quicker one in its place
 Answer = Callable[[tf.Tensor], dict[str, tf.Tensor]]
 SIZE = 8
 OURS, OTHER = (
@@ -60,7 +61,7 @@ def test_truncated_model_is_refused_in_a_fresh_process(tmp_path: Path) -> None:
     model = save(tmp_path / "m", sound)
     data = next((tmp_path / "m" / "variables").glob("*.data*"))
     data.write_bytes(data.read_bytes()[:100])
-    with pytest.raises(canary.BrokenModelError, match="since a server cannot load") as error:
+    with pytest.raises(smoke_test.BrokenModelError, match="since a server cannot load") as error:
         in_fresh_process(model)
     assert "\n" not in str(error.value)
     assert str(tmp_path) not in str(error.value)
@@ -80,8 +81,8 @@ def test_truncated_model_is_refused_in_a_fresh_process(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_answer_is_named(tmp_path: Path, answer: Answer, fault: str) -> None:
-    assert fault in str(canary.fault(save(tmp_path / "m", answer)))
-    assert canary.fault(save(tmp_path / "sound", sound)) is None
+    assert fault in str(smoke_test.fault(save(tmp_path / "m", answer)))
+    assert smoke_test.fault(save(tmp_path / "sound", sound)) is None
 
 
 @pytest.mark.parametrize(
@@ -109,8 +110,8 @@ def test_wrong_png_answer_is_named(
         tf.saved_model.save(tf.Module(), str(path), signatures=signatures)
         return str(path)
 
-    assert fault in str(canary.fault(save(tmp_path / "m", wrong)))
-    assert canary.fault(save(tmp_path / "sound", {})) is None
+    assert fault in str(smoke_test.fault(save(tmp_path / "m", wrong)))
+    assert smoke_test.fault(save(tmp_path / "sound", {})) is None
 
 
 def test_a_model_that_only_python_can_run_is_refused(tmp_path: Path) -> None:
@@ -133,17 +134,17 @@ def test_a_model_that_only_python_can_run_is_refused(tmp_path: Path) -> None:
         return str(path)
 
     broken = save(tmp_path / "broken", layer)
-    assert "a server cannot load and query it" in str(canary.fault(broken))
-    assert "Could not find variable" in str(canary.fault(broken))
+    assert "a server cannot load and query it" in str(smoke_test.fault(broken))
+    assert "Could not find variable" in str(smoke_test.fault(broken))
     assert "no server can run it" in str(contract.unservable(broken))
     mended = save(tmp_path / "mended", [variable.value for variable in layer.weights])
-    assert canary.fault(mended) is None
+    assert smoke_test.fault(mended) is None
     assert contract.unservable(mended) is None
 
 
 def test_other_signature_is_named(tmp_path: Path) -> None:
     model = save(tmp_path / "m", sound, signature="serve")
-    assert "no signature serving_default" in str(canary.fault(model))
+    assert "no signature serving_default" in str(smoke_test.fault(model))
 
 
 def test_copy_that_was_cut_short_is_never_seen(
@@ -151,7 +152,7 @@ def test_copy_that_was_cut_short_is_never_seen(
 ) -> None:
     for version in playground.serving_dir.iterdir():
         version.rename(playground.output_root / f"gone-{version.name}")
-    copy = releasing.io_utils.copy_dir
+    copy = operations.io_utils.copy_dir
 
     def cut_short(source: str, target: str) -> None:
         copy(source, target)
@@ -159,7 +160,7 @@ def test_copy_that_was_cut_short_is_never_seen(
         data.write_bytes(data.read_bytes()[: data.stat().st_size // 2])
 
     with monkeypatch.context() as patch:
-        patch.setattr(releasing.io_utils, "copy_dir", cut_short)
+        patch.setattr(operations.io_utils, "copy_dir", cut_short)
         broken = playground.again()
     assert broken.code == 1
     assert broken.outcome["status"] == "failed"

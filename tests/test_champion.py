@@ -12,8 +12,9 @@ import tensorflow as tf
 from conftest import Run
 from tfx.types import standard_artifacts
 
-from components import champion, pusher
-from pipeline import contract
+from components import champion
+from pipeline.artifacts import comparison, pushed_model
+from pipeline.saved_model import contract
 
 
 def save(path: Path, size: int = 8, classes: int = 3, counts: bool = True) -> Path:
@@ -41,8 +42,8 @@ def save(path: Path, size: int = 8, classes: int = 3, counts: bool = True) -> Pa
 
 def release_of(path: Path) -> standard_artifacts.PushedModel:
     artifact = standard_artifacts.PushedModel()
-    artifact.set_string_custom_property(pusher.DESTINATION, str(path))
-    artifact.set_string_custom_property(pusher.VERSION, path.name)
+    artifact.set_string_custom_property(pushed_model.DESTINATION, str(path))
+    artifact.set_string_custom_property(pushed_model.VERSION, path.name)
     return artifact
 
 
@@ -69,8 +70,8 @@ def test_champion_is_the_newest_release_to_the_same_folder(
         model.id, model.uri = number, f"model/{number}"
         release = release_of(Path(path))
         release.id = 10 + number  # the older version was noted later
-        release.set_int_custom_property(pusher.PUSHED, 1)
-        release.set_int_custom_property(pusher.MODEL_ID, number)
+        release.set_int_custom_property(pushed_model.PUSHED, 1)
+        release.set_int_custom_property(pushed_model.MODEL_ID, number)
         releases.append(release)
     candidate.id = 4
     inputs = {
@@ -81,7 +82,9 @@ def test_champion_is_the_newest_release_to_the_same_folder(
     }
     for folder, version in (("serving/a", "7"), ("serving/b/", "9"), ("serving/c", None)):
         found = champion.ChampionStrategy(folder).resolve_artifacts(None, inputs)
-        versions = [r.get_string_custom_property(pusher.VERSION) for r in found["pushed_model"]]
+        versions = [
+            r.get_string_custom_property(pushed_model.VERSION) for r in found["pushed_model"]
+        ]
         assert versions == ([version] if version else [])
 
 
@@ -101,8 +104,8 @@ def test_misfit_is_named(
     if spoil:
         spoil(path)
     release = release_of(path)
-    assert words in str(champion.misfit(release, str(path)))
-    sentence = str(champion.note(release, None, None))
+    assert words in str(comparison.misfit(release, str(path)))
+    sentence = str(comparison.note(release, None, None))
     assert sentence.startswith("Version 7 could not be compared with, since it")
     assert sentence.count("\n") == 0
 
@@ -111,9 +114,9 @@ def test_other_image_size_is_compared_and_said(tmp_path: Path) -> None:
     """The confusion matrix alone is enough to be compared."""
     path = save(tmp_path / "7", size=16)
     release = release_of(path)
-    assert champion.misfit(release, str(path)) is None
-    assert champion.note(release, str(path), str(save(tmp_path / "same", size=16))) is None
-    assert champion.note(release, str(path), str(save(tmp_path / "other"))) == (
+    assert comparison.misfit(release, str(path)) is None
+    assert comparison.note(release, str(path), str(save(tmp_path / "same", size=16))) is None
+    assert comparison.note(release, str(path), str(save(tmp_path / "other"))) == (
         "Version 7 makes masks of 16x16 pixels, the candidate of 8x8; each was judged at its own "
         "size."
     )
@@ -123,10 +126,10 @@ def test_other_handling_of_exif_is_said(tmp_path: Path) -> None:
     path = str(save(tmp_path / "7"))
     release = release_of(Path(path))
     candidate = Path(save(tmp_path / "other"))
-    assert champion.note(release, path, str(candidate)) is None
+    assert comparison.note(release, path, str(candidate)) is None
     (candidate / contract.FACTS).parent.mkdir(exist_ok=True)
     (candidate / contract.FACTS).write_text('{"exif": "apply"}')
-    assert str(champion.note(release, path, str(candidate))).startswith(
+    assert str(comparison.note(release, path, str(candidate))).startswith(
         "Version 7 was trained with data.exif=as_stored, the candidate with data.exif=apply; "
     )
 

@@ -19,29 +19,29 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from pipeline import dataset, features, preprocessing
-from pipeline.dataset import checks
+from pipeline.core import features
+from pipeline.data import layout, preprocessing, validation
 from pipeline.settings import Data
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """An empty data folder."""
-    (tmp_path / "data" / dataset.IMAGES).mkdir(parents=True)
-    (tmp_path / "data" / dataset.TRIMAPS).mkdir(parents=True)
+    (tmp_path / "data" / layout.IMAGES).mkdir(parents=True)
+    (tmp_path / "data" / layout.TRIMAPS).mkdir(parents=True)
     return tmp_path / "data"
 
 
 def account(root: Path, **chosen: Any) -> dict[str, str]:
     """What becomes of every id of a folder: a reason, a note, or nothing to be said."""
     settings = Data(**chosen)
-    scan = dataset.scan(root, settings)
+    scan = layout.scan(root, settings)
     found = {row["id"]: row["reason"] for row in scan.quarantined}
     for item in scan.items:
         try:
-            notes = checks.check_item(item, settings).notes
+            notes = validation.check_item(item, settings).notes
             found[item.id] = "; ".join(row["note"] for row in notes)
-        except dataset.FaultyItem as fault:
+        except layout.FaultyItem as fault:
             found[item.id] = str(fault)
     return found
 
@@ -67,17 +67,17 @@ def test_any_name_will_do(id_: str, root: Path) -> None:
 def test_masks_of_one_class_are_set_aside_where_the_setting_says_so(root: Path) -> None:
     (kind,) = (kind for kind in SOUND if kind.name == "one_class_mask")
     add(root, kind, "Bengal_1")
-    item = dataset.scan(root, Data()).items[0]
-    with pytest.raises(dataset.FaultyItem, match="the mask is all background"):
-        checks.check_item(item, Data(one_class_masks="set_aside"))
+    item = layout.scan(root, Data()).items[0]
+    with pytest.raises(layout.FaultyItem, match="the mask is all background"):
+        validation.check_item(item, Data(one_class_masks="set_aside"))
 
 
 def test_photo_and_mask_of_a_sound_item_agree_with_the_graph(root: Path) -> None:
     """Also of one with an EXIF rotation: the mask fits the photo as it is stored."""
     for number, kind in enumerate(SOUND):
         add(root, kind, f"Bengal_{number}")
-    for item in dataset.scan(root, Data()).items:
-        checked = checks.check_item(item)
+    for item in layout.scan(root, Data()).items:
+        checked = validation.check_item(item)
         pixels = preprocessing.decode_image(tf.constant(checked.image_file))
         assert pixels.shape[:2] == preprocessing.decode_trimap(checked.mask_file).shape[:2]
         assert pixels.shape[:2] == (checked.height, checked.width)
@@ -102,7 +102,7 @@ def test_a_file_that_may_not_be_read_is_set_aside(
         def refuse(path: str, mode: str) -> None:
             raise PermissionError(path)
 
-        monkeypatch.setattr(checks, "open", refuse, raising=False)
+        monkeypatch.setattr(validation, "open", refuse, raising=False)
     assert account(root) == {"Bengal_1": "the photo cannot be read"}
 
 
@@ -110,8 +110,8 @@ def test_the_schema_has_the_sides_that_pass_the_check() -> None:
     text = (ROOT / "schemas" / "pets.pbtxt").read_text()
     schema = text_format.Parse(text, schema_pb2.Schema())
     sides = {f.name: (f.int_domain.min, f.int_domain.max) for f in schema.feature}
-    longest = checks.MAX_MEGAPIXELS * 1_000_000 // checks.MIN_SIDE
-    assert sides[features.HEIGHT] == sides[features.WIDTH] == (checks.MIN_SIDE, longest)
+    longest = validation.MAX_MEGAPIXELS * 1_000_000 // validation.MIN_SIDE
+    assert sides[features.HEIGHT] == sides[features.WIDTH] == (validation.MIN_SIDE, longest)
 
 
 def encoded(image: PIL.Image.Image, image_format: str, **options: object) -> bytes:
@@ -166,10 +166,10 @@ def test_whatever_passes_the_check_passes_the_graph(
     image.write_bytes(damaged(contents, random))
     mask.write_bytes(damaged(mask_file, random) if random.random() < 0.5 else mask_file)
     untouched = (image.read_bytes(), mask.read_bytes()) == (contents, mask_file)
-    item = dataset.Item("a", str(image), str(mask), "a", "cat", "train")
+    item = layout.Item("a", str(image), str(mask), "a", "cat", "train")
     try:
-        checked = checks.check_item(item)
-    except dataset.FaultyItem:
+        checked = validation.check_item(item)
+    except layout.FaultyItem:
         assert not untouched
         return
     pixels, ids = transform(checked.image_file, checked.mask_file)
@@ -185,7 +185,7 @@ def test_thirty_faulty_files_in_the_real_sample_are_named_and_no_other(tmp_path:
     trainval = (lists / "trainval.txt").read_text()
     (lists / "trainval.txt").unlink()
     (lists / "list.txt").unlink()
-    expected = {item.id: "" for item in dataset.scan(REAL_SAMPLE, Data()).items}
+    expected = {item.id: "" for item in layout.scan(REAL_SAMPLE, Data()).items}
     assert len(expected) == 400
     for number, kind in enumerate(FAULTY[:30]):
         id_ = f"Faulty_{number}"

@@ -24,7 +24,10 @@ from clients import Unavailable, _building, mlserver, node, ortjava, tfjava, web
 from conftest import Run, only_with_all
 from PIL import Image
 
-from pipeline import contract, convert, export, models, preprocessing
+from pipeline import models
+from pipeline.cli import convert
+from pipeline.data import preprocessing
+from pipeline.saved_model import contract, export
 
 SIZE = 64  # that of `small_run`, and all models take it
 CLIENTS = Path(_building.__file__).parent
@@ -145,7 +148,7 @@ def test_an_export_that_tracks_the_keras_model_cannot_be_served(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What `pipeline.export` avoids; Python's own loader notices nothing."""
+    """What `pipeline.saved_model.export` avoids; Python's own loader notices nothing."""
     image = keras.Input([SIZE, SIZE, 3])
     model = keras.Model(image, keras.layers.Conv2D(3, 1, activation="softmax")(image))
     new, old = str(tmp_path / "new"), str(tmp_path / "old")

@@ -18,8 +18,13 @@ import rich.table
 from hypothesis import given
 from hypothesis import strategies as st
 
-import pipeline.dataset.__main__
-from pipeline import console, model_card, predict, report
+import pipeline.cli.data
+from pipeline.cli import predict
+from pipeline.core import console
+from pipeline.release import model_card
+from pipeline.report import html_page
+from pipeline.report import terminal as shown
+from pipeline.report.outcome import Outcome
 
 # ESC, a line break, C1's CSI, both ways to turn text round, no width, half a character, a byte.
 EVIL = "\x1b[31mred\nError: forged\r\x9b2J\u202egnp.\u2066x\u200b\ufeff\ud800-\udce4\x7f\u2028"
@@ -106,7 +111,7 @@ def evil_data(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 def test_check_names_evil_files_plainly(evil_data: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert pipeline.dataset.__main__.main(["check", str(evil_data)]) == 2
+    assert pipeline.cli.data.main(["check", str(evil_data)]) == 2
     lines = printed(capfd)
     assert any(line.startswith("    a\\nb_5: the photo has no mask") for line in lines)
 
@@ -136,7 +141,7 @@ def test_a_verdict_names_evil_things_plainly(
     }
     files = dict.fromkeys(("outcome", "serving", "report"), Path(name))
     with console.quiet(tmp_path / "log") as terminal:
-        console.verdict(terminal, outcome, files)
+        shown.show(terminal, Outcome.model_validate(outcome), files)
     assert sum(line.count("[bold]\\x1b[31mred") for line in printed(capfd)) >= 9
 
 
@@ -231,8 +236,10 @@ def test_a_report_shows_names_as_they_are(name: str) -> None:
             "versions": {name: name},
         }
 
-    page = _Page(report.render(outcome(name), [], []))
-    assert page.tags == _Page(report.render(outcome("plain"), [], [])).tags
+    page = _Page(html_page.render(Outcome.model_validate(outcome(name)), [], []))
+    assert (
+        page.tags == _Page(html_page.render(Outcome.model_validate(outcome("plain")), [], [])).tags
+    )
     assert page.text.count(console.plain(name)) >= 5
     assert os.linesep + "# Heading" not in page.text
 
@@ -256,7 +263,7 @@ def test_a_verdict_names_the_bound_that_was_missed(
 ) -> None:
     files = dict.fromkeys(("outcome", "serving", "report"), tmp_path)
     with console.quiet(tmp_path / "log") as terminal:
-        console.verdict(terminal, VERDICT, files)
+        shown.show(terminal, Outcome.model_validate(VERDICT), files)
     said = capfd.readouterr().out
     assert (
         "Not released: 1 of 2 thresholds missed: mean_iou against champion (overall).\n"

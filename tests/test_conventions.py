@@ -14,9 +14,8 @@ import pytest
 from conftest import ROOT
 from faulty_data import SOUND, add, trimap
 
-from pipeline import dataset
-from pipeline.dataset import __main__ as command
-from pipeline.dataset import checks
+from pipeline.cli import data as command
+from pipeline.data import layout, validation
 from pipeline.settings import Data
 
 Make = Callable[[PIL.Image.Image, Path], object]
@@ -113,12 +112,12 @@ KINDS: dict[str, tuple[Make, list[str]]] = {
 
 
 def folder(root: Path, make: Make, count: int = 6, sound: int = 0) -> Path:
-    (root / dataset.IMAGES).mkdir(parents=True)
-    (root / dataset.TRIMAPS).mkdir(parents=True)
+    (root / layout.IMAGES).mkdir(parents=True)
+    (root / layout.TRIMAPS).mkdir(parents=True)
     for number in range(count + sound):
         add(root, SOUND[0], f"pug_{number}")
         if number < count:
-            make(trimap(), root / dataset.TRIMAPS / f"pug_{number}.png")
+            make(trimap(), root / layout.TRIMAPS / f"pug_{number}.png")
     return root
 
 
@@ -160,10 +159,10 @@ def test_what_the_docs_say_mends_them(
     (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     code, count = re.subn(r"TABLE = {.*?}", f"TABLE = {table}", code)
     assert count == 1
-    monkeypatch.setattr("sys.argv", ["masks.py", str(root / dataset.TRIMAPS)])
+    monkeypatch.setattr("sys.argv", ["masks.py", str(root / layout.TRIMAPS)])
     exec(code, {})
-    scan = dataset.scan(root, Data())
-    assert all(checks.check_item(item) for item in scan.items)
+    scan = layout.scan(root, Data())
+    assert all(validation.check_item(item) for item in scan.items)
 
 
 def test_it_is_said_of_a_folder_that_is_used(
@@ -181,6 +180,6 @@ def test_faults_of_several_kinds_have_no_common_cause(
     root = folder(tmp_path / "data", palette, count=2)
     for number, kind in enumerate((values(0, 1, 2), smooth, alpha)):
         add(root, SOUND[0], f"beagle_{number}")
-        kind(trimap(), root / dataset.TRIMAPS / f"beagle_{number}.png")
+        kind(trimap(), root / layout.TRIMAPS / f"beagle_{number}.png")
     assert command.main(["check", str(root)]) == 2
     assert "mend them or raise the setting" in capfd.readouterr().err

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from pipeline import features
-from pipeline.dataset import coverage
-from pipeline.dataset.items import Item, Row
-from pipeline.errors import DataError
+from pipeline.core import features
+from pipeline.core.errors import DataError
+from pipeline.data import coverage
+from pipeline.data.items import Item, Row
 from pipeline.settings import Gate
 
 FULL = {"pet": 0.2, "background": 0.7, "border": 0.1}

@@ -12,7 +12,8 @@ import pytest
 from conftest import SECOND, Run
 
 import local_runner
-from pipeline import releases, releasing, serving
+from pipeline.cli import releases
+from pipeline.release import model_store, operations
 
 pytestmark = pytest.mark.usefixtures("untrained")
 
@@ -45,11 +46,11 @@ def change_a_file_beside(version: Path) -> None:
 
 
 def damage_the_record(version: Path) -> None:
-    (version / serving.RECORD).write_text("[]")
+    (version / model_store.RECORD).write_text("[]")
 
 
 def lose_a_format(version: Path) -> None:
-    path = version / serving.RECORD
+    path = version / model_store.RECORD
     record = json.loads(path.read_text())
     record["formats"] = {"onnx": {"files": {"model.onnx": "0"}}}
     path.write_text(json.dumps(record))
@@ -66,13 +67,13 @@ DAMAGES += [change_a_file_beside, damage_the_record, lose_a_format]
 def test_every_damage_is_seen(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     folder, trained = str(run.serving_dir), str(run.trained())
     version = run.outcome["pushed_version"]
-    assert serving.damage(folder, version) is None
-    assert releasing.is_in_service(trained, folder)
+    assert model_store.damage(folder, version) is None
+    assert operations.is_in_service(trained, folder)
     kept = shutil.copytree(run.released(), run.output_root / "sound")
     for damage in DAMAGES:
         damage(run.released())
-        assert serving.damage(folder, version), damage
-        assert not releasing.is_in_service(trained, folder)
+        assert model_store.damage(folder, version), damage
+        assert not operations.is_in_service(trained, folder)
         assert call(run, "list") == 0
         assert "broken" in capsys.readouterr().out
         shutil.rmtree(run.released())
@@ -92,9 +93,9 @@ def test_a_broken_version_in_service_is_released_again(
     assert again.code == 0
     assert again.outcome["new_version"]
     assert again.outcome["replaced"]["version"] == run.outcome["pushed_version"]
-    assert serving.RECORD in again.outcome["replaced"]["fault"] or damage is remove_graph
+    assert model_store.RECORD in again.outcome["replaced"]["fault"] or damage is remove_graph
     assert again.states()["Trainer"] == "cached"
-    assert serving.damage(str(run.serving_dir), again.outcome["pushed_version"]) is None
+    assert model_store.damage(str(run.serving_dir), again.outcome["pushed_version"]) is None
     assert again.again(SECOND).versions() == again.versions()
 
 
@@ -115,7 +116,7 @@ def test_a_broken_version_that_stays_in_service_fails_the_run(
     assert call(run, "repair", str(version)) == 0
     mended = run.again("train.seed=3", "gate.mean_iou=1").outcome
     assert mended["status"] == "not_blessed"
-    assert serving.damage(str(run.serving_dir), mended["in_service"]) is None
+    assert model_store.damage(str(run.serving_dir), mended["in_service"]) is None
 
 
 def test_a_version_that_lost_its_record_alone_is_repaired_from_itself(run: Run) -> None:
@@ -124,13 +125,13 @@ def test_a_version_that_lost_its_record_alone_is_repaired_from_itself(run: Run) 
     shutil.rmtree(run.output_root / "artifacts" / "Trainer")
     assert call(run, "repair", str(version)) == 0
     folder = str(run.serving_dir)
-    newest = serving.versions(folder)[-1]
-    assert serving.damage(folder, newest) is None
-    assert serving.model_of(folder, newest) == serving.model_of(folder, version)
+    newest = model_store.versions(folder)[-1]
+    assert model_store.damage(folder, newest) is None
+    assert model_store.model_of(folder, newest) == model_store.model_of(folder, version)
 
 
 def forget(version: Path) -> None:
-    (version / serving.RECORD).unlink()
+    (version / model_store.RECORD).unlink()
 
 
 @pytest.mark.parametrize("lose", [damage_the_record, forget])
@@ -139,15 +140,15 @@ def test_a_withdrawn_model_is_known_without_the_newest_record(
 ) -> None:
     folder = str(run.serving_dir)
     first, second = run.versions()
-    back = releasing.rollback(folder, first)
+    back = operations.rollback(folder, first)
     lose(run.serving_dir / str(back))
-    assert serving.is_among(serving.path(folder, second), serving.withdrawn(folder))
+    assert model_store.is_among(model_store.path(folder, second), model_store.withdrawn(folder))
     # Somebody puts the first one there once more, by hand.
-    shutil.copytree(serving.path(folder, first), run.serving_dir / str(back + 1))
-    assert serving.is_among(serving.path(folder, second), serving.withdrawn(folder))
-    assert not serving.is_among(serving.path(folder, first), serving.withdrawn(folder))
-    status = {each["version"]: each["status"] for each in serving.history(folder)}
-    assert status[second] == serving.WITHDRAWN
+    shutil.copytree(model_store.path(folder, first), run.serving_dir / str(back + 1))
+    assert model_store.is_among(model_store.path(folder, second), model_store.withdrawn(folder))
+    assert not model_store.is_among(model_store.path(folder, first), model_store.withdrawn(folder))
+    status = {each["version"]: each["status"] for each in model_store.history(folder)}
+    assert status[second] == model_store.WITHDRAWN
 
 
 def test_prune_leaves_a_sound_version(run: Run) -> None:
@@ -174,7 +175,7 @@ def test_every_command_works_beside_damaged_records(
     before, after = run.versions()
     for record in RECORDS:
         for version in (before, after):
-            path = run.serving_dir / str(version) / serving.RECORD
+            path = run.serving_dir / str(version) / model_store.RECORD
             path.write_bytes(record.encode(errors="surrogateescape"))
         for command in (["list"], ["list", "--json"], ["show", str(after)]):
             capsys.readouterr()
@@ -182,11 +183,13 @@ def test_every_command_works_beside_damaged_records(
             assert "Traceback" not in capsys.readouterr().err
     assert call(run, "rollback", str(before)) == 0
     folder = str(run.serving_dir)
-    back = serving.versions(folder)[-1]
-    assert serving.model_of(folder, back) == serving.identify(serving.path(folder, before))
+    back = model_store.versions(folder)[-1]
+    assert model_store.model_of(folder, back) == model_store.identify(
+        model_store.path(folder, before)
+    )
     assert local_runner.main(["--history", "--output-root", str(run.output_root)]) == 0
     assert call(run, "prune", "--keep", "1") == 0
-    assert serving.versions(folder) == [back]
+    assert model_store.versions(folder) == [back]
 
 
 def test_what_only_looks_like_a_version_is_none(
@@ -197,18 +200,18 @@ def test_what_only_looks_like_a_version_is_none(
     (run.serving_dir / "99999999998").touch()
     (run.serving_dir / ("9" * 30)).mkdir()
     (run.serving_dir / "\N{ARABIC-INDIC DIGIT ONE}").mkdir()
-    assert serving.versions(str(run.serving_dir)) == before
+    assert model_store.versions(str(run.serving_dir)) == before
     assert call(run, "list") == 0
     assert "Not a version" in capsys.readouterr().out
     assert call(run, "rollback", str(before[0])) == 0
-    assert before[-1] < serving.versions(str(run.serving_dir))[-1] < 99999999998
+    assert before[-1] < model_store.versions(str(run.serving_dir))[-1] < 99999999998
 
 
 def test_a_version_with_zeros_in_front_is_one_like_others(run: Run) -> None:
     run.released().rename(run.serving_dir / "09999999999")
     refused = run.again("train.seed=3", "gate.mean_iou=1")
     assert refused.outcome["champion"]["version"] == 9999999999
-    assert call(run, "rollback", str(serving.versions(str(run.serving_dir))[0])) == 0
+    assert call(run, "rollback", str(model_store.versions(str(run.serving_dir))[0])) == 0
     assert call(run, "rollback", "9999999999") == 0
     assert call(run, "prune", "--keep", "1") == 0
     assert [path.name for path in run.serving_dir.iterdir()] == ["10000000001"]
@@ -222,7 +225,7 @@ def test_a_rollback_on_a_full_disk_changes_nothing(
         raise OSError(28, "No space left on device", target)
 
     before = run.versions()
-    monkeypatch.setattr(releasing.io_utils, "copy_dir", full)
+    monkeypatch.setattr(operations.io_utils, "copy_dir", full)
     assert call(run, "rollback", str(before[0])) == 1
     error = capsys.readouterr().err
     assert error.startswith("Error: No space is left on the disk of ")
@@ -292,7 +295,7 @@ def test_a_locked_metadata_store_is_named(
 ) -> None:
     import sqlite3
 
-    from pipeline import run_folder
+    from pipeline.core import run_folder
 
     monkeypatch.setattr(run_folder, "_STORE_PATIENCE_S", 0.1)
     with sqlite3.connect(run.output_root / "metadata.sqlite") as other:
@@ -370,7 +373,7 @@ def test_a_candidate_is_not_released_over_one_it_was_not_compared_with(
     refusal = pusher._refusal
 
     def meanwhile(path: str, folder: str, inputs: Any) -> str | None:
-        releasing.rollback(folder, run.versions()[0])
+        operations.rollback(folder, run.versions()[0])
         return refusal(path, folder, inputs)
 
     with monkeypatch.context() as patch:

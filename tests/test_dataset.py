@@ -11,9 +11,9 @@ from faulty_data import SOUND, add
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import dataset, features
-from pipeline.dataset import layout
-from pipeline.errors import DataError
+from pipeline.core import features
+from pipeline.core.errors import DataError
+from pipeline.data import layout
 from pipeline.settings import Data
 
 
@@ -28,8 +28,8 @@ def make_folder(root: Path, images: list[str], masks: list[str], **lists: str) -
     return root
 
 
-def scan(root: Path, **chosen: Any) -> dataset.Scan:
-    return dataset.scan(root, Data(eval_share=0.2, test_share=0.2, **chosen))
+def scan(root: Path, **chosen: Any) -> layout.Scan:
+    return layout.scan(root, Data(eval_share=0.2, test_share=0.2, **chosen))
 
 
 def test_pairs_are_matched_by_name(tmp_path: Path) -> None:
@@ -250,19 +250,19 @@ def test_spans_that_cannot_be_told_apart(names: list[str], sentence: str, tmp_pa
 def test_fingerprint_changes_with_the_spans_that_are_taken_alone(tmp_path: Path) -> None:
     make_span(tmp_path, "span-1", "a_1")
     make_span(tmp_path, "span-2", "a_2")
-    newest, both = (dataset.fingerprint(tmp_path, count) for count in (1, 2))
+    newest, both = (layout.fingerprint(tmp_path, count) for count in (1, 2))
     (tmp_path / "span-1" / "images" / "a_1.jpg").write_text("changed")
-    assert dataset.fingerprint(tmp_path, 1) == newest
-    assert dataset.fingerprint(tmp_path, 2) != both
+    assert layout.fingerprint(tmp_path, 1) == newest
+    assert layout.fingerprint(tmp_path, 2) != both
     (tmp_path / "span-2").rename(tmp_path / "span-3")
-    assert dataset.fingerprint(tmp_path, 1) != newest
+    assert layout.fingerprint(tmp_path, 1) != newest
 
 
 def test_fingerprint_survives_what_is_no_file(tmp_path: Path) -> None:
     root = make_folder(tmp_path, ["a_1.jpg"], ["a_1.png"])
     (root / "images" / "loop.jpg").symlink_to("loop.jpg")
     (root / "images" / "gone.jpg").symlink_to("nowhere.jpg")
-    assert dataset.fingerprint(root) == dataset.fingerprint(root)
+    assert layout.fingerprint(root) == layout.fingerprint(root)
 
 
 @given(st.sets(st.text("abcXYZ_012é ", min_size=1, max_size=8), max_size=60), st.integers(0, 9))

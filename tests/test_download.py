@@ -15,10 +15,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from pipeline import dataset
-from pipeline.dataset import __main__ as command
-from pipeline.dataset import download, unpacking
-from pipeline.errors import UserError
+from pipeline.cli import data as command
+from pipeline.core.errors import UserError
+from pipeline.data import download, layout, unpacking
 
 IDS = ("Bengal_1", "pug_1", "pug_2")
 COUNTS = {"photos": 3, "pairs on list.txt": 2, "pairs on trainval.txt": 1, "pairs on test.txt": 1}
@@ -140,7 +139,7 @@ def test_the_folder_holds_what_the_archives_do_and_is_not_fetched_twice(
     fetch(root, server.source())
     assert names(root) == WHOLE
     assert (root / "images" / "pug_1.jpg").read_bytes() == IMAGES["images/pug_1.jpg"]
-    assert dataset.check_layout(root) == [root]
+    assert layout.check_layout(root) == [root]
     assert len(server.requests) == 2
     fetch(root, server.source())
     assert len(server.requests) == 2

@@ -12,10 +12,11 @@ import pytest
 from conftest import Run, run_locally
 from tfx.types import Artifact, standard_artifacts
 
-from components import pusher
 from components.champion import ReleasedDataStrategy
-from pipeline import features, models
-from pipeline.dataset import appearance
+from pipeline import models
+from pipeline.artifacts import pushed_model
+from pipeline.core import features
+from pipeline.data import appearance
 
 
 def darken(batch: Path) -> None:
@@ -129,10 +130,10 @@ def made(kind: type[Artifact], number: int, **properties: int) -> Artifact:
 
 
 def released(number: int, statistics: int, **more: int) -> Artifact:
-    properties = {pusher.PUSHED: 1, pusher.STATISTICS_ID: statistics, **more}
+    properties = {pushed_model.PUSHED: 1, pushed_model.STATISTICS_ID: statistics, **more}
     release = made(standard_artifacts.PushedModel, number, **properties)
-    release.set_string_custom_property(pusher.VERSION, str(number))
-    release.set_string_custom_property(pusher.DESTINATION, f"serving/pets/{number}")
+    release.set_string_custom_property(pushed_model.VERSION, str(number))
+    release.set_string_custom_property(pushed_model.DESTINATION, f"serving/pets/{number}")
     return release
 
 

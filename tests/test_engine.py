@@ -14,8 +14,8 @@ import pytest
 import tiny_training
 from forked import Forked
 
-from pipeline import engine, inputs, optimisation
-from pipeline.inputs import Photos
+from pipeline.training import input_pipeline, loop, optimization
+from pipeline.training.input_pipeline import Photos
 
 
 def weights(folder: Path) -> list[np.ndarray]:
@@ -118,7 +118,7 @@ def test_two_devices_do_what_one_does(tmp_path: Path, monkeypatch: pytest.Monkey
     A batch of 7 becomes one of 8, and the last one of the 18 photos has 2.
     """
     # Other optimisers divide by the size of the gradient, be it no more than rounding.
-    monkeypatch.setattr(optimisation, "optimizer", tiny_training.gradient_descent)
+    monkeypatch.setattr(optimization, "optimizer", tiny_training.gradient_descent)
     overrides = ["train.ema=null", "train.epochs=3"]
     tiny_training.train(
         tmp_path / "one", [*overrides, "train.batch_size=8"], tiny_training.smooth_model
@@ -156,7 +156,7 @@ def test_what_memory_does_not_hold_is_read_from_disk_each_epoch(
         return [image.tobytes() for images, _ in batches for image in images.numpy()]
 
     held = Photos(files, tiny_training.SIZE, 4)
-    monkeypatch.setattr(inputs, "_CACHE_BYTES", 1000)
+    monkeypatch.setattr(input_pipeline, "_CACHE_BYTES", 1000)
     read_anew = Photos(files, tiny_training.SIZE, 4)
     assert read_anew.count == held.count == 18
     assert read(read_anew, -1) == read(held, -1)
@@ -234,14 +234,14 @@ def test_time_budget_counts_all_attempts(tmp_path: Path) -> None:
 def test_loss_that_is_no_number_keeps_the_last_good_epoch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    seed_layers = engine._seed_layers
+    seed_layers = loop._seed_layers
 
     def spoil(model: keras.Model, seed: int, epoch: int) -> None:
         seed_layers(model, seed, epoch)
         if epoch == 3:
             model.set_weights([np.full_like(w, np.nan) for w in model.get_weights()])
 
-    monkeypatch.setattr(engine, "_seed_layers", spoil)
+    monkeypatch.setattr(loop, "_seed_layers", spoil)
     with caplog.at_level(logging.INFO, "pipeline"):
         tiny_training.train(tmp_path)
     assert len(history(tmp_path)) == 3
@@ -255,6 +255,6 @@ def test_loss_that_never_was_a_number_is_an_error(
     def spoil(model: keras.Model, seed: int, epoch: int) -> None:
         model.set_weights([np.full_like(w, np.nan) for w in model.get_weights()])
 
-    monkeypatch.setattr(engine, "_seed_layers", spoil)
-    with pytest.raises(engine.TrainingError, match=r"smaller train\.learning_rate"):
+    monkeypatch.setattr(loop, "_seed_layers", spoil)
+    with pytest.raises(loop.TrainingError, match=r"smaller train\.learning_rate"):
         tiny_training.train(tmp_path)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from judging import judge
 
-from pipeline import report
+from pipeline.report import html_page
+from pipeline.report.outcome import Outcome
 from pipeline.settings import Gate
 
 COUNTS = {"Bengal": 30, "Birman": 30, "pug": 30, "beagle": 3}
@@ -130,7 +131,9 @@ def test_a_class_in_no_test_mask_is_said_and_a_bound_of_0_asks_nothing_of_it() -
     assert row["reason"] == "no test mask holds the class border, so its IoU says nothing"
     assert (
         "no test mask holds the class border"
-        in report.verdict({"status": "not_blessed", "gate": gate})["reasons"][0]
+        in html_page.verdict(Outcome.model_validate({"status": "not_blessed", "gate": gate}))[
+            "reasons"
+        ][0]
     )
     slices = ("overall", "breed")
     blessed, _, gate = judge(COUNTS, right, gate=Gate(class_iou=0, slices=slices), border=False)

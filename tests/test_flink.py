@@ -18,7 +18,7 @@ from conftest import Run, leave_untrained, only_with_all, run_locally
 
 from benchmarks import beam_cluster, maven
 from benchmarks.beam_cluster import Cluster
-from pipeline import features
+from pipeline.core import features
 
 pytestmark = pytest.mark.slow
 

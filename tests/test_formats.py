@@ -17,15 +17,20 @@ from conftest import Run, run_locally
 from hypothesis import strategies
 from test_serving import visible
 
-from pipeline import convert, formats, predict, preprocessing, releases, segmenter, settings
-from pipeline.formats import files, judgement, network, photos
+from pipeline import formats, settings
+from pipeline.cli import convert, predict, releases
+from pipeline.conversion import converter, judgement
+from pipeline.core import file_formats
+from pipeline.data import preprocessing
+from pipeline.formats import network, photos
+from pipeline.inference import segmenter
 
 SIZE = 64
-FLOATS = tuple(name for name in formats.NAMES if not formats.Format(name).int8)
+FLOATS = tuple(name for name in file_formats.NAMES if not file_formats.Format(name).int8)
 
 
 def write(name: str, run: Run, folder: Path, *options: str) -> tuple[int, Path]:
-    path = folder / ("repository" if name == "triton" else formats.Format(name).file_name)
+    path = folder / ("repository" if name == "triton" else file_formats.Format(name).file_name)
     arguments = [name, "--model", str(run.serving_dir), "--output", str(path), *options]
     return convert.main(arguments), path
 
@@ -35,7 +40,7 @@ def written(small_run: Run, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     """A file of each format, made of the small run's release."""
     folder = tmp_path_factory.mktemp("formats")
     made = {}
-    for name in formats.NAMES:
+    for name in file_formats.NAMES:
         # In 8 bits a model as small as this need be no quicker.
         code, made[name] = write(name, small_run, folder, "--force")
         assert code == 0
@@ -47,7 +52,7 @@ def photos_of(run: Run, count: int = 3) -> list[bytes]:
     return [path.read_bytes() for path in paths]
 
 
-@pytest.mark.parametrize("name", formats.NAMES)
+@pytest.mark.parametrize("name", file_formats.NAMES)
 def test_masks_are_those_of_the_saved_model(
     name: str, small_run: Run, written: dict[str, Path]
 ) -> None:
@@ -57,12 +62,12 @@ def test_masks_are_those_of_the_saved_model(
     assert found[0].mask.dtype == np.uint8
     assert found[0].probabilities.shape == (SIZE, SIZE, 3)
     agreement = np.mean([answer.mask == mask for answer, mask in zip(found, expected, strict=True)])
-    assert agreement > (0.95 if formats.Format(name).int8 else 0.995)
+    assert agreement > (0.95 if file_formats.Format(name).int8 else 0.995)
 
 
-@pytest.mark.parametrize("name", formats.NAMES)
+@pytest.mark.parametrize("name", file_formats.NAMES)
 def test_photos_of_any_size(name: str, written: dict[str, Path]) -> None:
-    run = formats.Format(name).module.Runner(written[name])
+    run = formats.module(file_formats.Format(name).family).Runner(written[name])
     for shape in ((1, 80, 300, 3), (1, 40, 30, 3), (3, 64, 64, 3)):
         answer = run(np.zeros(shape, np.uint8))
         assert answer.mask.shape == (shape[0], SIZE, SIZE)
@@ -187,7 +192,7 @@ def test_eight_bits_that_are_slower_are_refused_by_convert_and_not_by_a_release(
     weights = tmp_path / "version" / "assets.extra" / "model.weights.h5"
     weights.parent.mkdir()
     weights.symlink_to(small_run.released() / "assets.extra" / "model.weights.h5")
-    made = files.make_all(
+    made = converter.make_all(
         {"onnx_int8": {"opset": 17}},
         str(tmp_path / "version"),
         release.record,
@@ -305,9 +310,9 @@ def test_formats_are_part_of_the_release(
     assert len(run.versions()) == len(versions) + 1
 
     def fail(*_: object, **__: object) -> None:
-        raise files.ConversionError("the release as ONNX is not good enough: it differs")
+        raise converter.ConversionError("the release as ONNX is not good enough: it differs")
 
-    monkeypatch.setattr(files, "make", fail)
+    monkeypatch.setattr(converter, "make", fail)
     refused = first.again("release.formats=[onnx, onnx_int8]", *chosen[1:])
     assert refused.code == 1
     assert "Pusher failed: ConversionError: the release as ONNX" in refused.outcome["error"]
@@ -328,4 +333,4 @@ def test_a_package_that_is_missing_is_said_before_the_run(
 
 
 def test_settings_know_all_formats() -> None:
-    assert get_args(settings.FormatName) == formats.NAMES
+    assert get_args(settings.FormatName) == file_formats.NAMES

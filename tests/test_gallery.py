@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from conftest import Run
 
-from pipeline import gallery
-from pipeline.report import GalleryItem
+from pipeline.report import gallery
+from pipeline.report.html_page import GalleryItem
 
 
 def examples_of(run: Run) -> str:

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from conftest import Run, run_locally
 
-from pipeline import builtin_data, export, releasing
+from pipeline.data import synthetic
+from pipeline.release import operations
+from pipeline.saved_model import export
 
 SIZE = 64
 # The default bounds, which the settings of the small run are laxer than.
@@ -89,7 +91,7 @@ def test_background_only_is_refused_on_data_that_flatters_it(
 ) -> None:
     """Masks that are nearly all background make it 99 % accurate."""
     data = tmp_path / "data"
-    builtin_data.generate(data, count=40, seed=3)
+    synthetic.generate(data, count=40, seed=3)
     import PIL.Image
 
     for path in (data / "annotations" / "trimaps").iterdir():
@@ -196,7 +198,7 @@ def test_candidate_is_compared_with_the_champion(
     # A rollback takes a model out of service: the next run meets the champion that is back, and
     # does not release what was taken back.
     folder = str(playground.serving_dir)
-    rolled_back = releasing.rollback(folder, allowed["pushed_version"])
+    rolled_back = operations.rollback(folder, allowed["pushed_version"])
     again = playground.again()
     assert again.outcome["champion"] == {"version": rolled_back}
     assert again.outcome["status"] == "not_blessed"

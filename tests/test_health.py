@@ -1,4 +1,4 @@
-"""``python -m pipeline.dataset check``: what a run would make of a folder, without a run."""
+"""``python -m pipeline data check``: what a run would make of a folder, without a run."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 from faulty_data import FAULTY, SOUND, add
 
-from pipeline import dataset, features
-from pipeline.dataset import __main__ as command
-from pipeline.dataset import health
+from pipeline.cli import data as command
+from pipeline.core import features
+from pipeline.data import health, layout
 from pipeline.settings import Data
 
 
 def make(root: Path, count: int) -> Path:
-    (root / dataset.IMAGES).mkdir(parents=True)
-    (root / dataset.TRIMAPS).mkdir(parents=True)
+    (root / layout.IMAGES).mkdir(parents=True)
+    (root / layout.TRIMAPS).mkdir(parents=True)
     for number in range(count):
         add(root, SOUND[0], f"beagle_{number}")
     return root
@@ -76,7 +76,7 @@ def test_it_says_what_a_run_says(root: Path) -> None:
     (parent / "span-2" / "annotations" / "list.txt").write_text("beagle_0 1 2 1\nbeagle_1 1 2 1\n")
     settings = Data(spans=2, eval_share=0.2, test_share=0.2)
     found = health.examine(parent, settings)
-    scan = dataset.scan(parent, settings)
+    scan = layout.scan(parent, settings)
     assert {item for sound in found.sound.values() for item, _ in sound} == set(scan.items)
     assert all(item.split == split for split, s in found.sound.items() for item, _ in s)
     assert (found.spans, found.unlisted) == (["span-2", "span-1"], ["beagle_2"])

@@ -15,7 +15,8 @@ import tensorflow_transform as tft
 from conftest import ROOT, Run
 from tiny_training import SIZE, tiny_model
 
-from pipeline import contract, export, identity, serving
+from pipeline.release import model_store
+from pipeline.saved_model import contract, export, identity
 
 # Saves with other names of layers, in a process of its own.
 ANEW = """
@@ -24,7 +25,7 @@ sys.path.insert(0, "tests")
 import keras
 import tensorflow_transform as tft
 from tiny_training import SIZE, tiny_model
-from pipeline import export
+from pipeline.saved_model import export
 for _ in range(3):
     tiny_model()
 model = tiny_model()
@@ -61,7 +62,7 @@ def test_another_export_of_the_same_model_is_the_same(
     command = [sys.executable, "-c", ANEW, *map(str, arguments)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     assert identity.of_model(str(tmp_path / "anew")) == identity.of_model(str(saved))
-    assert serving.digest(str(tmp_path / "anew")) != serving.digest(str(saved))
+    assert model_store.digest(str(tmp_path / "anew")) != model_store.digest(str(saved))
 
 
 def nudge_a_weight(model: keras.Model) -> keras.Model:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline import features, images
+from pipeline.core import features, images
 
 
 def luminance(colour: np.ndarray) -> float:

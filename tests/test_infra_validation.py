@@ -23,9 +23,11 @@ from tfx.components.infra_validator.model_server_runners import local_docker_run
 import local_runner
 from kubeflow import containers, tasks
 from kubeflow import settings as cluster_settings
-from pipeline import contract, infra_validation, settings
-from pipeline.errors import ServerError, UserError
-from pipeline.pipeline import create_pipeline
+from pipeline import settings
+from pipeline.core.errors import ServerError, UserError
+from pipeline.orchestration.pipeline import create_pipeline
+from pipeline.release import infra_validation
+from pipeline.saved_model import contract
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,7 @@ from kfp.pipeline_spec import pipeline_spec_pb2
 
 from kubeflow import __main__ as command
 from kubeflow import compiler, form, pods, settings
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = Path(__file__).parent / "golden" / "pipeline.yaml"
@@ -293,9 +293,9 @@ def test_the_run_form_has_defaults_and_help(example: Compiled) -> None:
     assert all(field["isOptional"] for field in fields.values())
     assert fields["train_epochs"]["defaultValue"] == 50
     assert fields["train_epochs"]["parameterType"] == "NUMBER_INTEGER"
-    assert fields["gate_mean_iou"]["description"] == "gate.mean_iou: least mean IoU."
+    assert fields["gate_mean_iou"]["description"] == "gate.mean_iou: minimum mean IoU."
     assert fields["data_root"]["defaultValue"] == "/mnt/segmentation/data"
-    assert fields["image_gpu"]["defaultValue"].endswith(":0.1.0-gpu")
+    assert fields["image_gpu"]["defaultValue"].endswith(":0.2.0-gpu")
     # The page shows the names alone, sorted.
     assert sorted(fields) == [
         *("data_root", "gate_class_iou", "gate_max_drop", "gate_mean_iou", "gate_pixel_accuracy"),

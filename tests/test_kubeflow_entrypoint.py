@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import functools
 import json
+import os
+import stat
 import subprocess
 import sys
 import time
@@ -18,8 +20,9 @@ from conftest import ROOT, SMALL, Run
 from forked import Forked
 
 from kubeflow import entrypoint, metadata, tasks, termination
-from pipeline import builtin_data, settings
-from pipeline.outcome import RunArtifacts
+from pipeline import settings
+from pipeline.data import synthetic
+from pipeline.report.run_summary import RunArtifacts
 
 NODES = [
     *("ExampleGen", "ImportSchemaGen", "StatisticsGen", "ExampleValidator"),
@@ -196,7 +199,7 @@ def test_a_run_of_separate_processes_ends_as_the_local_one(
 
 @pytest.mark.slow
 def test_refused_data_ends_with_code_2_and_the_sentence_in_log_and_report(tmp_path: Path) -> None:
-    builtin_data.generate(tmp_path / "data", count=40, seed=3)
+    synthetic.generate(tmp_path / "data", count=40, seed=3)
     for path in sorted((tmp_path / "data" / "images").iterdir())[:5]:
         path.write_bytes(b"no photo")
     cluster = Cluster(tmp_path / "data", tmp_path / "output")
@@ -215,7 +218,7 @@ def test_refused_data_ends_with_code_2_and_the_sentence_in_log_and_report(tmp_pa
 
 @pytest.mark.slow
 def test_a_stopped_task_leaves_what_the_next_attempt_goes_on_from(tmp_path: Path) -> None:
-    builtin_data.generate(tmp_path / "data", count=40, seed=3)
+    synthetic.generate(tmp_path / "data", count=40, seed=3)
     cluster = Cluster(tmp_path / "data", tmp_path / "output")
     cluster.prepare("run-1", *NODES[: NODES.index("Trainer")])
     working = cluster.output_root / "artifacts/Trainer/.system/stateful_working_dir"
@@ -354,6 +357,24 @@ def test_what_a_container_says_goes_through_one_pipe(small_data: Path, tmp_path:
     assert (done.returncode, done.stderr) == (1, "")
     assert "Traceback" in done.stdout
     assert done.stdout.splitlines()[-1].startswith("Error: ExampleGen failed: ValueError: ")
+
+
+def _open_to_all(arguments: Sequence[str]) -> int:
+    """Runs the task as Argo's executor starts it, which keeps nobody from writing."""
+    os.umask(0)
+    return entrypoint.main(arguments)
+
+
+def test_nobody_else_may_write_what_a_task_leaves(tmp_path: Path) -> None:
+    output = tmp_path / "output"
+    arguments = ["plan", "--run-id=1", "--data-root=", "--metadata=sqlite"]
+    arguments += [f"--output-root={output}", f"--start={tmp_path / 'start'}"]
+    code, _ = ended(Forked(_open_to_all, arguments, tmp_path / "log"))
+    assert code == 0
+    # A lock is taken by whoever wants to, and holds nothing.
+    left = [path for path in output.rglob("*") if not path.name.endswith(".lock")]
+    assert left
+    assert [path for path in left if path.stat().st_mode & stat.S_IWOTH] == []
 
 
 def test_missing_data_and_an_unknown_node_end_with_code_2(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from conftest import ROOT
 
 from kubeflow import __main__ as program
 from kubeflow import compiler, settings
-from pipeline.arguments import Parser
+from pipeline.settings.arguments import Parser
 
 PAGES = [ROOT / "docs" / name for name in ("kubeflow.md", "kubeflow_cluster.md")]
 

@@ -19,8 +19,8 @@ from mariadb import MariaDB
 from postgres import PostgreSQL
 
 from kubeflow import containers, pods
-from pipeline import builtin_data
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
+from pipeline.data import synthetic
 
 pytestmark = pytest.mark.slow
 
@@ -203,7 +203,7 @@ def test_a_rehearsal_again_starts_no_trainer_and_releases_nothing(
 def test_a_rehearsal_with_a_new_span_trains_from_it_and_releases(
     rehearsals: Rehearsals, rehearsed: Rehearsed
 ) -> None:
-    builtin_data.generate(rehearsed.run.data_root / "span-2", count=40, seed=4)
+    synthetic.generate(rehearsed.run.data_root / "span-2", count=40, seed=4)
     run, printed = rehearsals.run("rehearsal", "train.epochs=1", "train.start_from=champion")
     assert tasks_of(printed)[:2] == ["Plan", "ExampleGen"]
     assert "Trainer" in tasks_of(printed)

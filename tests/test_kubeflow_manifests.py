@@ -288,10 +288,11 @@ def test_no_secret_is_in_the_tree() -> None:
 
 def test_the_filled_in_secret_gets_into_no_distribution(tmp_path: Path) -> None:
     tree = tmp_path / "tree"
-    shutil.copytree(ROOT / "kubeflow", tree / "kubeflow")
+    for package in ("kubeflow", "pipeline"):
+        shutil.copytree(ROOT / package, tree / package)
     for file in SECRETS:
         (tree / "kubeflow" / "manifests" / file).write_text("password=secret")
-    for file in ["setup.py", "pyproject.toml", "local_runner.py"]:
+    for file in ["LICENSE", "setup.py", "pyproject.toml", "local_runner.py"]:
         shutil.copy(ROOT / file, tree / file)
     command = [str(Path(sys.prefix) / "bin" / "uv"), "build", "--quiet", "--offline", "--wheel"]
     command += ["--sdist", "--no-build-isolation", "--python", sys.executable]

@@ -25,7 +25,7 @@ from test_kubeflow_entrypoint import NODES, Cluster, ended
 
 from kubeflow import databases, metadata, pods, tasks
 from pipeline import settings
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 
 LOGIN = {"host": "127.0.0.1", "port": "1", "database": "d", "user": "u", "password": "p"}
 
@@ -228,7 +228,7 @@ def test_postgresql_answers_in_the_order_of_ids(postgresql: PostgreSQL, tmp_path
 
 @pytest.mark.slow
 def test_ml_metadata_itself_still_loses_backslashes(postgresql: PostgreSQL, tmp_path: Path) -> None:
-    """Fails when ml-metadata is mended: then kubeflow/postgresql_store.py can shrink."""
+    """Fails when ml-metadata is mended: then compat/ml_metadata_postgresql.py can shrink."""
     login = environment(Path(), **postgresql.login)
     config = metadata.open_store("postgresql", tmp_path, environment=login)
     store = metadata_store.MetadataStore(config)

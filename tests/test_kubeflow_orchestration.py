@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from kubeflow import compiler, orchestration, settings
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from tfx.orchestration import metadata
 
 from kubeflow import results
 from pipeline import settings
-from pipeline.outcome import RunArtifacts
+from pipeline.report.run_summary import RunArtifacts
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """Rights, and servers that are dead, slow, old or wrong: each is one plain sentence."""
 
+import json
 import socket
 import threading
 import time
@@ -9,6 +10,7 @@ import pytest
 from kfp_fixtures import Kubeflow
 from kfp_stand_in import Trouble
 
+from kubeflow import client, connection
 from kubeflow.__main__ import main
 
 pytest_plugins = ["kfp_fixtures"]
@@ -146,6 +148,14 @@ def test_an_old_server_is_one_sentence(kubeflow: Kubeflow) -> None:
     said = kubeflow.refusal("status")
     assert "is too old: it has only the first version of the API" in said
     assert "upgrade Kubeflow Pipelines to 2.0 or newer" in said
+
+
+def test_the_web_pages_server_is_known_by_its_own_words(kubeflow: Kubeflow) -> None:
+    """A port-forward leads to it; what is here is read in the source of its health answer."""
+    answer = {"apiServerTagName": "2.17.0", "apiServerReady": True, "pipelineStore": "kubernetes"}
+    kubeflow.server.troubles = [Trouble("healthz", 200, json.dumps(answer).encode())]
+    server = client.Server(connection.Connection(host=kubeflow.url))
+    assert server.version == (2, 17)
 
 
 def test_another_server_is_one_sentence(kubeflow: Kubeflow) -> None:

@@ -7,7 +7,7 @@ import yaml
 from conftest import ROOT
 
 from kubeflow import compiler, settings
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 
 L4 = "pools.l4-spot"
 

@@ -339,9 +339,10 @@ def test_a_log_that_ends_in_the_middle_gives_its_last_line(kubeflow: Kubeflow) -
     kubeflow.server.logs = {"Trainer": (RECORDINGS / "trainer-killed.log").read_text()}
     kubeflow.server.task_script = [{"Trainer": Look("FAILED")}]
     assert kubeflow.submit() == 1
+    assert ": it was cut off; its log ends with '" in lines(kubeflow)[0]
     assert lines(kubeflow)[0].endswith(
         "epoch 2/12  loss 0.745  val_loss 1.335  val_accuracy 0.707  "
-        "val_mean_iou 0.414  1 s  0:08 left"
+        "val_mean_iou 0.414  1 s  0:08 left'"
     )
 
 

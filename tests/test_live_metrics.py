@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pipeline.live_metrics import LiveMetrics
+from pipeline.training.streaming_metrics import LiveMetrics
 
 
 def keras_values(batches, classes):

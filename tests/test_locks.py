@@ -139,7 +139,7 @@ def distributions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ignore = shutil.ignore_patterns("__pycache__")
     for package in PACKAGES:
         shutil.copytree(TREE / package, tree / package, ignore=ignore)
-    for file in ["setup.py", "pyproject.toml", "local_runner.py"]:
+    for file in ["LICENSE", "setup.py", "pyproject.toml", "local_runner.py"]:
         shutil.copy(TREE / file, tree / file)
     command = [str(Path(sys.prefix) / "bin" / "uv"), "build", "--quiet", "--offline"]
     command += ["--no-build-isolation", "--python", sys.executable, "--sdist", "--wheel"]
@@ -164,7 +164,7 @@ def test_the_wheel_holds_every_file_of_the_packages_and_the_script(distributions
         script = archive.read(entry_points).decode()
     assert package_files() | {"local_runner.py"} <= names
     assert any(name.startswith("schemas/") and name.endswith(".pbtxt") for name in names)
-    assert "segmentation-pipeline = local_runner:main" in script
+    assert "segmentation-pipeline = pipeline.cli:main" in script
 
 
 def test_the_sdist_holds_every_file_of_the_packages(distributions: Path) -> None:

@@ -11,11 +11,15 @@ from typing import Any
 import pytest
 from conftest import SECOND, Run
 
-from pipeline import contract, errors, history, releases, releasing, serving
+from pipeline.cli import releases
+from pipeline.core import errors
+from pipeline.release import model_store, operations
+from pipeline.report import history
+from pipeline.saved_model import contract
 
 pytestmark = pytest.mark.usefixtures("untrained")
 
-MISSING = f"its record, {serving.RECORD}, is missing"
+MISSING = f"its record, {model_store.RECORD}, is missing"
 
 
 def call(run: Run, *arguments: str) -> int:
@@ -23,7 +27,7 @@ def call(run: Run, *arguments: str) -> int:
 
 
 def record(run: Run, version: int) -> dict[str, Any]:
-    return serving.record(str(run.serving_dir), version)
+    return model_store.record(str(run.serving_dir), version)
 
 
 def listed(run: Run, capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
@@ -104,7 +108,7 @@ def test_a_lost_record_is_said_and_mended_and_a_run_makes_a_whole_one(
 def test_the_record_of_a_rollback_stands_in_for_a_lost_one(two_releases: Run) -> None:
     folder = str(two_releases.serving_dir)
     first, _ = two_releases.versions()
-    back = releasing.rollback(folder, first)
+    back = operations.rollback(folder, first)
     shutil.rmtree(two_releases.serving_dir / str(back) / "assets.extra")
     assert call(two_releases, "repair", str(back)) == 0
     *_, mended = two_releases.versions()
@@ -118,7 +122,7 @@ def test_a_rollback_says_that_the_record_is_lost(
     two_releases: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first, _ = two_releases.versions()
-    (two_releases.serving_dir / str(first) / serving.RECORD).write_text("[]")
+    (two_releases.serving_dir / str(first) / model_store.RECORD).write_text("[]")
     assert call(two_releases, "list") == 0
     assert f"releases repair {first}" in capsys.readouterr().out
     assert call(two_releases, "rollback", str(first), "--json") == 0
@@ -149,13 +153,13 @@ def test_a_run_that_was_told_to_stop_says_so_everywhere(
 ) -> None:
     from tfx.orchestration import metadata
 
-    from pipeline import engine
+    from pipeline.training import loop
 
     def stopped(*_: object) -> None:
         time.sleep(1)
         raise stop
 
-    monkeypatch.setattr(engine.Training, "run", stopped)
+    monkeypatch.setattr(loop.Training, "run", stopped)
     run = two_releases.again("train.seed=4")
     sentence = "; start the same command again to go on."
     assert run.outcome["status"] == "failed"

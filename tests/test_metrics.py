@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from pipeline import counting, metrics
+from pipeline.evaluation import metrics
+from pipeline.saved_model import pixel_counts
 
 MASKS = hnp.arrays(np.int64, 60, elements=st.integers(0, 2))
 EXAMPLE = np.array([[3.0, 1, 0], [1, 4, 0], [0, 0, 1]])
@@ -98,7 +99,7 @@ def boundary_pixels(mask: np.ndarray, distance: int) -> set[tuple[int, int]]:
 
 @given(hnp.arrays(np.float32, (5, 4, 3), elements=st.sampled_from([0, 0.25, 0.5, 1, np.inf])))
 def test_most_probable_class_is_the_first_of_the_highest(probabilities: np.ndarray) -> None:
-    ids = counting.most_probable(tf.constant(probabilities))
+    ids = pixel_counts.most_probable(tf.constant(probabilities))
     assert ids.dtype == tf.uint8
     assert (ids.numpy() == probabilities.argmax(axis=-1)).all()
 
@@ -114,7 +115,7 @@ def test_boundary_iou_equals_sets_of_pixels(side: int, distance: int) -> None:
         true, said = (boundary_pixels(m == class_id, distance) for m in (truth, predicted))
         if true | said:
             ious.append(len(true & said) / len(true | said))
-    counted = counting.boundary(tf.constant(truth), tf.constant(predicted, tf.int32)).numpy()
+    counted = pixel_counts.boundary(tf.constant(truth), tf.constant(predicted, tf.int32)).numpy()
     assert metrics.boundary_iou(counted.reshape(2, 3)) == pytest.approx(np.mean(ious))
 
 
@@ -139,22 +140,22 @@ def test_calibration_error_equals_a_walk_over_the_pixels(
         * abs(np.mean([p for p, _ in pixels]) - np.mean([r for _, r in pixels]))
         for pixels in bins.values()
     ]
-    counted = counting.calibration(
+    counted = pixel_counts.calibration(
         tf.constant(truth), tf.constant(predicted, tf.int32), tf.constant(probabilities)
     )
-    counted = counted.numpy().reshape(3, counting.BINS)
+    counted = counted.numpy().reshape(3, pixel_counts.BINS)
     assert metrics.calibration_error(counted) == pytest.approx(sum(gaps), abs=1e-6)
 
 
 def test_sure_and_right_is_calibrated() -> None:
     truth = tf.constant([[0, 1], [2, 1]])
-    counted = counting.calibration(truth, truth, tf.one_hot(truth, 3)).numpy()
-    assert metrics.calibration_error(counted.reshape(3, counting.BINS)) == 0
-    assert counted.reshape(3, counting.BINS)[0].tolist() == [0] * 9 + [4]
+    counted = pixel_counts.calibration(truth, truth, tf.one_hot(truth, 3)).numpy()
+    assert metrics.calibration_error(counted.reshape(3, pixel_counts.BINS)) == 0
+    assert counted.reshape(3, pixel_counts.BINS)[0].tolist() == [0] * 9 + [4]
 
 
 def test_nothing_counted_is_no_number() -> None:
-    counts = metrics.Counts(np.zeros([0, 3, 3]), np.zeros([2, 3]), np.zeros([3, counting.BINS]))
+    counts = metrics.Counts(np.zeros([0, 3, 3]), np.zeros([2, 3]), np.zeros([3, pixel_counts.BINS]))
     for name, measure in metrics.MEASURES.items():
         floor = {"iou_floor": 0.5} if name == "images_below_floor" else {}
         value = measure(counts, **floor)
@@ -164,7 +165,7 @@ def test_nothing_counted_is_no_number() -> None:
 
 def test_one_image_that_is_not_finite_leaves_no_number() -> None:
     images = np.stack([EXAMPLE, np.full([3, 3], np.nan), EXAMPLE])
-    nans = np.full([2, 3], np.nan), np.full([3, counting.BINS], np.nan)
+    nans = np.full([2, 3], np.nan), np.full([3, pixel_counts.BINS], np.nan)
     for name, measure in metrics.MEASURES.items():
         floor = {"iou_floor": 0.5} if name == "images_below_floor" else {}
         assert math.isnan(measure(metrics.Counts(images, *nans), **floor)), name

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pipeline import models, optimisation
+from pipeline import models
 from pipeline.models._cost import multiply_adds
+from pipeline.training import optimization
 
 NAMES = models.names()
 REFERENCE = "encoder_decoder"
@@ -90,7 +91,7 @@ def test_every_weight_learns(name):
     photos = rng.random((2, 32, 32, 3), np.float32)
     masks = rng.integers(0, 3, (2, 32, 32)).astype(np.uint8)
     with tf.GradientTape() as tape:
-        loss = optimisation.loss("cross_entropy")(masks, model(photos, training=True))
+        loss = optimization.loss("cross_entropy")(masks, model(photos, training=True))
     variables = [weight.value for weight in model.trainable_weights]
     for weight, gradient in zip(variables, tape.gradient(loss, variables), strict=True):
         assert gradient is not None, weight.name

@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 from faulty_data import SOUND, add, photo, trimap
 
-from pipeline import dataset
-from pipeline.dataset import __main__ as command
-from pipeline.dataset import lists
-from pipeline.errors import DataError
+from pipeline.cli import data as command
+from pipeline.core.errors import DataError
+from pipeline.data import layout, lists
 from pipeline.settings import Data
 
 
@@ -21,8 +20,8 @@ from pipeline.settings import Data
 def root(tmp_path: Path) -> Path:
     """Twelve sound items."""
     root = tmp_path / "pets"
-    (root / dataset.IMAGES).mkdir(parents=True)
-    (root / dataset.TRIMAPS).mkdir(parents=True)
+    (root / layout.IMAGES).mkdir(parents=True)
+    (root / layout.TRIMAPS).mkdir(parents=True)
     for number in range(12):
         add(root, SOUND[0], f"b_{number}")
     return root
@@ -30,7 +29,7 @@ def root(tmp_path: Path) -> Path:
 
 def refused(root: Path) -> str:
     with pytest.raises(DataError) as caught:
-        dataset.scan(root, Data())
+        layout.scan(root, Data())
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -56,12 +55,12 @@ def test_one_level_too_high_or_too_deep(root: Path) -> None:
 )
 def test_other_names_are_named(root: Path, photos: str, masks: str, tmp_path: Path) -> None:
     other = tmp_path / "elsewhere" / "other"
-    for part, name in ((dataset.TRIMAPS, masks), (dataset.IMAGES, photos)):
+    for part, name in ((layout.TRIMAPS, masks), (layout.IMAGES, photos)):
         shutil.copytree(root / part, other / name, dirs_exist_ok=True)
     said = refused(other)
     for part, name, ending in (
-        (dataset.IMAGES, photos, ".jpg"),
-        (dataset.TRIMAPS, masks, ".png"),
+        (layout.IMAGES, photos, ".jpg"),
+        (layout.TRIMAPS, masks, ".png"),
     ):
         if name != str(part):
             shown = "the folder itself" if name == "." else f"{name}/"
@@ -171,7 +170,7 @@ def test_a_list_is_understood_however_it_is_written(
 ) -> None:
     for encode in ENCODED.values():
         (root / "annotations" / "test.txt").write_bytes(encode(WRITTEN[how]))
-        scan = dataset.scan(root, Data())
+        scan = layout.scan(root, Data())
         assert {item.id for item in scan.items if item.split == "test"} == set(IDS)
         assert (len(scan.items), scan.quarantined, scan.hints) == (12, [], [])
 
@@ -185,7 +184,7 @@ def test_species_stand_behind_commas_too(tmp_path: Path) -> None:
 def test_a_list_in_latin_1(root: Path) -> None:
     add(root, SOUND[0], "Café_1")
     (root / "annotations" / "test.txt").write_bytes("Café_1.jpg\nb_1\n".encode("latin-1"))
-    found = dataset.scan(root, Data())
+    found = layout.scan(root, Data())
     assert {item.id for item in found.items if item.split == "test"} == {"Café_1", "b_1"}
 
 
@@ -194,7 +193,7 @@ def test_a_name_with_commas_and_endings_is_still_an_id(root: Path) -> None:
         photo(5).save(root / "images" / f"{id_}.png")
         trimap().save(root / "annotations" / "trimaps" / f"{id_}.png")
     (root / "annotations" / "test.txt").write_text("image\ncat, grey_1\nb_1.jpg\nmy cat 1\n")
-    found = {item.id for item in dataset.scan(root, Data()).items if item.split == "test"}
+    found = {item.id for item in layout.scan(root, Data()).items if item.split == "test"}
     assert {"cat, grey_1", "b_1.jpg"} <= found
     assert "b_1" not in found
 
@@ -213,4 +212,4 @@ def test_lists_that_name_nothing_or_are_not_read_are_named_once(
 def test_a_sound_folder_has_no_hints(root: Path) -> None:
     (root / "annotations" / "README").touch()
     (root / "images" / "notes.txt").touch()
-    assert dataset.scan(root, Data()).hints == []
+    assert layout.scan(root, Data()).hints == []

@@ -21,7 +21,9 @@ from clients import Unavailable, _v2, mlserver, triton
 from conftest import ROOT, Run, only_with_all
 from PIL import Image
 
-from pipeline import contract, convert, preprocessing
+from pipeline.cli import convert
+from pipeline.data import preprocessing
+from pipeline.saved_model import contract
 
 SIZE = 64  # that of `small_run`
 # How each is started, with which format, and what its file or folder is called.

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from pipeline import optimisation
+from pipeline.training import optimization
 
 PIXEL = np.array([[[1]]], np.uint8)
 PREDICTED = np.array([[[[0.2, 0.7, 0.1]]]], np.float32)
@@ -19,14 +19,14 @@ def value(loss: keras.losses.Loss, truth=PIXEL, predicted=PREDICTED) -> float:
 
 
 def test_cross_entropy_of_one_pixel():
-    assert value(optimisation.loss("cross_entropy")) == pytest.approx(-math.log(0.7), rel=1e-5)
+    assert value(optimization.loss("cross_entropy")) == pytest.approx(-math.log(0.7), rel=1e-5)
 
 
 def test_dice_of_one_pixel():
     dice = 1 - (1 / 1.2 + 2.4 / 2.7 + 1 / 1.1) / 3
-    loss = optimisation.loss("dice_cross_entropy")
+    loss = optimization.loss("dice_cross_entropy")
     assert value(loss) == pytest.approx(-math.log(0.7) + dice, rel=1e-5)
-    assert value(optimisation.SegmentationLoss(dice=0.5)) == pytest.approx(
+    assert value(optimization.SegmentationLoss(dice=0.5)) == pytest.approx(
         -math.log(0.7) + dice / 2, rel=1e-5
     )
 
@@ -34,19 +34,19 @@ def test_dice_of_one_pixel():
 def test_label_smoothing_spreads_its_share_over_all_classes():
     target = np.array([0.1, 0.8, 0.1])
     expected = -(target * np.log([0.2, 0.7, 0.1])).sum()
-    loss = optimisation.loss("cross_entropy", label_smoothing=0.3)
+    loss = optimization.loss("cross_entropy", label_smoothing=0.3)
     assert value(loss) == pytest.approx(expected, rel=1e-5)
 
 
 def test_class_weights_count_by_the_true_class():
-    loss = optimisation.loss("cross_entropy", class_weights=[1, 3, 5])
+    loss = optimization.loss("cross_entropy", class_weights=[1, 3, 5])
     assert value(loss) == pytest.approx(-3 * math.log(0.7), rel=1e-5)
 
 
 def test_a_sure_and_right_prediction_costs_nothing_and_a_sure_wrong_one_stays_finite():
     rng = np.random.default_rng(0)
     truth = rng.integers(0, 3, (2, 8, 8)).astype(np.uint8)
-    loss = optimisation.loss("dice_cross_entropy")
+    loss = optimization.loss("dice_cross_entropy")
     assert value(loss, truth, np.eye(3, dtype=np.float32)[truth]) == pytest.approx(0, abs=1e-5)
     wrong = value(loss, truth, np.eye(3, dtype=np.float32)[(truth + 1) % 3])
     assert wrong == pytest.approx(-math.log(1e-7) + 1, abs=0.1)
@@ -58,7 +58,7 @@ def test_the_loss_of_a_batch_is_the_mean_of_its_halves(name):
     rng = np.random.default_rng(0)
     truth = rng.integers(0, 3, (4, 8, 8)).astype(np.uint8)
     predicted = rng.dirichlet([1, 1, 1], (4, 8, 8)).astype(np.float32)
-    loss = optimisation.loss(name, class_weights=[0.5, 1, 2], label_smoothing=0.1)
+    loss = optimization.loss(name, class_weights=[0.5, 1, 2], label_smoothing=0.1)
     halves = [value(loss, truth[part], predicted[part]) for part in (slice(2), slice(2, 4))]
     assert value(loss, truth, predicted) == pytest.approx(np.mean(halves), rel=1e-5)
 
@@ -68,23 +68,23 @@ def test_plain_cross_entropy_is_that_of_keras():
     truth = rng.integers(0, 3, (3, 5, 5)).astype(np.uint8)
     predicted = rng.dirichlet([1, 1, 1], (3, 5, 5)).astype(np.float32)
     expected = keras.losses.SparseCategoricalCrossentropy()(truth, predicted)
-    ours = value(optimisation.loss("cross_entropy"), truth, predicted)
+    ours = value(optimization.loss("cross_entropy"), truth, predicted)
     assert ours == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_class_weights_by_frequency():
     counts = [50, 40, 10]
-    assert optimisation.class_weights(counts, 0) == pytest.approx([1, 1, 1])
-    assert optimisation.class_weights(counts, 1) == pytest.approx([2 / 3, 5 / 6, 10 / 3])
-    half = optimisation.class_weights(counts, 0.5)
+    assert optimization.class_weights(counts, 0) == pytest.approx([1, 1, 1])
+    assert optimization.class_weights(counts, 1) == pytest.approx([2 / 3, 5 / 6, 10 / 3])
+    half = optimization.class_weights(counts, 0.5)
     assert half[2] / half[0] == pytest.approx(math.sqrt(5))
     assert np.dot(half, [0.5, 0.4, 0.1]) == pytest.approx(1)
 
 
 def test_class_weights_without_pixels():
-    assert optimisation.class_weights([3, 1, 0], 1) == pytest.approx([2 / 3, 2, 0])
+    assert optimization.class_weights([3, 1, 0], 1) == pytest.approx([2 / 3, 2, 0])
     with pytest.raises(ValueError, match="there are none"):
-        optimisation.class_weights([0, 0, 0], 1)
+        optimization.class_weights([0, 0, 0], 1)
 
 
 def step(optimizer: keras.optimizers.Optimizer, gradients: dict[str, list[float]]) -> dict:
@@ -101,7 +101,7 @@ def step(optimizer: keras.optimizers.Optimizer, gradients: dict[str, list[float]
 
 
 def test_adamw_decays_kernels_only():
-    optimizer = optimisation.optimizer("adamw", 0.1, weight_decay=0.5)
+    optimizer = optimization.optimizer("adamw", 0.1, weight_decay=0.5)
     moved = step(optimizer, {"kernel": [0.0], "bias": [0.0], "gamma": [0.0], "beta": [0.0]})
     assert moved["kernel"] == pytest.approx(1 - 0.1 * 0.5)
     for name in ("bias", "gamma", "beta"):
@@ -109,7 +109,7 @@ def test_adamw_decays_kernels_only():
 
 
 def test_rmsprop_is_the_reference_one():
-    ours = optimisation.optimizer("rmsprop", 0.01)
+    ours = optimization.optimizer("rmsprop", 0.01)
     theirs = keras.optimizers.RMSprop(0.01)
     gradient = {"kernel": [3.0, -0.2]}
     np.testing.assert_allclose(step(ours, gradient)["kernel"], step(theirs, gradient)["kernel"])
@@ -117,7 +117,7 @@ def test_rmsprop_is_the_reference_one():
 
 def test_clipping_bounds_all_gradients_together():
     """RMSprop's first step is rate * g / sqrt(0.1 g^2 + 1e-7), which shows g where g is tiny."""
-    optimizer = optimisation.optimizer("rmsprop", 1.0, clip_norm=1e-4)
+    optimizer = optimization.optimizer("rmsprop", 1.0, clip_norm=1e-4)
     moved = step(optimizer, {"a": [3.0], "b": [4.0]})
     for name, gradient in (("a", 0.6e-4), ("b", 0.8e-4)):
         expected = 1 - gradient / math.sqrt(0.1 * gradient**2 + 1e-7)
@@ -125,7 +125,7 @@ def test_clipping_bounds_all_gradients_together():
 
 
 def test_ema_is_kept_beside_the_weights():
-    optimizer = optimisation.optimizer("adamw", 0.1, ema=0.9)
+    optimizer = optimization.optimizer("adamw", 0.1, ema=0.9)
     weight = keras.Variable(np.ones(1, np.float32), name="kernel")
     optimizer.apply([keras.ops.convert_to_tensor(np.ones(1, np.float32))], [weight])
     first = float(weight.numpy()[0])
@@ -143,7 +143,7 @@ def test_ema_is_kept_beside_the_weights():
     ],
 )
 def test_warmup_and_cosine(progress, warmup, share):
-    assert optimisation.warmup_cosine(progress, warmup) == pytest.approx(share, abs=1e-9)
+    assert optimization.warmup_cosine(progress, warmup) == pytest.approx(share, abs=1e-9)
 
 
 class Rates(keras.callbacks.Callback):
@@ -160,7 +160,7 @@ class Rates(keras.callbacks.Callback):
 def rates(epochs: int, steps: int, initial_epoch: int = 0, **options) -> list[float]:
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     model.compile(keras.optimizers.SGD(1.0), "mse")
-    callback, seen = optimisation.WarmupCosine(2.0, epochs, steps, warmup=0.5, **options), Rates()
+    callback, seen = optimization.WarmupCosine(2.0, epochs, steps, warmup=0.5, **options), Rates()
     x = np.ones((steps, 1), np.float32)
     model.fit(
         *(x, x),

@@ -23,23 +23,14 @@ from faulty_data import photo, trimap
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline import (
-    canary,
-    contract,
-    convert,
-    features,
-    formats,
-    images,
-    orientation,
-    predict,
-    preprocessing,
-    segmenter,
-    web,
-)
-from pipeline.dataset import __main__ as command
-from pipeline.dataset import checks
-from pipeline.dataset.items import FaultyItem, Item
-from pipeline.errors import UserError
+from pipeline.cli import convert, predict
+from pipeline.cli import data as command
+from pipeline.core import features, file_formats, images
+from pipeline.core.errors import UserError
+from pipeline.data import orientation, preprocessing, validation
+from pipeline.data.items import FaultyItem, Item
+from pipeline.inference import segmenter, web
+from pipeline.saved_model import contract, smoke_test
 from pipeline.settings import Data
 
 ALL = range(1, 9)
@@ -138,7 +129,7 @@ def test_photo_and_mask_are_one_in_check_and_training(
         red.getexif()[0x0112] = value
         mask = PIL.ImageOps.exif_transpose(red) if masks == "upright" else red
     chosen = Data(exif="apply", exif_masks=masks)  # type: ignore[arg-type]
-    checked = checks.check_item(item(tmp_path, contents, mask), chosen)
+    checked = validation.check_item(item(tmp_path, contents, mask), chosen)
     assert (checked.height, checked.width) == upright(contents).shape[:2]
     assert len(checked.notes) == (value != 1)
     inputs = {
@@ -173,11 +164,11 @@ def test_size_is_compared_as_the_settings_say(
 ) -> None:
     lying, standing = trimap(), trimap().transpose(PIL.Image.Transpose.ROTATE_270)
     fits, misfits = (lying, standing) if turned else (standing, lying)
-    checks.check_item(item(tmp_path, jpeg(6), fits), Data(**chosen))
+    validation.check_item(item(tmp_path, jpeg(6), fits), Data(**chosen))
     with pytest.raises(FaultyItem, match=reason):
-        checks.check_item(item(tmp_path, jpeg(6), misfits), Data(**chosen))
+        validation.check_item(item(tmp_path, jpeg(6), misfits), Data(**chosen))
     with pytest.raises(FaultyItem) as caught:  # which no orientation explains
-        checks.check_item(item(tmp_path, jpeg(3), standing), Data(**chosen))
+        validation.check_item(item(tmp_path, jpeg(3), standing), Data(**chosen))
     assert "EXIF" not in str(caught.value)
 
 
@@ -234,15 +225,15 @@ def test_run_notes_them(phone_run: Run) -> None:
 def test_servers_turn_a_photo_inside_the_graph(phone_run: Run) -> None:
     model = str(phone_run.released())
     assert contract.exif(model) == contract.APPLY
-    assert canary.fault(model) is None
+    assert smoke_test.fault(model) is None
     photos = [jpeg(value) for value in ALL]
     lossless = [images.encode(decoded(photo, "apply")) for photo in photos]
-    with canary.as_server(model) as (_, ask):
+    with smoke_test.as_server(model) as (_, ask):
         found = ask(contract.SERVE, photos)[contract.PROBABILITIES]
         expected = ask(contract.SERVE, lossless)[contract.PROBABILITIES]
         assert np.abs(found - expected).max() < 0.05
         assert np.abs(found[2] - found[0]).max() > 0.05
-        masks = ask(contract.SERVE_PNG, [*photos, canary.UNDECODABLE])
+        masks = ask(contract.SERVE_PNG, [*photos, smoke_test.UNDECODABLE])
         assert masks[contract.VALID].tolist() == [True] * 8 + [False]
 
 
@@ -254,7 +245,7 @@ def test_a_model_that_says_so_and_does_not_is_not_released(small_run: Run, tmp_p
     model = Path(shutil.copytree(small_run.released(), tmp_path / "1"))
     assert contract.exif(str(model)) == contract.AS_STORED
     (model / contract.FACTS).write_text(json.dumps({"exif": "apply"}))
-    assert "does not turn a photo" in str(canary.fault(str(model)))
+    assert "does not turn a photo" in str(smoke_test.fault(str(model)))
     for damage in ("{", "[]", '{"exif": 6}'):
         (model / contract.FACTS).write_text(damage)
         assert "it is damaged" in str(contract.misfit(str(model)))
@@ -306,7 +297,7 @@ def test_prediction_shows_what_the_model_saw(
 
 @pytest.mark.parametrize("name", ["onnx", "litert", "openvino"])
 def test_other_formats_know_it_too(name: str, phone_run: Run, tmp_path: Path) -> None:
-    path = tmp_path / formats.Format(name).file_name
+    path = tmp_path / file_formats.Format(name).file_name
     arguments = [name, "--model", str(phone_run.serving_dir), "--output", str(path)]
     assert convert.main(arguments) == 0
     asked = segmenter.FileSegmenter(path)

@@ -16,8 +16,12 @@ from test_predict import load_mask as mask_of
 
 from kubeflow import __main__ as kubeflow
 from kubeflow import compiler
-from pipeline import convert, images, ownership, photo_jobs, report, run_folder
-from pipeline.errors import UserError
+from pipeline.cli import convert
+from pipeline.core import images, ownership, run_folder
+from pipeline.core.errors import UserError
+from pipeline.inference import photo_jobs
+from pipeline.report import html_page
+from pipeline.report.outcome import Outcome
 
 
 @pytest.fixture(scope="module")
@@ -201,7 +205,7 @@ def test_a_run_keeps_what_a_person_has_in_its_folder(
 
 
 def test_a_run_replaces_the_report_of_the_last_one(tmp_path: Path) -> None:
-    report.write(tmp_path / "report.html", {"status": "failed"}, [], [])
+    html_page.write(tmp_path / "report.html", Outcome(), [], [])
     run_folder.make(tmp_path)
     page = (tmp_path / "report.html").read_text()
     before = page.replace('<meta name="generator" content="segmentation-pipeline">\n', "")

@@ -13,9 +13,11 @@ from conftest import ROOT
 
 import kubeflow.__main__
 import local_runner
-import pipeline.dataset.__main__
-from pipeline import convert, paths, predict, releases, settings
-from pipeline.errors import UserError
+import pipeline.cli.data
+from pipeline import settings
+from pipeline.cli import convert, predict, releases
+from pipeline.core import paths
+from pipeline.core.errors import UserError
 
 NOT_UTF8 = os.fsdecode(b"K\xe4tzchen")
 WORKING = "a b'\"#%20:,;&=+@$!(){SPAN}^~|<>`üé😀-\u200b"
@@ -27,9 +29,9 @@ COMMANDS: list[tuple[Main, list[str]]] = [
     (local_runner.main, ["--output-root", "{}"]),
     (local_runner.main, ["--config", "{}"]),
     (local_runner.main, ["--history", "--output-root", "{}"]),
-    (pipeline.dataset.__main__.main, ["check", "{}"]),
-    (pipeline.dataset.__main__.main, ["check", "data", "--config", "{}"]),
-    (pipeline.dataset.__main__.main, ["download", "{}"]),
+    (pipeline.cli.data.main, ["check", "{}"]),
+    (pipeline.cli.data.main, ["check", "data", "--config", "{}"]),
+    (pipeline.cli.data.main, ["download", "{}"]),
     (predict.main, ["--model", "{}", "--output-dir", "out", "a.jpg"]),
     (predict.main, ["--model", "model", "--output-dir", "{}", "a.jpg"]),
     (releases.main, ["list", "--serving", "{}"]),

@@ -11,7 +11,7 @@ import PIL.Image
 import pytest
 import tensorflow as tf
 
-from pipeline import photo_header, preprocessing
+from pipeline.data import photo_header, preprocessing
 
 
 def encoded(image_format: str, image: PIL.Image.Image | None = None, **options: object) -> bytes:

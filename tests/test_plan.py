@@ -8,7 +8,7 @@ import pytest
 from conftest import SMALL, Run
 
 import local_runner
-from pipeline import builtin_data
+from pipeline.data import synthetic
 
 
 def plan(run: Run, capfd: pytest.CaptureFixture[str], *overrides: str) -> dict[str, str]:
@@ -49,9 +49,9 @@ def test_new_photos_are_counted(
 ) -> None:
     from conftest import run_locally
 
-    builtin_data.generate(tmp_path / "data", count=40, seed=3)
+    synthetic.generate(tmp_path / "data", count=40, seed=3)
     run = run_locally(tmp_path / "data", tmp_path / "output")
-    builtin_data.generate(tmp_path / "data", count=44, seed=3)
+    synthetic.generate(tmp_path / "data", count=44, seed=3)
     assert plan(run, capfd)["ExampleGen"] == "runs:   44 photos, 40 before"
     # The run does what the plan said, and then there is nothing to do.
     assert run.again().states()["ExampleGen"] == "executed"

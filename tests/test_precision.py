@@ -14,8 +14,9 @@ from conftest import Run
 from tensorflow.core.protobuf import saved_model_pb2
 from tfx.components.trainer.fn_args_utils import FnArgs
 
-from pipeline import models, settings, trainer
+from pipeline import models, settings
 from pipeline.models import _layers
+from pipeline.training import trainer
 
 HALF = {tf.bfloat16.as_datatype_enum, tf.float16.as_datatype_enum}
 

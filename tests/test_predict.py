@@ -18,9 +18,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline import images, predict, segmenter
-from pipeline.errors import UserError
-from pipeline.segmenter import ImageError
+from pipeline.cli import predict
+from pipeline.core import files, images
+from pipeline.core.errors import UserError
+from pipeline.inference import segmenter
+from pipeline.inference.segmenter import ImageError
 
 SIZE = 200
 WIDEST = 4000  # this model takes no wider photo
@@ -342,7 +344,7 @@ def test_command_line_is_quiet_and_help_does_not_wait_for_tensorflow(model, tmp_
     photo = save_photo(tmp_path / "a.jpg")
     bad = tmp_path / "bad.jpg"
     bad.write_bytes(photo.read_bytes()[:500])
-    command = [sys.executable, "-m", "pipeline.predict"]
+    command = [sys.executable, "-m", "pipeline", "predict"]
     arguments = ["--model", str(model), "--output-dir", str(tmp_path / "out"), str(photo), str(bad)]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("TF_")}
     done = subprocess.run(
@@ -352,7 +354,7 @@ def test_command_line_is_quiet_and_help_does_not_wait_for_tensorflow(model, tmp_
     assert done.stderr.startswith(f"{bad}: ")
     assert done.stderr.count("\n") == 1
     assert len(done.stdout.splitlines()) == 2
-    probe = "import sys; from pipeline import predict; print('tensorflow' in sys.modules)"
+    probe = "import sys; from pipeline.cli import predict; print('tensorflow' in sys.modules)"
     probed = subprocess.run(
         [sys.executable, "-c", probe], capture_output=True, text=True, check=True
     )
@@ -366,9 +368,9 @@ def test_command_line_is_quiet_and_help_does_not_wait_for_tensorflow(model, tmp_
 
 def test_encoding_and_writing_leave_no_debris(tmp_path):
     target = tmp_path / "new" / "file.png"
-    images.write_atomically(target, images.encode(np.zeros((2, 3), np.uint8)))
+    files.write_atomically(target, images.encode(np.zeros((2, 3), np.uint8)))
     assert Image.open(io.BytesIO(target.read_bytes())).size == (3, 2)
     (tmp_path / "taken").mkdir()
     with pytest.raises(OSError, match="taken"):
-        images.write_atomically(tmp_path / "taken", b"x")
+        files.write_atomically(tmp_path / "taken", b"x")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["new", "taken"]

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from pipeline import features, preprocessing
+from pipeline.core import features
+from pipeline.data import preprocessing
 
 COLOURS = np.zeros([6, 9, 3], np.uint8)
 COLOURS[:3] = (200, 40, 90)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, Run
 
-from pipeline import console, progress
+from pipeline.core import console, progress
 
 
 class Tty(io.StringIO):
@@ -62,7 +62,7 @@ def test_while_others_speak_it_says_nothing(
     caplog.set_level(logging.INFO)
     with progress.watched("Work"):
         for epoch in range(20):
-            logging.getLogger("pipeline.engine").info("epoch %d", epoch)
+            logging.getLogger("pipeline.training.loop").info("epoch %d", epoch)
             time.sleep(0.02)
     assert not [message for message in caplog.messages if message.startswith("Work")]
 

@@ -16,17 +16,12 @@ from apache_beam.io.localfilesystem import LocalFileSystem
 from conftest import Run
 from test_serving import make_model
 
-from pipeline import (
-    canary,
-    contract,
-    release_copy,
-    releases,
-    releasing,
-    segmenter,
-    serving,
-    settings,
-)
-from pipeline.errors import CopyError, UserError
+from pipeline import settings
+from pipeline.cli import releases
+from pipeline.core.errors import CopyError, UserError
+from pipeline.inference import segmenter
+from pipeline.release import mirror, model_store, operations
+from pipeline.saved_model import contract, smoke_test
 
 BUCKET = "store://bucket/models"
 
@@ -109,11 +104,11 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[type[Store
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A serving folder with one release, below an output folder whose last run copied."""
-    monkeypatch.setattr(canary, "check", lambda path: None)
+    monkeypatch.setattr(smoke_test, "check", lambda path: None)
     for look in ("misfit", "unservable"):
         monkeypatch.setattr(contract, look, lambda path: None)
     folder = tmp_path / "output" / "serving" / "m"
-    releasing.release(make_model(tmp_path / "1", "first"), str(folder))
+    operations.release(make_model(tmp_path / "1", "first"), str(folder))
     chosen = settings.load(overrides=[f"release.copy_to={BUCKET}"]).flat()
     (tmp_path / "output" / "latest_run.json").write_text(json.dumps({"settings": chosen}))
     return folder
@@ -133,20 +128,20 @@ def read(store: type[Store]) -> Path:
 
 
 def newest(folder: Path) -> Path:
-    return folder / str(serving.versions(str(folder))[-1])
+    return folder / str(model_store.versions(str(folder))[-1])
 
 
 def test_a_version_cut_off_anywhere_is_never_seen_half_and_is_completed(
     store: type[Store], folder: Path, tmp_path: Path
 ) -> None:
     first = content(newest(folder))
-    release_copy.copy(str(folder), BUCKET)
+    mirror.copy(str(folder), BUCKET)
     assert content(read(store)) == first
     cut_off = looks = 0
     failure: CopyError | None = CopyError()
     while failure:
         before = content(newest(folder))
-        releasing.release(make_model(tmp_path / "next", f"weights {cut_off}"), str(folder))
+        operations.release(make_model(tmp_path / "next", f"weights {cut_off}"), str(folder))
         after = content(newest(folder))
 
         def look(before: dict[str, bytes] = before) -> None:
@@ -156,7 +151,7 @@ def test_a_version_cut_off_anywhere_is_never_seen_half_and_is_completed(
 
         store.look, store.left, failure = look, cut_off, None
         try:
-            release_copy.copy(str(folder), BUCKET)
+            mirror.copy(str(folder), BUCKET)
         except CopyError as error:
             failure = error
         if failure:
@@ -166,12 +161,12 @@ def test_a_version_cut_off_anywhere_is_never_seen_half_and_is_completed(
             assert content(newest(folder)) == after  # the release itself stands
             assert content(read(store)) == before
             store.left = math.inf
-            place = release_copy.copy(str(folder), BUCKET)
+            place = mirror.copy(str(folder), BUCKET)
             assert place == f"{BUCKET}/m/{newest(folder).name}"
         store.look = lambda: None
         assert content(read(store)) == after
         changes = store.changes
-        assert release_copy.copy(str(folder), BUCKET)
+        assert mirror.copy(str(folder), BUCKET)
         assert store.changes == changes  # there was nothing left to do
     assert cut_off > 5
     assert looks > cut_off
@@ -181,19 +176,19 @@ def test_a_version_cut_off_anywhere_is_never_seen_half_and_is_completed(
 
 def test_a_plain_path_is_a_filesystem_too(folder: Path, tmp_path: Path) -> None:
     copies = tmp_path / "nfs"
-    place = release_copy.copy(str(folder), str(copies))
+    place = mirror.copy(str(folder), str(copies))
     assert place == str(copies / "m" / newest(folder).name)
     assert content(Path(place)) == content(newest(folder))
     assert [path.name for path in copies.iterdir()] == ["m"]
     (Path(place) / "saved_model.pb").unlink()  # nothing of ours
     with pytest.raises(CopyError, match=r"a folder of that name, without a saved_model\.pb"):
-        release_copy.copy(str(folder), str(copies))
+        mirror.copy(str(folder), str(copies))
 
 
 def test_another_model_of_the_same_number_is_left_alone(
     store: type[Store], folder: Path, tmp_path: Path
 ) -> None:
-    release_copy.copy(str(folder), BUCKET)
+    mirror.copy(str(folder), BUCKET)
     other = tmp_path / "elsewhere" / "serving" / "m"
     other.mkdir(parents=True)
     newest(folder).rename(other / newest(folder).name)
@@ -201,12 +196,12 @@ def test_another_model_of_the_same_number_is_left_alone(
     record.write_text(json.dumps({**json.loads(record.read_text()), "digest": "another"}))
     before = content(read(store))
     with pytest.raises(CopyError, match="another model has this number there"):
-        release_copy.copy(str(other), BUCKET)
+        mirror.copy(str(other), BUCKET)
     assert content(read(store)) == before
 
 
 def test_nothing_in_service_nothing_to_copy(store: type[Store], tmp_path: Path) -> None:
-    assert release_copy.copy(str(tmp_path / "none"), BUCKET) is None
+    assert mirror.copy(str(tmp_path / "none"), BUCKET) is None
     assert store.changes == 0
 
 
@@ -218,14 +213,14 @@ def test_what_beam_lacks_is_said_in_a_sentence(monkeypatch: pytest.MonkeyPatch) 
         ("ftp://host/models", "plain paths, but not ftp://."),
         ("hdfs://models", no_host if has_hdfs else "install apache-beam[hadoop]."),
     ):
-        monkeypatch.setitem(release_copy._PACKAGES, "s3", ("not_installed.at_all", "aws"))
+        monkeypatch.setitem(mirror._PACKAGES, "s3", ("not_installed.at_all", "aws"))
         with pytest.raises(UserError) as found:
-            release_copy.check(copy_to)
+            mirror.check(copy_to)
         assert str(found.value).startswith(f"Setting 'release.copy_to' is '{copy_to}'")
         assert sentence in str(found.value)
-    release_copy.check("gs://bucket/models")  # TFX itself needs that package
+    mirror.check("gs://bucket/models")  # TFX itself needs that package
     if has_hdfs:
-        release_copy.check("hdfs://models", ["--hdfs_host=h", "--hdfs_port=1", "--hdfs_user=u"])
+        mirror.check("hdfs://models", ["--hdfs_host=h", "--hdfs_port=1", "--hdfs_user=u"])
 
 
 @pytest.mark.parametrize("value", ["models", "gs://bucket/*", "./models"])
@@ -241,9 +236,9 @@ def test_rollback_is_copied_at_once_or_says_that_it_was_not(
         return releases.main([*arguments, "--serving", str(folder)])
 
     first = content(newest(folder))["variables/variables.index"]
-    releasing.release(make_model(tmp_path / "2", "second"), str(folder))
-    release_copy.copy(str(folder), BUCKET)
-    versions = serving.versions(str(folder))
+    operations.release(make_model(tmp_path / "2", "second"), str(folder))
+    mirror.copy(str(folder), BUCKET)
+    versions = model_store.versions(str(folder))
     assert call("rollback", str(versions[0])) == 0
     assert f"Copy: {BUCKET}/m/{newest(folder).name}\n" in capsys.readouterr().out
     assert content(read(store))["variables/variables.index"] == first

@@ -14,7 +14,9 @@ import pytest
 from conftest import ROOT
 from test_serving import make_model, visible
 
-from pipeline import canary, contract, model_card, releases, releasing, serving
+from pipeline.cli import releases
+from pipeline.release import model_card, model_store, operations
+from pipeline.saved_model import contract, smoke_test
 
 FACTS: dict[str, Any] = {
     "data_root": "/data/pets",
@@ -27,7 +29,7 @@ FACTS: dict[str, Any] = {
 
 @pytest.fixture(autouse=True)
 def any_model_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(canary, "check", lambda path: None)
+    monkeypatch.setattr(smoke_test, "check", lambda path: None)
     for look in ("misfit", "unservable"):
         monkeypatch.setattr(contract, look, lambda path: None)
 
@@ -38,7 +40,7 @@ def folder(tmp_path: Path) -> Path:
     folder = tmp_path / "output" / "serving" / "m"
     (tmp_path / "output" / "artifacts").mkdir(parents=True)
     for name in "012":
-        releasing.release(make_model(tmp_path / name, name), str(folder), **FACTS)
+        operations.release(make_model(tmp_path / name, name), str(folder), **FACTS)
     return folder
 
 
@@ -66,16 +68,18 @@ def test_history_tells_what_was_released(folder: Path, capsys: pytest.CaptureFix
 
 
 def test_rollback_is_a_release_of_the_old_model(folder: Path) -> None:
-    first, second, third = serving.versions(str(folder))
+    first, second, third = model_store.versions(str(folder))
     assert call(folder, "rollback", str(first)) == 0
-    back = serving.versions(str(folder))[-1]
+    back = model_store.versions(str(folder))[-1]
     assert back > third
     assert weights(folder, back) == "0"
-    assert serving.digest(str(folder / str(back))) == serving.digest(str(folder / str(first)))
-    record = serving.record(str(folder), back)
+    assert model_store.digest(str(folder / str(back))) == model_store.digest(
+        str(folder / str(first))
+    )
+    record = model_store.record(str(folder), back)
     assert record["rollback"] == {"to": first, "from": third}
     assert record["metrics"] == FACTS["metrics"]
-    status = {record["version"]: record["status"] for record in serving.history(str(folder))}
+    status = {record["version"]: record["status"] for record in model_store.history(str(folder))}
     assert status == {
         first: "replaced",
         second: "withdrawn",
@@ -87,35 +91,35 @@ def test_rollback_is_a_release_of_the_old_model(folder: Path) -> None:
 def test_withdrawn_models_are_remembered_longer_than_their_versions(
     folder: Path, tmp_path: Path
 ) -> None:
-    first, _, third = serving.versions(str(folder))
-    digest = serving.digest(str(folder / str(third)))
+    first, _, third = model_store.versions(str(folder))
+    digest = model_store.digest(str(folder / str(third)))
     call(folder, "rollback", str(first))
-    releasing.release(make_model(tmp_path / "3", "3"), str(folder))
+    operations.release(make_model(tmp_path / "3", "3"), str(folder))
     call(folder, "prune", "--keep", "1")
-    assert digest in serving.withdrawn(str(folder))
+    assert digest in model_store.withdrawn(str(folder))
 
 
 def test_rollback_forward_lifts_the_withdrawal(folder: Path) -> None:
-    first, _, third = serving.versions(str(folder))
+    first, _, third = model_store.versions(str(folder))
     call(folder, "rollback", str(first))
     assert call(folder, "rollback", str(third)) == 0
-    assert weights(folder, serving.versions(str(folder))[-1]) == "2"
-    assert serving.digest(str(folder / str(third))) not in serving.withdrawn(str(folder))
+    assert weights(folder, model_store.versions(str(folder))[-1]) == "2"
+    assert model_store.digest(str(folder / str(third))) not in model_store.withdrawn(str(folder))
 
 
 def test_prune_leaves_the_newest_and_always_the_one_in_service(folder: Path) -> None:
-    before = serving.versions(str(folder))
+    before = model_store.versions(str(folder))
     assert call(folder, "prune", "--keep", "2") == 0
-    assert serving.versions(str(folder)) == before[1:]
-    assert releasing.prune(str(folder), 0) == before[1:2]
-    assert serving.versions(str(folder)) == before[2:]
+    assert model_store.versions(str(folder)) == before[1:]
+    assert operations.prune(str(folder), 0) == before[1:2]
+    assert model_store.versions(str(folder)) == before[2:]
     assert visible(folder.parent) == ["m"]
 
 
 def test_mistakes_are_told_in_a_sentence(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    newest = str(serving.versions(str(folder))[-1])
+    newest = str(model_store.versions(str(folder))[-1])
     for arguments, sentence in (
         (["show", "7"], "There is no version 7"),
         (["rollback", "7"], "There is no version 7"),
@@ -132,41 +136,41 @@ def test_mistakes_are_told_in_a_sentence(
 
 def test_rollback_waits_for_no_run(folder: Path) -> None:
     """A training can take hours; a bad model in service must go at once."""
-    first = serving.versions(str(folder))[0]
+    first = model_store.versions(str(folder))[0]
     with filelock.FileLock(folder.parent.parent / ".lock"):
         assert call(folder, "rollback", str(first)) == 0
 
 
 def test_rollback_waits_for_a_release(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    first = serving.versions(str(folder))[0]
-    program = "import sys; from pipeline import releases; sys.exit(releases.main())"
-    with serving.lock(str(folder)):
+    first = model_store.versions(str(folder))[0]
+    program = "import sys; from pipeline.cli import releases; sys.exit(releases.main())"
+    with model_store.lock(str(folder)):
         command = [sys.executable, "-c", program, "prune", "--keep", "1", "--serving", str(folder)]
         waiting = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
         assert waiting.stderr is not None
         said = f"Another release is at work in {folder}; waiting for it.\n"
         assert said in iter(waiting.stderr.readline, "")
-        assert first in serving.versions(str(folder))
+        assert first in model_store.versions(str(folder))
     assert waiting.wait(60) == 0
-    assert len(serving.versions(str(folder))) == 1
+    assert len(model_store.versions(str(folder))) == 1
 
 
 def test_rollback_to_a_model_that_broke_changes_nothing(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def check(path: str) -> None:
-        raise canary.BrokenModelError("it is broken")
+        raise smoke_test.BrokenModelError("it is broken")
 
-    monkeypatch.setattr(canary, "check", check)
-    before = serving.history(str(folder))
+    monkeypatch.setattr(smoke_test, "check", check)
+    before = model_store.history(str(folder))
     assert call(folder, "rollback", str(before[0]["version"])) == 1
     assert "Nothing was changed: it is broken." in capsys.readouterr().err
-    assert serving.history(str(folder)) == before
+    assert model_store.history(str(folder)) == before
     assert visible(folder.parent) == ["m"]
 
 
 def test_model_card_lies_in_the_version(folder: Path) -> None:
-    version = serving.versions(str(folder))[-1]
+    version = model_store.versions(str(folder))[-1]
     extra = folder / str(version) / "assets.extra"
     card = (extra / "model_card.md").read_text()
     assert card.startswith(f"# Model card: m, version {version}\n")
@@ -190,7 +194,8 @@ def test_model_card_shows_markup_and_does_not_obey_it() -> None:
 # of the same content; in a sound version they agree.
 KILLED = """
 import json, os, pathlib, random, signal, sys, time
-from pipeline import canary, contract, releasing, serving
+from pipeline.release import operations, model_store
+from pipeline.saved_model import smoke_test, contract
 root, seed = pathlib.Path(sys.argv[1]), int(sys.argv[2])
 folder, source, stop = root / "serving" / "m", root / "source", root / "stop"
 

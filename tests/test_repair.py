@@ -12,7 +12,9 @@ import tensorflow as tf
 from conftest import Run, run_locally
 from test_serving import visible
 
-from pipeline import canary, contract, export, predict, releases, segmenter
+from pipeline.cli import predict, releases
+from pipeline.inference import segmenter
+from pipeline.saved_model import contract, export, smoke_test
 
 
 class _OldModule(export.SegmentationModule):
@@ -36,7 +38,7 @@ def old(untrained: None, small_data: Path, tmp_path: Path) -> Run:
         patch.setattr(export, "SegmentationModule", _OldModule)
         patch.setattr(export.warmup, "write", lambda path: None)
         patch.setattr(contract, "unservable", lambda path: None)
-        patch.setattr(canary, "check", lambda path: None)
+        patch.setattr(smoke_test, "check", lambda path: None)
         return run_locally(small_data, tmp_path / "output")
 
 
@@ -55,7 +57,7 @@ def test_a_version_no_server_can_run_is_named_and_repaired(
 ) -> None:
     path, version = old.released(), str(old.outcome["pushed_version"])
     serving = ["--serving", str(old.serving_dir)]
-    assert "Could not find variable" in str(canary.fault(str(path)))
+    assert "Could not find variable" in str(smoke_test.fault(str(path)))
     assert "no server can run it" in listed(old, capsys)[0]["fault"]
     assert releases.main(["list", *serving]) == 0
     assert (
@@ -79,10 +81,10 @@ def test_a_version_no_server_can_run_is_named_and_repaired(
     assert all(after[key] == before[key] for key in ("metrics", "settings", "data", "model_uri"))
 
     new = old.serving_dir / str(after["version"])
-    assert canary.fault(str(new)) is None
+    assert smoke_test.fault(str(new)) is None
     asked = photos(old)
     expected = [answer.mask for answer in segmenter.Segmenter(path).predict(asked)]
-    with canary.as_server(str(new)) as (_, ask):
+    with smoke_test.as_server(str(new)) as (_, ask):
         np.testing.assert_array_equal(ask("serving_default", asked)["mask"], expected)
         answer = ask("serving_png", [b"no photo", *asked])
     assert answer["valid"].tolist() == [False, True, True, True]
@@ -106,9 +108,9 @@ def test_a_version_no_server_can_run_is_named_and_repaired(
 
 
 def test_the_next_run_releases_again_although_nothing_changed(old: Run) -> None:
-    """The code that exports is part of what a Trainer depends on; see `pipeline.code`."""
+    """The code that exports is part of what a Trainer depends on; see `pipeline.core.code`."""
     with pytest.MonkeyPatch.context() as patch:
-        from pipeline import code
+        from pipeline.core import code
 
         fingerprint = code.fingerprint
         patch.setattr(code, "fingerprint", lambda *modules: fingerprint(*modules)[::-1])
@@ -116,4 +118,4 @@ def test_the_next_run_releases_again_although_nothing_changed(old: Run) -> None:
     assert again.outcome["status"] == "pushed"
     assert again.versions() == [old.outcome["pushed_version"], again.outcome["pushed_version"]]
     assert again.outcome["champion"]["version"] == old.outcome["pushed_version"]
-    assert canary.fault(str(again.released())) is None
+    assert smoke_test.fault(str(again.released())) is None

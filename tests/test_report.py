@@ -16,7 +16,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline import images, report
+from pipeline.core import images
+from pipeline.report import html_page
+from pipeline.report.outcome import Outcome
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 EVIL = "<script>alert('1')</script>&\"x"
@@ -129,12 +131,12 @@ def history(epochs: int = 5) -> list[dict[str, float]]:
     ]
 
 
-def item(name: str = "Bengal_1", width: int = 500, height: int = 375) -> report.GalleryItem:
+def item(name: str = "Bengal_1", width: int = 500, height: int = 375) -> html_page.GalleryItem:
     noise = np.random.default_rng(1).integers(0, 256, (height, width, 3), np.uint8)
     truth = np.full((height, width), 1, np.uint8)
     truth[: height // 2] = 0
     prediction = np.full((height, width), 2, np.uint8)
-    return report.GalleryItem(name, "Bengal", noise, truth, prediction, 0.4321, 0.2109)
+    return html_page.GalleryItem(name, "Bengal", noise, truth, prediction, 0.4321, 0.2109)
 
 
 def not_released() -> dict[str, Any]:
@@ -146,7 +148,11 @@ def not_released() -> dict[str, Any]:
 
 
 def render(result: dict[str, Any], **parts: Any) -> tuple[str, Page]:
-    html = report.render(result, parts.get("history", history()), parts.get("gallery", [item()]))
+    html = html_page.render(
+        Outcome.model_validate(result),
+        parts.get("history", history()),
+        parts.get("gallery", [item()]),
+    )
     return html, Page(html)
 
 
@@ -311,7 +317,7 @@ def test_everything_from_outside_is_escaped():
     result["data"]["quarantined"] = [{"id": EVIL, "reason": EVIL}]
     result["data"]["splits"][EVIL] = 3
     result["data"] |= {"unlisted": [EVIL], "spans": [EVIL], "notes": [{"id": EVIL, "note": EVIL}]}
-    result["components"].append({"id": EVIL, "state": EVIL, "seconds": 1.0})
+    result["components"].append({"id": EVIL, "state": "executed", "seconds": 1.0})
     result["settings"] = {EVIL: EVIL}
     result["versions"] = {EVIL: EVIL}
     result |= {"started": EVIL, "model_name": EVIL, "serving_dir": EVIL}
@@ -351,7 +357,12 @@ def test_ids_are_unique_and_references_resolve():
 def test_a_dozen_large_photos_stay_small(tmp_path: Path):
     """Noise is what compresses worst."""
     path = tmp_path / "new" / "report.html"
-    report.write(path, outcome(), history(50), [item(f"x_{i}", 900, 900) for i in range(12)])
+    html_page.write(
+        path,
+        Outcome.model_validate(outcome()),
+        history(50),
+        [item(f"x_{i}", 900, 900) for i in range(12)],
+    )
     assert path.stat().st_size < 3_000_000
     page = Page(path.read_text(encoding="utf-8"))
     assert len(page.every("img")) == 60
@@ -386,11 +397,11 @@ def test_a_page_that_cannot_be_made_leaves_the_old_one(tmp_path: Path):
     path.write_text("old")
     wrong = dataclasses.replace(item(), prediction=np.full((375, 500), 7, np.uint8))
     with pytest.raises(ValueError, match="no class id"):
-        report.write(path, outcome(), history(), [wrong])
+        html_page.write(path, Outcome.model_validate(outcome()), history(), [wrong])
     assert path.read_text() == "old"
 
 
 def test_names_that_are_no_unicode_can_be_written(tmp_path: Path):
     result = outcome(serving_dir="/data/\udce9t\udce9")
-    report.write(tmp_path / "report.html", result, [], [])
+    html_page.write(tmp_path / "report.html", Outcome.model_validate(result), [], [])
     assert b"/data/" in (tmp_path / "report.html").read_bytes()

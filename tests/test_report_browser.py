@@ -15,7 +15,8 @@ import pytest
 from test_report import history, item, not_released
 
 from benchmarks import screenshots
-from pipeline import report
+from pipeline.report import html_page
+from pipeline.report.outcome import Outcome
 
 CHROMIUM = next(filter(None, map(shutil.which, screenshots.BROWSERS)), None)
 pytestmark = pytest.mark.skipif(
@@ -75,7 +76,7 @@ def page() -> str:
     measures["mean_iou_interval"] = [0.914, 0.923]
     metrics = {"overall": measures, "breed=harlequin_hound": measures}
     result = {**not_released(), "metrics": metrics, "confusion": confusion}
-    return report.render(result, history(), photos)
+    return html_page.render(Outcome.model_validate(result), history(), photos)
 
 
 def browse(folder: Path, html: str, *options: str) -> tuple[str, str]:

@@ -16,7 +16,10 @@ import tensorflow as tf
 from conftest import REAL_SAMPLE, SMALL, Run, run_locally, run_main
 from forked import Forked
 
-from pipeline import features, gallery, models, predict
+from pipeline import models
+from pipeline.cli import predict
+from pipeline.core import features
+from pipeline.report import gallery
 
 COMPONENTS = [
     "ExampleGen",
@@ -247,7 +250,7 @@ def test_release_that_was_deleted_is_released_anew(playground: Run) -> None:
 def test_edited_schema_counts_as_a_change(
     playground: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pipeline import pipeline
+    from pipeline.orchestration import pipeline
 
     text = (Path(pipeline.SCHEMA_DIR) / "pets.pbtxt").read_text()
     (tmp_path / "pets.pbtxt").write_text(text.replace("min: 8", "min: 2000"))

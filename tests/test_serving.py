@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import canary, contract, releasing, serving
+from pipeline.release import model_store, operations
+from pipeline.saved_model import contract, smoke_test
 
 
 @pytest.fixture(autouse=True)
 def any_model_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
     """The models here are mere files; tests/test_canary.py has what a real one must do."""
-    monkeypatch.setattr(canary, "check", lambda path: None)
+    monkeypatch.setattr(smoke_test, "check", lambda path: None)
     for look in ("misfit", "unservable"):
         monkeypatch.setattr(contract, look, lambda path: None)
 
@@ -33,32 +34,32 @@ def make_model(path: Path, weights: str = "w") -> str:
 
 def test_release_copies_the_model_and_records_it(tmp_path: Path) -> None:
     folder = tmp_path / "serving" / "m"
-    version = releasing.release(make_model(tmp_path / "a"), str(folder), model_uri="somewhere")
-    assert serving.versions(str(folder)) == [version]
+    version = operations.release(make_model(tmp_path / "a"), str(folder), model_uri="somewhere")
+    assert model_store.versions(str(folder)) == [version]
     released = folder / str(version)
     assert (released / "saved_model.pb").read_text() == "graph"
     assert (released / "variables" / "variables.index").read_text() == "w"
     record = json.loads((released / "assets.extra" / "release.json").read_text())
     assert record["version"] == version
     assert record["model_uri"] == "somewhere"
-    assert serving.record(str(folder), version) == record
+    assert model_store.record(str(folder), version) == record
 
 
 def test_same_model_is_not_released_twice(tmp_path: Path) -> None:
     folder = str(tmp_path / "m")
-    first = releasing.release(make_model(tmp_path / "a"), folder)
-    assert releasing.release(make_model(tmp_path / "copy"), folder) == first
-    assert serving.versions(folder) == [first]
+    first = operations.release(make_model(tmp_path / "a"), folder)
+    assert operations.release(make_model(tmp_path / "copy"), folder) == first
+    assert model_store.versions(folder) == [first]
 
 
 def test_versions_grow_within_one_second_and_after_a_clock_that_went_back(tmp_path: Path) -> None:
     folder = tmp_path / "m"
     make_model(folder / "99999999999")
-    first = releasing.release(make_model(tmp_path / "a", "1"), str(folder))
-    second = releasing.release(make_model(tmp_path / "b", "2"), str(folder))
+    first = operations.release(make_model(tmp_path / "a", "1"), str(folder))
+    second = operations.release(make_model(tmp_path / "b", "2"), str(folder))
     assert (first, second) == (100000000000, 100000000001)
     # A model that was in service before comes back as a version of its own.
-    third = releasing.release(make_model(tmp_path / "a", "1"), str(folder))
+    third = operations.release(make_model(tmp_path / "a", "1"), str(folder))
     assert third == second + 1
 
 
@@ -72,29 +73,29 @@ def test_killed_release_leaves_no_version_and_does_not_stop_the_next(
         def die(*args: object) -> None:
             raise KeyboardInterrupt
 
-        patch.setattr(releasing.fileio, "rename", die)
+        patch.setattr(operations.fileio, "rename", die)
         with pytest.raises(KeyboardInterrupt):
-            releasing.release(model, str(folder))
-    assert serving.versions(str(folder)) == []
+            operations.release(model, str(folder))
+    assert model_store.versions(str(folder)) == []
     assert list(folder.iterdir()) == []
-    version = releasing.release(model, str(folder))
-    assert serving.versions(str(folder)) == [version]
+    version = operations.release(model, str(folder))
+    assert model_store.versions(str(folder)) == [version]
     assert visible(folder.parent) == ["m"]
 
 
 def test_no_folder_no_versions(tmp_path: Path) -> None:
-    assert serving.versions(str(tmp_path / "none")) == []
+    assert model_store.versions(str(tmp_path / "none")) == []
     (tmp_path / "12").mkdir()
-    assert serving.record(str(tmp_path), 12) == {}
+    assert model_store.record(str(tmp_path), 12) == {}
 
 
 def test_recovered_model_is_the_one_that_was_released(tmp_path: Path) -> None:
     folder = tmp_path / "serving" / "m"
-    version = releasing.release(make_model(tmp_path / "a"), str(folder))
+    version = operations.release(make_model(tmp_path / "a"), str(folder))
     (tmp_path / "back.part").mkdir()  # what a killed attempt left
     (tmp_path / "back.part" / "half").touch()
-    releasing.recover(str(folder), version, str(tmp_path / "back"))
+    operations.recover(str(folder), version, str(tmp_path / "back"))
     assert not (tmp_path / "back.part").exists()
     assert not (tmp_path / "back" / "half").exists()
     # The same model, file by file: it is not released again.
-    assert releasing.release(str(tmp_path / "back"), str(folder)) == version
+    assert operations.release(str(tmp_path / "back"), str(folder)) == version

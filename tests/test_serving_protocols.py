@@ -19,7 +19,8 @@ from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import get_model_metadata_pb2, predict_pb2
 
-from pipeline import canary, predict
+from pipeline.cli import predict
+from pipeline.saved_model import smoke_test
 
 SIZE = 64
 NAME = "serving_default"
@@ -50,7 +51,7 @@ def segmenter(small_run: Run) -> predict.Segmenter:
 @pytest.fixture(scope="module")
 def model(small_run: Run) -> Iterator[Any]:
     """Asks the release as TensorFlow Serving does: through the session loader."""
-    with canary.as_server(str(small_run.released())) as (_, ask):
+    with smoke_test.as_server(str(small_run.released())) as (_, ask):
         yield ask
 
 

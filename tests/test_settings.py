@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import settings
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
 
 
 def test_defaults_are_those_for_real_data() -> None:
@@ -46,7 +46,7 @@ def test_shipped_configs_load(name: str) -> None:
     [
         ("train.epoch=3", "Unknown setting 'train.epoch' in --set; did you mean 'train.epochs'?"),
         ("epochs=3", "Unknown setting 'epochs' in --set; did you mean 'train.epochs'?"),
-        ("zzz.qqq=3", "Unknown setting 'zzz.qqq' in --set; --help lists all settings."),
+        ("zzz.qqq=3", "Unknown setting 'zzz.qqq' in --set; --help-settings lists all settings."),
         ("train.epochs", "--set takes KEY=VALUE, but got 'train.epochs'."),
         ("train.epochs=0", "Setting 'train.epochs' is 0 (from --set)"),
         ("train.epochs=many", "Setting 'train.epochs' is 'many' (from --set)"),
@@ -197,10 +197,10 @@ def test_wrong_value_is_said_in_plain_words(override: str, sentence: str) -> Non
 
 def test_no_word_of_pydantic_reaches_people() -> None:
     from kubeflow import settings as cluster
-    from pipeline import config
+    from pipeline.settings import loader
 
     values = ["x", "[x]", "{x: 1}", "null", "-1", "1.5", ".nan", "[]", "''", "!!binary aGk="]
-    for key, _ in config.fields(cluster.KubeflowSettings):
+    for key, _ in loader.fields(cluster.KubeflowSettings):
         named = key.replace("components.NAME", "components.Trainer").replace("NAME", "p")
         for value in values:
             try:

@@ -12,14 +12,14 @@ from pathlib import Path
 from conftest import Run, run_locally
 from faulty_data import FAULTY, SOUND, add
 
-from pipeline import dataset
+from pipeline.data import layout
 
 
 def arrive(root: Path, span: str) -> Path:
     """A new batch of 30 items and a faulty one."""
     folder = root / span
-    (folder / dataset.IMAGES).mkdir(parents=True)
-    (folder / dataset.TRIMAPS).mkdir(parents=True)
+    (folder / layout.IMAGES).mkdir(parents=True)
+    (folder / layout.TRIMAPS).mkdir(parents=True)
     for number in range(30):
         add(folder, SOUND[0], f"beagle_{span}_{number}")
     (no_mask,) = (kind for kind in FAULTY if kind.name == "no_mask")
@@ -51,5 +51,5 @@ def test_a_new_span_is_ingested_and_unchanged_ones_come_from_the_cache(tmp_path:
     page = (newer.output_root / "report.html").read_text()
     assert "From the spans 2026-11-25, 2026-11-17." in page
 
-    os.utime(next((oldest / dataset.IMAGES).iterdir()))  # no longer in the window
+    os.utime(next((oldest / layout.IMAGES).iterdir()))  # no longer in the window
     assert run().states()["ExampleGen"] == "cached"

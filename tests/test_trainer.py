@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
-from pipeline import devices
+from pipeline.training import devices
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ from conftest import Run
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-from pipeline import convert, features
+from pipeline.cli import convert
+from pipeline.core import features
 
 DATA_TYPES = {
     "tensor(uint8)": model_config_pb2.TYPE_UINT8,

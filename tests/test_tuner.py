@@ -13,7 +13,9 @@ import tiny_training
 from conftest import Run
 from tfx.components.trainer.fn_args_utils import FnArgs
 
-from pipeline import engine, models, serving, settings, tuning
+from pipeline import models, settings
+from pipeline.release import model_store
+from pipeline.training import loop, tuning
 
 
 class Cut(Exception):
@@ -108,7 +110,7 @@ def test_a_trial_without_a_model_has_the_score_0(
         if builds.widths[-1] == 1:
             model.set_weights([np.full_like(w, np.nan) for w in model.get_weights()])
 
-    monkeypatch.setattr(engine, "_seed_layers", spoil)
+    monkeypatch.setattr(loop, "_seed_layers", spoil)
     first, other = search(tmp_path, "train.epochs=1")
     assert first["score"] == 0 < other["score"]
 
@@ -135,7 +137,7 @@ def test_the_best_settings_go_to_trainer_release_and_report(
     assert builds.widths == [1, 0.5, 0.5, 0.5]
     (row,) = csv.DictReader(newest(run.output_root, "history.csv").open())
     assert float(row["learning_rate"]) == pytest.approx(tuned["best"]["train.learning_rate"])
-    released = serving.record(str(run.serving_dir), run.outcome["pushed_version"])
+    released = model_store.record(str(run.serving_dir), run.outcome["pushed_version"])
     assert tuned["best"].items() <= released["settings"].items()
     assert "Mean IoU on eval" in (run.output_root / "report.html").read_text()
 

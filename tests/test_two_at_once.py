@@ -13,12 +13,14 @@ import pytest
 from conftest import ROOT
 from test_serving import make_model, visible
 
-from pipeline import canary, contract, releasing, serving
+from pipeline.release import model_store, operations
+from pipeline.saved_model import contract, smoke_test
 
 # Its smoke test takes as long as the other process wants.
 RELEASE = """
 import pathlib, sys, time
-from pipeline import canary, contract, releasing
+from pipeline.release import operations
+from pipeline.saved_model import smoke_test, contract
 model, folder, ready, go_on = map(pathlib.Path, sys.argv[1:])
 contract.misfit = contract.unservable = lambda path: None
 
@@ -34,7 +36,7 @@ print(releasing.release(str(model), str(folder)))
 
 @pytest.fixture(autouse=True)
 def any_model_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module, look in ((canary, "check"), (contract, "misfit"), (contract, "unservable")):
+    for module, look in ((smoke_test, "check"), (contract, "misfit"), (contract, "unservable")):
         monkeypatch.setattr(module, look, lambda path: None)
 
 
@@ -72,15 +74,15 @@ filelock.FileLock.acquire = fail
 
     second = make_model(tmp_path / "2", "second")
     if locks:
-        with serving.lock(str(folder), say=let_go):  # this one has to wait for the other
-            releasing.release(second, str(folder))
+        with model_store.lock(str(folder), say=let_go):  # this one has to wait for the other
+            operations.release(second, str(folder))
     else:
-        releasing.release(second, str(folder))
+        operations.release(second, str(folder))
         let_go()
     assert slow.wait(60) == 0
     assert visible(folder.parent) == ["m"]
-    for version in serving.versions(str(folder)):
-        assert serving.damage(str(folder), version) is None
+    for version in model_store.versions(str(folder)):
+        assert model_store.damage(str(folder), version) is None
     made = {path.read_text() for path in folder.rglob("variables.index")}
     assert made == {"first", "second"}
 
@@ -91,10 +93,10 @@ def test_a_copy_that_is_not_what_was_to_be_released_is_not_seen(
     def lose_a_file(path: str) -> None:
         (Path(path) / "variables" / "variables.index").unlink()
 
-    monkeypatch.setattr(canary, "check", lose_a_file)
-    with pytest.raises(canary.BrokenModelError, match="changed while it was tried"):
-        releasing.release(make_model(tmp_path / "1"), str(tmp_path / "m"))
-    assert serving.versions(str(tmp_path / "m")) == []
+    monkeypatch.setattr(smoke_test, "check", lose_a_file)
+    with pytest.raises(smoke_test.BrokenModelError, match="changed while it was tried"):
+        operations.release(make_model(tmp_path / "1"), str(tmp_path / "m"))
+    assert model_store.versions(str(tmp_path / "m")) == []
     assert visible(tmp_path) == ["1"]
 
 
@@ -103,8 +105,8 @@ def test_what_a_killed_release_left_goes_and_what_goes_on_stays(tmp_path: Path) 
     left = tmp_path / ".staging-m"
     (left / "elsewhere-1-1234-5678").mkdir(parents=True)
     (left / "saved_model.pb").touch()  # from before each release had its own folder
-    with serving.lock(str(folder)):
-        releasing.release(make_model(tmp_path / "1"), str(folder))
+    with model_store.lock(str(folder)):
+        operations.release(make_model(tmp_path / "1"), str(folder))
     assert not left.exists()
     record = json.loads(next(folder.glob("*/assets.extra/release.json")).read_text())
     assert record["identity"]

@@ -9,19 +9,19 @@ from typing import Any
 import pytest
 from conftest import Run, run_locally
 
-from pipeline import nodes
+from pipeline.compat import tfx_launcher
 
 
 def cannot_note(monkeypatch: pytest.MonkeyPatch, node: str) -> None:
     """The disk is full, or the process killed, between a node's work and its entry."""
-    publish = nodes._Launcher._publish_successful_execution
+    publish = tfx_launcher.Launcher._publish_successful_execution
 
     def fail(self: Any, *arguments: Any) -> None:
         if self._pipeline_node.node_info.id == node:
             raise OSError("disk full")
         publish(self, *arguments)
 
-    monkeypatch.setattr(nodes._Launcher, "_publish_successful_execution", fail)
+    monkeypatch.setattr(tfx_launcher.Launcher, "_publish_successful_execution", fail)
 
 
 def champion_bound(run: Run) -> list[dict[str, Any]]:

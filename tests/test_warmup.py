@@ -6,7 +6,7 @@ import tensorflow as tf
 from conftest import Run
 from tensorflow_serving.apis import prediction_log_pb2
 
-from pipeline import canary
+from pipeline.saved_model import smoke_test
 
 MOST_RECORDS = 1000  # TensorFlow Serving refuses to load a version that has more
 
@@ -16,7 +16,7 @@ def test_warmup_requests_are_answered(small_run: Run) -> None:
     records = list(tf.data.TFRecordDataset(str(file)).as_numpy_iterator())
     assert 0 < len(records) <= MOST_RECORDS
     asked = []
-    with canary.as_server(str(small_run.released())) as (signatures, ask):
+    with smoke_test.as_server(str(small_run.released())) as (signatures, ask):
         for record in records:
             log = prediction_log_pb2.PredictionLog.FromString(record)
             assert log.WhichOneof("log_type") == "predict_log"

@@ -1,4 +1,4 @@
-"""The page of ``python -m pipeline.predict --serve``, asked over HTTP.
+"""The page of ``python -m pipeline serve``, asked over HTTP.
 
 The one page of these tests may open few files, and must have said nothing when it ends.
 """
@@ -31,7 +31,10 @@ from PIL import Image
 from test_photo_header import png
 from test_predict import drawing, save_model
 
-from pipeline import contract, images, predict, segmenter, web
+from pipeline.cli import serve
+from pipeline.core import images
+from pipeline.inference import segmenter, web
+from pipeline.saved_model import contract
 
 
 @pytest.fixture(scope="module")
@@ -39,11 +42,11 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of a page that another process shows; it ends as people end it."""
     model = save_model(tmp_path_factory.mktemp("model") / "saved")
     few_files = ["sh", "-c", 'ulimit -n 256; exec "$@"', "sh"]
-    command = [*few_files, sys.executable, "-m", "pipeline.predict", "--model", str(model)]
+    command = [*few_files, sys.executable, "-m", "pipeline", "serve", "--model", str(model)]
     # Not a pipe: what is said in thousands of lines would stop the page.
     log = tmp_path_factory.mktemp("log") / "stderr"
     with subprocess.Popen(
-        [*command, "--serve", "--port", "0"],
+        [*command, "--port", "0"],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=log.open("w"),
@@ -148,14 +151,12 @@ def test_wrong_calls_are_told_in_a_sentence(
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         for arguments, words in (
-            (["--serve", "--port", port], f"on 127.0.0.1, port {port} ("),
-            (["--serve", "--port", "99999"], "no port 99999; give one from 0 to 65535"),
-            (["--serve", "--host", "no.such.name.invalid"], "on no.such.name.invalid, port 8510 ("),
-            (["--serve", "photo.jpg"], "leave out --output-dir and PHOTO"),
-            (["photo.jpg"], "Give --output-dir and photos, or --serve"),
-            (["--output-dir", "out"], "Give --output-dir and photos, or --serve"),
+            (["--port", port], f"on 127.0.0.1, port {port} ("),
+            (["--port", "99999"], "no port 99999; give one from 0 to 65535"),
+            (["--host", "no.such.name.invalid"], "on no.such.name.invalid, port 8510 ("),
+            (["photo.jpg"], "Unrecognized arguments: photo.jpg; --help lists all arguments."),
         ):
-            assert predict.main(["--model", str(tmp_path), *arguments]) == 2
+            assert serve.main(["--model", str(tmp_path), *arguments]) == 2
             error = capsys.readouterr().err
             assert words in error
             assert error.count("\n") == 1

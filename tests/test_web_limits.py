@@ -14,11 +14,11 @@ from collections.abc import Iterator
 import pytest
 from conftest import ROOT
 
-from pipeline import web_server
+from pipeline.inference import web_server
 
 SERVER = """
 import socket, sys
-from pipeline import web_server
+from pipeline.inference import web_server
 
 web_server.PATIENCE, web_server.WHOLE_REQUEST, web_server._LOOK, web_server._MOST = 0.5, 1.2, 0.1, 8
 

@@ -20,8 +20,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from pipeline import devices, features, optimisation, preprocessing, settings, trainer
+from pipeline import settings
+from pipeline.core import features
+from pipeline.data import preprocessing
 from pipeline.models import _layers
+from pipeline.training import devices, optimization, trainer
 
 SIZE = 16
 SETTINGS = (
@@ -99,7 +102,7 @@ def smooth_model() -> keras.Model:
 
 
 def gradient_descent(_: str, rate: float, *__: object) -> keras.optimizers.Optimizer:
-    """In place of `optimisation.optimizer`."""
+    """In place of `optimization.optimizer`."""
     return keras.optimizers.SGD(rate)
 
 
@@ -121,7 +124,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_intermixed_args(argv)
     if args.devices:
         pretend_devices(args.devices)
-        optimisation.optimizer = gradient_descent  # type: ignore[assignment]
+        optimization.optimizer = gradient_descent  # type: ignore[assignment]
     train(args.folder, args.overrides, smooth_model if args.devices else tiny_model)
 
 

@@ -1,29 +1,27 @@
-"""A released version as files of other formats: ONNX, LiteRT and OpenVINO, as floats or in 8 bits.
+"""Files of other formats that a release is turned into: each family is written and asked here.
 
 * `network`: what every file holds, from a photo's pixels to mask and probabilities.
-* `onnx`, `litert`, `openvino`: one module a family, each of which writes files and asks them.
+* `onnx`, `litert`, `openvino`: one module a family of `core.file_formats`.
 * `photos`: examples of the training data, which 8 bits are calibrated on and files are judged by.
-* `judgement`: a file beside the model that it was made of: masks, mean IoU, speed.
-* `files`: what makes, checks and names the files, for the command line and for a release.
-* `triton`: a model repository for NVIDIA's Triton.
 
 A family module has
 
 * ``write(release, path, examples=None, opset=None)``: writes a file; with examples in 8 bits,
   calibrated on their photos;
 * ``Runner(path, threads=None)``: asks one: `Answer` of photos, uint8 [batch, h, w, 3].
+
+May import: `pipeline.core`, `pipeline.settings`, `pipeline.data`, `pipeline.models`,
+`pipeline.saved_model`, `pipeline.release`.
 """
 
 from __future__ import annotations
 
 import importlib
-import importlib.util
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pipeline.errors import UserError
+from pipeline.core import file_formats
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,112 +38,7 @@ class Answer:
     probabilities: npt.NDArray[np.float32]  # [batch, size, size, 3]
 
 
-_INT8 = "_int8"
-WEIGHTS = ".bin"  # of OpenVINO's second file
-# Versions of ONNX's operations: the lowest with all that are needed, the highest that the converter
-# knows, and the one that is taken.
-OPSETS, OPSET = range(13, 19), 17
-
-
-@dataclass(frozen=True)
-class Family:
-    """What is known of a family without loading its module."""
-
-    title: str
-    ending: str  # of its files
-    extra: str  # of setup.py, which has its packages
-    runtime: str  # the package that asks them
-    converters: tuple[str, ...]  # the packages that write them, beside that
-
-    @property
-    def endings(self) -> tuple[str, ...]:
-        """Of its files, when it has two that belong together."""
-        return (self.ending, WEIGHTS) if self.ending == ".xml" else (self.ending,)
-
-
-_ONNX = ("tf2onnx", "onnx")
-FAMILIES = {
-    "onnx": Family("ONNX", ".onnx", "onnx", "onnxruntime", _ONNX),
-    "litert": Family("LiteRT", ".tflite", "litert", "ai_edge_litert", ()),
-    "openvino": Family("OpenVINO", ".xml", "openvino", "openvino", ("nncf", *_ONNX)),
-}
-NAMES = tuple(name + kind for name in FAMILIES for kind in ("", _INT8))
-
-
-@dataclass(frozen=True)
-class Format:
-    """One of `NAMES`: a family, as floats or in 8 bits."""
-
-    name: str
-
-    @property
-    def int8(self) -> bool:
-        """Whether it computes in 8 bits."""
-        return self.name.endswith(_INT8)
-
-    @property
-    def family(self) -> Family:
-        """What it has in common with its sister."""
-        return FAMILIES[self.name.removesuffix(_INT8)]
-
-    @property
-    def module(self) -> ModuleType:
-        """The module that writes and asks its files; loads TensorFlow."""
-        return module(self.family)
-
-    @property
-    def title(self) -> str:
-        """The name for people."""
-        return self.family.title + (", 8 bits" if self.int8 else "")
-
-    @property
-    def file_name(self) -> str:
-        """Of its file in a release; OpenVINO's has a second one beside it."""
-        return f"model{_INT8 if self.int8 else ''}{self.family.ending}"
-
-
-def module(family: Family) -> ModuleType:
-    """The module of a family."""
-    (name,) = (name for name, each in FAMILIES.items() if each == family)
-    return importlib.import_module(f"{__name__}.{name}")
-
-
-def wanted(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The formats that settings (by dotted key) ask for, with the options of each."""
-    opset = {"opset": settings.get("release.onnx_opset", OPSET)}
-    return {
-        name: opset if "onnx" in Format(name).family.converters else {}
-        for name in settings.get("release.formats", ())
-    }
-
-
-def check_packages(name: str) -> None:
-    """Raises UserError, one sentence, if a package is missing that makes files of this format."""
-    family = Format(name).family
-    _check(family, (family.runtime, *family.converters))
-
-
-def check_runtime(family: Family) -> None:
-    """Raises UserError, one sentence, if the package is missing that asks files of this family."""
-    _check(family, (family.runtime,))
-
-
-def _check(family: Family, packages: Sequence[str]) -> None:
-    for package in packages:
-        if not _installed(package):
-            raise UserError(
-                f"{family.title} needs the package {package}; install"
-                f" segmentation-pipeline[{family.extra}]."
-            )
-
-
-def _installed(package: str) -> bool:
-    try:
-        return importlib.util.find_spec(package) is not None
-    except (ImportError, ValueError):  # a test made it unavailable
-        return False
-
-
-def family_of(ending: str) -> Family | None:
-    """The family whose files end so; None if there is none."""
-    return next((each for each in FAMILIES.values() if each.ending == ending), None)
+def module(family: file_formats.Family) -> ModuleType:
+    """The module that writes and asks the files of a family; loads TensorFlow."""
+    names = (name for name, each in file_formats.FAMILIES.items() if each == family)
+    return importlib.import_module(f"{__name__}.{next(names)}")

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline import contract, images
+from pipeline.core import images
 from pipeline.formats import IMAGE, Answer
+from pipeline.saved_model import contract
 
 if TYPE_CHECKING:  # they load TensorFlow and TFX
     from pipeline.formats.network import Release

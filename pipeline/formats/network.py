@@ -14,9 +14,11 @@ import keras
 import tensorflow as tf
 from tfx.dsl.io import fileio
 
-from pipeline import contract, export, features, images, models
-from pipeline.errors import UserError, first_line
+from pipeline import models
+from pipeline.core import features, images
+from pipeline.core.errors import UserError, first_line
 from pipeline.formats import IMAGE
+from pipeline.saved_model import contract, export
 
 
 @dataclass(frozen=True)
@@ -79,11 +81,11 @@ def read(model_path: Path) -> Release:
     Raises:
       UserError: if it has none.
     """
-    from pipeline import serving
+    from pipeline.release import model_store
 
-    record = serving.read_record(str(model_path))
+    record = model_store.read_record(str(model_path))
     if not record:
-        name = Path(serving.RECORD).name
+        name = Path(model_store.RECORD).name
         raise UserError(
             f"{model_path} has no {name} that can be read; give a version that was released."
         )

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline import contract, formats, images
+from pipeline.core import file_formats, images
 from pipeline.formats import IMAGE, Answer
+from pipeline.saved_model import contract
 
 if TYPE_CHECKING:  # they load TensorFlow and TFX
     from pipeline.formats.network import Release
@@ -34,7 +35,7 @@ def write(
       release: of which version.
       path: the file.
       examples: whose photos 8 bits are calibrated on; None: as floats.
-      opset: of ONNX, one of `formats.OPSETS`; None: `formats.OPSET`.
+      opset: of ONNX, one of `file_formats.OPSETS`; None: `file_formats.OPSET`.
     """
     import onnx
     import tf2onnx
@@ -43,7 +44,7 @@ def write(
 
     function = network.function(release)
     model, _ = tf2onnx.convert.from_function(
-        function, input_signature=function.input_signature, opset=opset or formats.OPSET
+        function, input_signature=function.input_signature, opset=opset or file_formats.OPSET
     )
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder, "model.onnx")

@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import contract, images
+from pipeline.core import images
 from pipeline.formats import IMAGE, Answer, onnx
+from pipeline.saved_model import contract
 
 if TYPE_CHECKING:  # they load TensorFlow and TFX
     from pipeline.formats.network import Release

@@ -11,10 +11,10 @@ from typing import Any
 import tensorflow as tf
 from tfx.dsl.io import fileio
 
-from pipeline import dataset, features, images, preprocessing, raw_examples
-from pipeline.dataset import checks
-from pipeline.dataset.items import FaultyItem
-from pipeline.errors import UserError
+from pipeline.core import features, images
+from pipeline.core.errors import UserError
+from pipeline.data import layout, preprocessing, raw_examples, validation
+from pipeline.data.items import FaultyItem
 from pipeline.formats import network
 from pipeline.settings import Data
 
@@ -83,11 +83,11 @@ def of_artifact(uri: str, split: str, count: int, settings: Data) -> list[Exampl
 
 
 def _of_folder(root: Path, settings: Data, split: str, count: int) -> list[Example]:
-    items = {item.id: item for item in dataset.scan(root, settings).items if item.split == split}
+    items = {item.id: item for item in layout.scan(root, settings).items if item.split == split}
     found = []
     for id_ in raw_examples.spread(sorted(items), count):
         with contextlib.suppress(FaultyItem):
-            item = checks.check_item(items[id_], settings)
+            item = validation.check_item(items[id_], settings)
             found.append(_example(id_, item.image_file, item.mask_file, settings))
     return found
 

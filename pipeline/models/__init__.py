@@ -18,6 +18,8 @@ Files whose names begin with an underscore hold what several models share.
 
 Import Keras inside `build`: settings are checked through this package, and that should not cost the
 seconds which TensorFlow takes to load.
+
+May import: `pipeline.core`.
 """
 
 from __future__ import annotations

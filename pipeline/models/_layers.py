@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 from keras import layers
 
-from pipeline.features import NUM_CLASSES
+from pipeline.core.features import NUM_CLASSES
 
 
 @keras.saving.register_keras_serializable("pipeline")

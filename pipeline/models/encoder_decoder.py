@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipeline.features import NUM_CLASSES
+from pipeline.core.features import NUM_CLASSES
 
 if TYPE_CHECKING:
     import keras

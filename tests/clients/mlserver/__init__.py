@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline import contract
+from pipeline.saved_model import contract
 
 from .. import Answer, _v2
 

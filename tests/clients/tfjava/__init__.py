@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline import contract
+from pipeline.saved_model import contract
 
 from .. import Answer, Unavailable, _java
 from .._java import Replies

@@ -1,0 +1,16 @@
+"""The InfraBlessing artifact: whether a model server could serve a candidate, and why not."""
+
+from __future__ import annotations
+
+from tfx import types
+
+# Custom properties of the InfraBlessing artifact; the first is TFX's.
+BLESSED = "blessed"
+REASON = "reason"  # why a server could not serve a model that the gate had blessed
+
+
+def verdict(blessing: types.Artifact) -> bool | None:
+    """Whether a server could serve the model; None if the gate had refused it."""
+    if blessing.get_int_custom_property(BLESSED):
+        return True
+    return False if blessing.get_string_custom_property(REASON) else None

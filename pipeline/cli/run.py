@@ -1,0 +1,180 @@
+"""``python -m pipeline run``, and ``python local_runner.py``: runs the pipeline on this machine.
+
+Metadata lives in SQLite, Beam runs in this process. A run that was killed goes on where it stood
+when it is started again, since finished components are answered from the cache.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import datetime
+import io
+import os
+import shutil
+import sqlite3
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline import settings
+from pipeline.cli import history
+from pipeline.cli.local_run import LocalRun
+from pipeline.core import console, errors, progress, run_folder
+from pipeline.core.errors import UserError
+from pipeline.data import layout, synthetic
+from pipeline.settings.arguments import Parser, add_settings, add_verbose
+
+_AGAIN = "; start the same command again to go on"
+_TFX_FOLDERS = f"{run_folder.ARTIFACTS}/*/.system/*/*"
+
+
+def _parse(argv: Sequence[str] | None, program: str) -> argparse.Namespace:
+    parser = Parser(
+        prog=program,
+        description="Ingests, validates, transforms, trains, evaluates, releases a model.",
+    )
+    parser.add_argument(
+        "--data-root",
+        type=Path,
+        metavar="DIR",
+        help="data folder with images/ and annotations/trimaps/; without it, built-in data is made",
+    )
+    parser.add_argument(
+        "--output-root",
+        type=Path,
+        metavar="DIR",
+        default=Path("output"),
+        help="where models, report and everything else go (default: output)",
+    )
+    add_settings(parser, settings.describe)
+    parser.add_argument(
+        "--history", action="store_true", help="list the runs in the output folder, and run nothing"
+    )
+    parser.add_argument(
+        "--plan", action="store_true", help="say what a run would do, and why, and run nothing"
+    )
+    add_verbose(parser)
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None, program: str = "python -m pipeline run") -> int:
+    """Runs the pipeline once and returns the exit code."""
+    return console.command(lambda: _main(_parse(argv, program)), argv, "The run", _AGAIN)
+
+
+def _main(arguments: argparse.Namespace) -> int:
+    if arguments.history:
+        return history.show(arguments.output_root)
+    files = arguments.config
+    if arguments.data_root is None:
+        files = [settings.BUILTIN_CONFIG, *files]
+    chosen = settings.load(files, arguments.overrides)
+    chosen.check_files()
+    _check(chosen)
+    if arguments.plan:
+        return _show_plan(arguments, chosen)
+    folder = run_folder.make(arguments.output_root)
+    with run_folder.lock(folder):
+        return _run(arguments, chosen, folder)
+
+
+def _show_plan(arguments: argparse.Namespace, chosen: settings.Settings) -> int:
+    output_root = arguments.output_root.resolve()
+    data_root = arguments.data_root or output_root / "builtin-data"
+    store = output_root / run_folder.METADATA
+    if arguments.data_root is not None or store.exists():
+        layout.check_layout(data_root, chosen.data.spans)
+    if not store.exists():
+        console.show(f"No run has been made in {output_root}: every component would run.")
+        return errors.DONE
+    run_folder.check_metadata(output_root)
+    before = set(output_root.glob(_TFX_FOLDERS))
+    with (
+        run_folder.lock(output_root),
+        tempfile.TemporaryDirectory() as folder,
+        console.quiet(Path(os.devnull)) as terminal,
+    ):
+        copy = Path(folder, run_folder.METADATA)
+        with (
+            contextlib.closing(sqlite3.connect(store)) as database,
+            contextlib.closing(sqlite3.connect(copy)) as target,
+        ):
+            database.backup(target)
+        begin = datetime.datetime.now().astimezone()
+        steps = LocalRun(chosen, data_root.resolve(), output_root, begin, terminal, copy).plan()
+        for made in set(output_root.glob(_TFX_FOLDERS)) - before:  # where a node would work
+            shutil.rmtree(made)
+    for step in steps:
+        console.show(f"{step.node:<18} {'runs:   ' + step.why if step.runs else 'cached'}")
+    if not any(step.runs for step in steps):
+        console.show("Nothing would run.")
+    return errors.DONE
+
+
+def _run(arguments: argparse.Namespace, chosen: settings.Settings, output_root: Path) -> int:
+    data_root = arguments.data_root
+    if data_root is None:
+        data_root = output_root / "builtin-data"
+        console.show(f"Built-in data: {data_root}")
+        with progress.watched("Built-in data", console.Terminal(sys.stdout)):
+            synthetic.generate(data_root)
+    layout.check_layout(data_root, chosen.data.spans)
+    begin = datetime.datetime.now().astimezone()
+    log_file = output_root / "logs" / f"{begin:%Y%m%d-%H%M%S}.log"
+    with console.quiet(log_file) as terminal:
+        console.say(terminal, f"Data: {data_root}  Log: {log_file}")
+        run = LocalRun(chosen, data_root.resolve(), output_root, begin, terminal)
+        run.check_serving(built_in=arguments.data_root is None)
+        run.announce()
+        try:
+            code = run.execute()
+        except (KeyboardInterrupt, errors.Stopped) as error:
+            run.stopped(error)
+            raise
+        with progress.watched("Report"):
+            code = run.publish(code)
+    if run.traceback and arguments.verbose:
+        console.show_traceback(run.traceback)
+    if run.error:
+        hint = "" if arguments.verbose else f" (details: --verbose, or {log_file})"
+        console.complain(run.error + ("" if code == errors.USER_ERROR else hint))
+    return code
+
+
+def _check(chosen: settings.Settings) -> None:
+    """Raises UserError for what no run can be made with, before anything is made for one."""
+    release, default = chosen.release, settings.Settings()
+    # Only where it is needed: the libraries take seconds to load.
+    with console.quiet(Path(os.devnull)):
+        if chosen.beam != default.beam:
+            _check_beam(chosen.beam)
+        if release.copy_to:
+            from pipeline.release import mirror
+
+            mirror.check(release.copy_to, chosen.beam.args)
+        if release.infra_validation != default.release.infra_validation:
+            from pipeline.release import infra_validation
+
+            infra_validation.check(release)
+
+
+def _check_beam(beam: settings.Beam) -> None:
+    from apache_beam.options.pipeline_options import PipelineOptions
+    from apache_beam.runners.runner import create_runner
+
+    try:
+        create_runner(beam.runner)
+    except (ImportError, ValueError, AttributeError):
+        raise UserError(
+            f"Setting 'beam.runner' is {beam.runner!r}, which Beam does not know; DirectRunner is "
+            "one."
+        ) from None
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            PipelineOptions(list(beam.args)).get_all_options()
+    except SystemExit:  # argparse, after it has printed what is wrong
+        what = said.getvalue().strip().splitlines()[-1].partition("error: ")[2]
+        raise UserError(f"Setting 'beam.args' has a value that Beam refuses: {what}.") from None

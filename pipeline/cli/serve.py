@@ -1,0 +1,52 @@
+"""``python -m pipeline serve``: a page on this machine that segments the photos dropped there.
+
+Exit code 0 when it was ended, 2 for bad arguments.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from collections.abc import Sequence
+
+from pipeline.cli.predict import add_model, load
+from pipeline.core import console
+from pipeline.core.errors import UserError
+from pipeline.settings.arguments import Parser, add_verbose
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    return console.command(lambda: _serve(_parse(argv)), argv, "The command")
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    try:
+        from pipeline.inference import web
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"The page needs the package {error.name}; install segmentation-pipeline[serve]."
+        ) from error
+    with web.listen(arguments.host, arguments.port) as listener:
+        segmenter = load(arguments.model)
+        address = web.address_of(listener)
+        console.show(f"Open {address} and drop photos there; Ctrl-C ends it.")
+        with contextlib.suppress(KeyboardInterrupt):  # which newer Pythons keep to themselves
+            web.serve(segmenter, listener, arguments.host)
+    return 0
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = Parser(
+        prog="python -m pipeline serve",
+        description="Opens a web page on this machine that segments the photos dropped there.",
+    )
+    add_model(parser)
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address of the page (default: this machine alone)"
+    )
+    parser.add_argument(
+        "--port", type=int, default=8510, help="port of the page, 0 for any (default: %(default)s)"
+    )
+    add_verbose(parser)
+    return parser.parse_args(argv)

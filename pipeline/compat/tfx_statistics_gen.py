@@ -1,0 +1,29 @@
+"""How many examples a batch of StatisticsGen has: an undocumented flag of tfx-bsl.
+
+For tfx-bsl 1.16 (compatible stack) and 1.17 (current).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from absl import flags
+from tfx_bsl.coders import batch_util  # noqa: F401  (defines the flag)
+
+from pipeline.compat import Part
+
+PARTS = (Part("tfx_bsl.coders.batch_util", "_USE_BYTE_SIZE_BATCHING"),)
+
+_BY_SIZE = "tfxio_use_byte_size_batching"
+
+
+@contextlib.contextmanager
+def batches_by_size() -> Iterator[None]:
+    """Limits Beam's batches of examples to 20 MB while the context lasts."""
+    before = flags.FLAGS[_BY_SIZE].default
+    flags.FLAGS.set_default(_BY_SIZE, True)
+    try:
+        yield
+    finally:
+        flags.FLAGS.set_default(_BY_SIZE, before)

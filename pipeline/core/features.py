@@ -1,0 +1,43 @@
+"""Names and numbers that every stage shares: feature names, splits, classes.
+
+Trimaps of the Oxford-IIIT Pet data set hold 1 (pet), 2 (background) and 3 (border). Everywhere
+inside the pipeline a pixel's class is its *class id*, ``trimap value - 1``.
+"""
+
+CLASS_NAMES = ("pet", "background", "border")
+NUM_CLASSES = len(CLASS_NAMES)
+TRIMAP_OFFSET = 1  # trimap value of class id 0
+
+SPECIES = ("cat", "dog")
+
+# Splits: `train` fits the weights, `eval` picks the best epoch, only the gate sees `test`.
+TRAIN, EVAL, TEST = "train", "eval", "test"
+SPLITS = (TRAIN, EVAL, TEST)
+
+# Features of a raw example, as ExampleGen writes it.
+IMAGE = "image"  # the photo file's bytes, untouched
+MASK = "mask"  # the trimap PNG's bytes, untouched
+ID = "id"
+BREED = "breed"
+SPECIES_KEY = "species"
+HEIGHT = "height"  # pixels
+WIDTH = "width"  # pixels
+FILE_SIZE = "file_size"  # of the photo, bytes
+# How a photo looks, 0 to 1 each: see `pipeline.data.appearance`.
+BRIGHTNESS, SHARPNESS = "brightness", "sharpness"
+COLOURS = ("red", "green", "blue")
+
+
+def share_key(class_name: str) -> str:
+    """Name of the raw feature that holds the share of pixels (0 to 1) of one class."""
+    return f"{class_name}_share"
+
+
+# What is compared with the data of the last release, to notice drift.
+DRIFT_NUMBERS = (BRIGHTNESS, SHARPNESS, *COLOURS, *map(share_key, CLASS_NAMES))
+DRIFT_NAMES = (SPECIES_KEY, BREED)
+
+
+# Features of a transformed example.
+IMAGE_PIXELS = "image_pixels"  # packed uint8 [size, size, 3]
+MASK_PIXELS = "mask_pixels"  # packed class ids, uint8 [size, size]

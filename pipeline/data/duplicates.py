@@ -1,0 +1,89 @@
+"""Photos that are there twice, byte for byte: a copy in another split would leak into it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+
+from pipeline.core import features
+from pipeline.data.items import FaultyItem, Item, Row, faulty, noted
+from pipeline.settings import Data
+
+
+def keep_apart(items: Iterable[Item], settings: Data) -> tuple[list[Item], list[Row], list[Row]]:
+    """Sets copies aside that lie in two splits; names those that lie in one.
+
+    The copy in test stays before one in eval, and that before one in train, so what is judged is
+    never what was learned. An item that is faulty for another reason takes no place from its copy.
+    Only photos of equal size are opened.
+
+    Args:
+      items: of a data set.
+      settings: as for `validation.check_item`.
+
+    Returns:
+      The items that stay, rows of the quarantine, and notes.
+    """
+    stay, quarantined, notes = list(items), [], []
+    aside = set()
+    for group in _groups(stay):
+        group.sort(key=lambda item: (-features.SPLITS.index(item.split), item.id))
+        if len({item.split for item in group}) > 1:
+            sound = [item for item in group if _is_sound(item, settings)]
+            group = sound or group
+        first = group[0]
+        for copy in group[1:]:
+            if copy.split == first.split:
+                notes.append(noted(copy.id, f"the same photo as {first.id}"))
+            else:
+                reason = f"the same photo as {first.id}, which is in the split {first.split}"
+                quarantined.append(faulty(copy.id, reason))
+                aside.add(copy.id)
+    return [item for item in stay if item.id not in aside], quarantined, notes
+
+
+def _is_sound(item: Item, settings: Data) -> bool:
+    from pipeline.data import validation  # loads TensorFlow, which takes seconds
+
+    try:
+        validation.check_item(item, settings)
+    except FaultyItem:
+        return False
+    return True
+
+
+def _groups(items: Iterable[Item]) -> Iterator[list[Item]]:
+    """Items whose photos are equal, two or more in each list."""
+    by_size = defaultdict(list)
+    for item in items:
+        if size := _size(item.image):
+            by_size[size].append(item)
+    for same_size in by_size.values():
+        if len(same_size) > 1:
+            by_content = defaultdict(list)
+            for item in same_size:
+                by_content[_digest(item.image)].append(item)
+            yield from (group for content, group in by_content.items() if content and group[1:])
+
+
+def _size(path: str) -> int:
+    """Bytes of a regular file; 0 for anything else, which the check of the item will name."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return 0
+    return status.st_size if stat.S_ISREG(status.st_mode) else 0
+
+
+def _digest(path: str) -> str | None:
+    digest = hashlib.sha256()
+    try:
+        with open(path, "rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except OSError:
+        return None
+    return digest.hexdigest()

@@ -1,0 +1,333 @@
+"""The layout of the Oxford-IIIT Pet data set: a folder's items and their splits.
+
+    images/*.{jpg,jpeg,png}          photos
+    annotations/trimaps/*.png        masks: 8-bit greyscale, 1 pet, 2 background, 3 border
+    annotations/list.txt             optional; a line an id: id, class id, species (1 cat, 2 dog),
+                                     number within the species; see `lists`
+    annotations/{trainval,test}.txt  optional; the official split, lines as above or the id alone
+
+Source: Parkhi, Vedaldi, Zisserman, Jawahar, "Cats and Dogs", CVPR 2012.
+
+A data folder may also hold batches, each in that layout: see `spans`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import unicodedata
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline.core import features, formatting
+from pipeline.core.errors import DataError
+from pipeline.data import duplicates, lists, near_misses, spans
+from pipeline.data.items import FaultyItem, Item, Row, faulty, noted
+from pipeline.settings import Data
+
+IMAGES = Path("images")
+ANNOTATIONS = Path("annotations")
+TRIMAPS = ANNOTATIONS / "trimaps"
+LISTS = ("list.txt", "trainval.txt", "test.txt")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+MASK_SUFFIX = ".png"
+
+UNKNOWN_BREED = "unknown"  # of a file without an underscore in its name
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What a data folder holds."""
+
+    items: list[Item] = field(default_factory=list)
+    quarantined: list[Row] = field(default_factory=list)  # set aside: `items.faulty`
+    notes: list[Row] = field(default_factory=list)  # used, worth a look: `items.noted`
+    unlisted: list[str] = field(default_factory=list)  # ids on none of the lists, left out
+    spans: list[str] = field(default_factory=list)  # names of the batches taken, newest first
+    hints: list[str] = field(default_factory=list)  # on the folder: sentences without full stop
+
+
+def scan(root: Path, settings: Data) -> Scan:
+    """Lists the items of a data folder; a photo is opened only to compare it with its equals.
+
+    Args:
+      root: folder in the layout above, or of spans in that layout.
+      settings: which items are taken, and for which split. Of an id in several spans the newest is
+        taken.
+
+    Raises:
+      DataError: as `check_layout`.
+    """
+    folders = check_layout(root, settings.spans)
+    with _readable(root):
+        return _scan(root, folders, settings)
+
+
+def _scan(root: Path, folders: Sequence[Path], settings: Data) -> Scan:
+    result = Scan(spans=[folder.name for folder in folders if folder != root])
+    seen: set[str] = set()
+    items: list[Item] = []
+    for folder in folders:
+        found = _scan_folder(folder, settings)
+        items += [item for item in found.items if item.id not in seen]
+        result.quarantined.extend(row for row in found.quarantined if row["id"] not in seen)
+        result.notes.extend(row for row in found.notes if row["id"] not in seen)
+        result.unlisted.extend(id_ for id_ in found.unlisted if id_ not in seen)
+        result.hints.extend(found.hints)
+        seen |= {item.id for item in found.items} | {row["id"] for row in found.quarantined}
+        seen.update(found.unlisted)
+    stay, copied, notes = duplicates.keep_apart(items, settings)
+    result.items.extend(stay)
+    result.quarantined.extend(copied)
+    result.notes.extend(notes)
+    return result
+
+
+def fingerprint(root: Path, span_count: int = 1) -> str:
+    """Hex digest of names, sizes and times of all files that a scan takes; nothing is opened.
+
+    Raises:
+      DataError: as `check_layout`.
+    """
+    digest = hashlib.sha256()
+    for batch in check_layout(root, span_count):
+        for folder in (IMAGES, TRIMAPS, ANNOTATIONS):
+            for entry in sorted(os.scandir(batch / folder), key=lambda e: e.name):
+                name = os.fsencode(batch.relative_to(root) / folder / entry.name)
+                digest.update(name + _state(entry) + b"\n")
+    return digest.hexdigest()
+
+
+def check_layout(root: Path, span_count: int = 1) -> list[Path]:
+    """The folders that a run takes its items from: the data folder, or its newest spans.
+
+    Raises:
+      DataError: one sentence, if the folder cannot be a data set at all.
+    """
+    with _readable(root):
+        return _check_layout(root, span_count)
+
+
+@contextlib.contextmanager
+def _readable(root: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"Cannot read {error.filename or root} in the data folder: {error.strerror}."
+        ) from None
+
+
+def _check_layout(root: Path, span_count: int) -> list[Path]:
+    if not root.is_dir():
+        raise DataError(
+            _sentence(f"There is no data folder {root}", near_misses.instead_of_root(root))
+        )
+    batches = spans.newest(root, span_count)
+    if batches and (root / IMAGES).is_dir():
+        raise DataError(
+            f"The data folder {root} has both {IMAGES}/ and the span {batches[0].path.name}/; "
+            "move one of them elsewhere."
+        )
+    folders = [batch.path for batch in batches] or [root]
+    for folder in folders:
+        _check_folder(folder)
+    return folders
+
+
+def count(root: Path) -> dict[str, int]:
+    """Number of photos in a folder in the layout above, and on each list of ids with both files."""
+    images, masks = _files(root / IMAGES, IMAGE_SUFFIXES), _files(root / TRIMAPS, (MASK_SUFFIX,))
+    counts = {"photos": len(images)}
+    for name in LISTS:
+        listed = lists.read(root / ANNOTATIONS / name, {*images, *masks}) or {}
+        counts[f"pairs on {name}"] = sum(id_ in images and id_ in masks for id_ in listed)
+    return counts
+
+
+def _check_folder(root: Path) -> None:
+    for folder, what in ((IMAGES, "photos"), (TRIMAPS, "masks")):
+        if not (root / folder).is_dir():
+            raise DataError(
+                _sentence(
+                    f"The data folder {root} has no {folder}/ folder with {what}; "
+                    f"the layout is {IMAGES}/*.jpg and {TRIMAPS}/*{MASK_SUFFIX}",
+                    near_misses.instead_of_layout(root, (IMAGES, TRIMAPS), _has_layout),
+                )
+            )
+    if not any(Path(n).suffix.lower() in IMAGE_SUFFIXES for n in os.listdir(root / IMAGES)):
+        raise DataError(
+            _sentence(
+                f"The folder {root / IMAGES} holds no photo ({', '.join(IMAGE_SUFFIXES)})",
+                near_misses.instead_of_photos(root / IMAGES, IMAGE_SUFFIXES),
+            )
+        )
+
+
+def _has_layout(folder: Path) -> bool:
+    return (folder / IMAGES).is_dir() and (folder / TRIMAPS).is_dir()
+
+
+def _sentence(what: str, hint: str | None) -> str:
+    """One sentence, with what is there instead behind a semicolon."""
+    end = "" if hint and hint.endswith("?") else "."
+    return f"{what}; {hint}{end}" if hint else f"{what}."
+
+
+def _state(entry: os.DirEntry[str]) -> bytes:
+    """Size and time of a file; nothing of what is none, such as a symbolic link to itself."""
+    try:
+        if not entry.is_file():
+            return b""
+        status = entry.stat()
+    except OSError:
+        return b""
+    return f"\0{status.st_size}\0{status.st_mtime_ns}".encode()
+
+
+def _scan_folder(root: Path, settings: Data) -> Scan:
+    images = _files(root / IMAGES, IMAGE_SUFFIXES)
+    masks = _files(root / TRIMAPS, (MASK_SUFFIX,))
+    other_images = near_misses.by_id(root / IMAGES, IMAGE_SUFFIXES)
+    other_masks = near_misses.by_id(root / TRIMAPS, (MASK_SUFFIX,))
+    known = {*images, *masks, *other_images}
+    everything, trainval, test = (lists.read(root / ANNOTATIONS / name, known) for name in LISTS)
+    species = {**(test or {}), **(trainval or {}), **(everything or {})}
+    # The test photos' list alone, or that of the others, does not say what the folder holds.
+    complete = everything is not None or (trainval is not None and test is not None)
+
+    result = Scan(hints=_hints(root, images, masks, other_images, other_masks))
+    for name, ids in zip(LISTS, (everything, trainval, test), strict=True):
+        if hint := near_misses.unknown_ids(name, ids or {}, known):
+            result.hints.append(hint)
+    unread = {id_ for id_ in other_images if id_ in other_masks}
+    for id_ in sorted({*images, *masks, *species, *unread}):
+        if not _is_utf8(id_):
+            shown = id_.encode(errors="backslashreplace").decode()
+            result.quarantined.append(faulty(shown, "the file's name is not UTF-8"))
+            continue
+        if complete and id_ not in species and settings.unlisted == "leave_out":
+            result.unlisted.append(id_)
+            continue
+        try:
+            _require_read(id_, images, other_images, IMAGES, IMAGE_SUFFIXES)
+            _require_read(id_, masks, other_masks, TRIMAPS, (MASK_SUFFIX,))
+            image, mask = _pair(id_, images.get(id_, []), masks.get(id_, []))
+        except FaultyItem as fault:
+            result.quarantined.append(faulty(id_, str(fault)))
+            continue
+        if trainval and test and id_ in trainval and id_ in test:
+            note = "both trainval.txt and test.txt list it; it is in the split test alone"
+            result.notes.append(noted(id_, note))
+        result.items.append(
+            Item(
+                id=id_,
+                image=str(root / IMAGES / image),
+                mask=str(root / TRIMAPS / mask),
+                breed=id_.rpartition("_")[0] or UNKNOWN_BREED,
+                species=species.get(id_) or _species_by_name(id_),
+                split=_split(id_, test, settings),
+            )
+        )
+    return result
+
+
+def _hints(
+    root: Path,
+    images: Mapping[str, list[str]],
+    masks: Mapping[str, list[str]],
+    other_images: Mapping[str, str],
+    other_masks: Mapping[str, str],
+) -> list[str]:
+    """What to know of the folder as a whole, where its names are near misses."""
+    found = (
+        near_misses.unread(
+            [name for id_, name in other_images.items() if id_ not in images],
+            IMAGES,
+            IMAGE_SUFFIXES,
+            "convert them to JPEG or PNG",
+        ),
+        near_misses.unread(
+            [name for id_, name in other_masks.items() if id_ not in masks],
+            TRIMAPS,
+            (MASK_SUFFIX,),
+            "save them as 8-bit greyscale PNG files",
+        ),
+        near_misses.renamed(
+            set(images) - set(masks) - set(other_masks),
+            set(masks) - set(images) - set(other_images),
+        ),
+        near_misses.unread_lists(root / ANNOTATIONS, LISTS),
+    )
+    return [hint for hint in found if hint]
+
+
+def _require_read(
+    id_: str,
+    taken: Mapping[str, list[str]],
+    others: Mapping[str, str],
+    folder: Path,
+    endings: Sequence[str],
+) -> None:
+    """Raises FaultyItem if a file of an id is there, but under an ending that is not read."""
+    if id_ in others and id_ not in taken:
+        verb = "are" if len(endings) > 1 else "is"
+        raise FaultyItem(
+            f"{folder}/{others[id_]} is not read, only {formatting.listed(endings)} {verb}"
+        )
+
+
+def _files(folder: Path, suffixes: Collection[str]) -> dict[str, list[str]]:
+    """Names of the files that have one of the suffixes in any case, by id.
+
+    macOS writes accents in two characters, others in one: ids have them in one (Unicode's NFC).
+    """
+    files: dict[str, list[str]] = defaultdict(list)
+    for name in sorted(os.listdir(folder)):
+        path = Path(name)
+        if path.suffix.lower() in suffixes and not name.startswith("."):
+            files[unicodedata.normalize("NFC", path.stem)].append(name)
+    return files
+
+
+def _is_utf8(id_: str) -> bool:
+    try:
+        id_.encode()
+    except UnicodeEncodeError:  # the file system's bytes, escaped by Python
+        return False
+    return True
+
+
+def _pair(id_: str, images: list[str], masks: list[str]) -> tuple[str, str]:
+    if not images:
+        raise FaultyItem(f"{'the mask' if masks else 'the listed id'} has no photo in {IMAGES}/")
+    if len(images) > 1:
+        raise FaultyItem(f"several photos have this id: {', '.join(images)}")
+    if not masks:
+        raise FaultyItem(f"the photo has no mask {TRIMAPS}/{id_}{MASK_SUFFIX}")
+    if len(masks) > 1:
+        raise FaultyItem(f"several masks have this id: {', '.join(masks)}")
+    return images[0], masks[0]
+
+
+def _species_by_name(id_: str) -> str:
+    """File names of cats start with a capital letter."""
+    return "cat" if id_[:1].isupper() else "dog"
+
+
+def _split(id_: str, test: Collection[str] | None, settings: Data) -> str:
+    if test is None:
+        if _fraction("test", id_) < settings.test_share:
+            return features.TEST
+    elif id_ in test:
+        return features.TEST
+    return features.EVAL if _fraction("eval", id_) < settings.eval_share else features.TRAIN
+
+
+def _fraction(salt: str, id_: str) -> float:
+    """A stable pseudo-random number in [0, 1) for an id; the salt makes splits independent."""
+    digest = hashlib.sha256(f"{salt}:{id_}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64

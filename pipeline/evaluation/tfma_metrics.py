@@ -1,0 +1,128 @@
+"""The metrics of `pipeline.evaluation.metrics` for TensorFlow Model Analysis.
+
+The model's ``evaluate`` signature counts; here the counts of all images of a slice are gathered
+once, and each metric is derived from them.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+from tensorflow_model_analysis.metrics import metric_types
+
+from pipeline.core import features
+from pipeline.evaluation import metrics
+from pipeline.saved_model.pixel_counts import BINS
+
+_COUNTS = "_counts"  # TFMA keeps metrics whose name starts with _ to itself
+_SHAPES = {
+    "confusion": (features.NUM_CLASSES, features.NUM_CLASSES),
+    "boundary": (2, features.NUM_CLASSES),
+    "calibration": (3, BINS),
+}
+_Accumulator = tuple[list[np.ndarray], np.ndarray, np.ndarray]  # the fields of Counts
+
+
+class _Gather(beam.CombineFn):
+    """Gathers the outputs of a model over the images of a slice into `metrics.Counts`."""
+
+    def __init__(self, key: metric_types.MetricKey):
+        self._key = key
+
+    def create_accumulator(self) -> _Accumulator:
+        return [], np.zeros(_SHAPES["boundary"]), np.zeros(_SHAPES["calibration"])
+
+    def add_input(
+        self, accumulator: _Accumulator, element: metric_types.StandardMetricInputs
+    ) -> _Accumulator:
+        outputs = element.get_predictions(model_name=self._key.model_name)
+        if not isinstance(outputs, dict):  # a champion that counts nothing else
+            outputs = {"confusion": outputs}
+        confusion, boundary, calibration = (
+            np.reshape(outputs[name], shape) if name in outputs else np.full(shape, np.nan)
+            for name, shape in _SHAPES.items()
+        )
+        images, boundaries, calibrations = accumulator
+        images.append(confusion)
+        return images, boundaries + boundary, calibrations + calibration
+
+    def merge_accumulators(self, accumulators: Iterable[_Accumulator]) -> _Accumulator:
+        images, boundaries, calibrations = zip(*accumulators, strict=True)
+        return (
+            list(itertools.chain(*images)),
+            np.sum(boundaries, axis=0),
+            np.sum(calibrations, axis=0),
+        )
+
+    def extract_output(
+        self, accumulator: _Accumulator
+    ) -> dict[metric_types.MetricKey, metrics.Counts]:
+        images, boundaries, calibrations = accumulator
+        stacked = np.reshape(images, [-1, *_SHAPES["confusion"]]).astype(np.float64)
+        return {self._key: metrics.Counts(stacked, boundaries, calibrations)}
+
+
+class SegmentationMetric(metric_types.Metric):
+    """One of `metrics.MEASURES`."""
+
+    def __init__(
+        self,
+        name: str,
+        measure: str,
+        code: str,
+        min_images: int = 0,
+        otherwise: float = 0.0,
+        excuse_absent: bool = False,
+        **parameters: float,
+    ):
+        """Creates the metric.
+
+        Args:
+          name: TFMA's for it.
+          measure: key in `metrics.MEASURES`.
+          code: fingerprint of what computes it; only there to be part of Evaluator's configuration.
+          min_images: a slice of fewer has the value `otherwise`.
+          otherwise: see above.
+          excuse_absent: a slice that has no value, though its counts are finite, since the class of
+            the measure does not occur in it, has the value `otherwise` too.
+          **parameters: further arguments of the measure.
+        """
+
+        def value(counts: metrics.Counts) -> float:
+            if len(counts.images) < min_images:
+                return otherwise
+            found = metrics.MEASURES[measure](counts, **parameters)
+            absent = excuse_absent and np.isnan(found) and np.isfinite(counts.confusion).all()
+            return otherwise if absent else found
+
+        def create(
+            model_names: list[str] | None = None, **_: Any
+        ) -> metric_types.MetricComputations:
+            computations: metric_types.MetricComputations = []
+            for model_name in model_names or [""]:
+                source = metric_types.MetricKey(name=_COUNTS, model_name=model_name)
+                target = metric_types.MetricKey(name=name, model_name=model_name)
+                computations += [
+                    metric_types.MetricComputation([source], None, _Gather(source)),
+                    metric_types.DerivedMetricComputation(
+                        [target],
+                        lambda values, s=source, t=target: {t: value(values[s])},  # type: ignore[misc]
+                    ),
+                ]
+            return computations
+
+        config = {
+            "measure": measure,
+            "code": code,
+            "min_images": min_images,
+            "otherwise": otherwise,
+            "excuse_absent": excuse_absent,
+        }
+        super().__init__(create, name=name, **config, **parameters)
+
+
+metric_types.register_metric(SegmentationMetric)

@@ -1,0 +1,107 @@
+"""What the terminal shows of a run when it has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from pipeline.core.console import print_whole, say
+from pipeline.core.formatting import OVERALL
+from pipeline.report.outcome import NOT_BLESSED, PUSHED, Outcome, Threshold
+
+_MOST_QUARANTINED = 10
+
+
+def show(terminal: Console, outcome: Outcome, files: Mapping[str, Path]) -> None:
+    """Prints thresholds, verdict and where to look further.
+
+    Args:
+      terminal: to print to.
+      outcome: of the run.
+      files: where things are: `outcome`, `report`, `serving`.
+    """
+    terminal.print()
+    if outcome.gate:
+        print_whole(terminal, _gate_table(outcome.gate))
+    _show_data(terminal, outcome, files["outcome"])
+    terminal.print()
+    terminal.print(f"status: [bold]{outcome.status}[/]")
+    if outcome.status == PUSHED:
+        _show_release(terminal, outcome, files["serving"])
+    elif outcome.refused:
+        say(terminal, f"Not released: {outcome.refused}")
+    elif outcome.status == NOT_BLESSED:
+        missed = outcome.missed()
+        names = ", ".join(f"{_metric(row)} ({row.slice})" for row in missed)
+        count = f"{len(missed)} of {len(outcome.gate)}"
+        say(terminal, f"Not released: {count} thresholds missed: {names}.")
+        for reason in dict.fromkeys(row.reason for row in missed if row.reason):
+            say(terminal, f"    {reason}")
+    if outcome.copied_to:
+        say(terminal, f"Copy: {outcome.copied_to}")
+    if outcome.champion and outcome.champion.note:
+        say(terminal, outcome.champion.note)
+    say(terminal, f"Report: {files['report']}")
+
+
+def _show_data(terminal: Console, outcome: Outcome, file: Path) -> None:
+    quarantined = outcome.data.quarantined
+    if quarantined:
+        terminal.print(f"{len(quarantined)} faulty item(s) were set aside:")
+        for item in quarantined[:_MOST_QUARANTINED]:
+            terminal.print(f"    {escape(item.id)}: {escape(item.reason or '')}")
+        if len(quarantined) > _MOST_QUARANTINED:
+            more = len(quarantined) - _MOST_QUARANTINED
+            terminal.print(f"    ... and {more} more, in {escape(str(file))}")
+    for hint in outcome.data.hints:
+        say(terminal, f"Note: {hint}.")
+    drift = outcome.data.drift
+    if drifted := drift.drifted():
+        terminal.print(f"The photos differ much from those of version {drift.against}:")
+        for row in drifted:
+            bound = f"more than data.drift_bound = {row['bound']:g}"
+            terminal.print(f"    {row['feature']}: a distance of {row['distance']:.2f}, {bound}")
+
+
+def _show_release(terminal: Console, outcome: Outcome, folder: Path) -> None:
+    version = outcome.pushed_version
+    if not outcome.new_version:
+        say(terminal, f"Version {version} in {folder} stays in service: the model is the same.")
+        return
+    say(terminal, f"Released version {version} in {folder}.")
+    replaced = outcome.replaced
+    if replaced and replaced.fault:
+        broken = f"which was broken: {replaced.fault}"
+        say(terminal, f"It replaces version {replaced.version}, {broken}.")
+    for name, facts in outcome.formats.items():
+        say(terminal, f"    with {', '.join(facts['files'])} ({name})")
+
+
+def _metric(row: Threshold) -> str:
+    return f"{row.metric} against champion" if row.kind == "change" else row.metric
+
+
+def _gate_table(gate: Sequence[Threshold]) -> Table:
+    """The thresholds that were missed, and those overall; of others only their number."""
+    shown = [row for row in gate if row.slice == OVERALL or not row.held]
+    table = Table(title="Thresholds", title_justify="left")
+    for name in ("metric", "slice", "value", "bound", ""):
+        is_number = name in ("value", "bound")
+        table.add_column(name, justify="right" if is_number else "left", no_wrap=is_number)
+    for row in shown:
+        number = "{:+.3f}" if row.kind == "change" else "{:.3f}"
+        sign = "<=" if row.kind == "at_most" else ">="
+        table.add_row(
+            _metric(row),
+            escape(row.slice),
+            "none" if row.value is None else number.format(row.value),
+            f"{sign} {'none' if row.bound is None else number.format(row.bound)}",
+            "[green]held[/]" if row.held else "[red]missed[/]",
+        )
+    if len(shown) < len(gate):
+        table.caption = f"{len(gate) - len(shown)} more, of species and breeds, held"
+    return table

@@ -1,0 +1,61 @@
+"""All settings of a run, typed: defaults < YAML files < ``--set KEY=VALUE``.
+
+`schema` and `training` list them, `loader` reads any such model from files and overrides,
+`mistakes` words what pydantic found, `arguments` is the command line's part, ``configs/`` holds
+presets.
+May import: `pipeline.core`, and the names of `pipeline.models`.
+"""
+
+from pipeline.settings.schema import (
+    BUILTIN_CONFIG,
+    CONFIGS,
+    Beam,
+    Data,
+    Exif,
+    ExifMasks,
+    FormatName,
+    Gate,
+    OneClassMasks,
+    Release,
+    Settings,
+    Transform,
+    describe,
+    gate_of,
+    load,
+)
+from pipeline.settings.training import (
+    LossName,
+    Model,
+    OptimizerName,
+    Rate,
+    Strength,
+    Train,
+    Tune,
+    Width,
+)
+
+__all__ = [
+    "BUILTIN_CONFIG",
+    "CONFIGS",
+    "Beam",
+    "Data",
+    "Exif",
+    "ExifMasks",
+    "FormatName",
+    "Gate",
+    "LossName",
+    "Model",
+    "OneClassMasks",
+    "OptimizerName",
+    "Rate",
+    "Release",
+    "Settings",
+    "Strength",
+    "Train",
+    "Transform",
+    "Tune",
+    "Width",
+    "describe",
+    "gate_of",
+    "load",
+]

@@ -1,0 +1,305 @@
+"""Typed settings from YAML files and ``KEY=VALUE`` strings; each mistake becomes one sentence.
+
+A model is a tree of `Section`s whose leaves are settings; a field may also be a ``dict[str,
+SomeSection]``, whose names the user chooses. Dotted keys name leaves: ``train.epochs``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pydantic
+
+from pipeline.core import yaml_text
+from pipeline.core.errors import UserError
+from pipeline.settings import mistakes
+from pipeline.settings.mistakes import shown
+
+
+class Section(pydantic.BaseModel):
+    """Settings that belong together; knows its fields and no others, and never changes."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+Model = TypeVar("Model", bound=Section)
+
+
+def load(
+    model: type[Model],
+    files: Sequence[Path] = (),
+    overrides: Sequence[str] = (),
+    giver: str = "--set",
+) -> Model:
+    """Builds settings: defaults < files < overrides.
+
+    Args:
+      model: to build.
+      files: YAML files, later ones win. Each holds sections (``train:``) of keys (``epochs: 50``).
+      overrides: ``KEY=VALUE`` strings, stronger than any file; VALUE is read as YAML.
+      giver: what people gave the overrides by.
+
+    Raises:
+      UserError: for an unreadable file, an unknown key, or a value that is not allowed.
+    """
+    values: dict[tuple[str, ...], Any] = {}
+    typed: dict[str, str] = {}
+    origin: dict[str, str] = {}
+    for file in files:
+        for path, value in _read_file(model, file):
+            values[path], origin[".".join(path)] = value, str(file)
+    for override in overrides:
+        path, value = _read_override(model, override, giver)
+        values[path], origin[".".join(path)] = value, giver
+        typed[".".join(path)] = override.partition("=")[2].strip()
+    nested: dict[str, Any] = {}
+    for path, value in values.items():
+        section = nested
+        for name in path[:-1]:
+            section = section.setdefault(name, {})
+        section[path[-1]] = value
+    try:
+        return model.model_validate(nested)
+    except pydantic.ValidationError as error:
+        raise UserError(_sentence(model, error, origin, typed)) from None
+
+
+def fields(model: type[Section]) -> Iterator[tuple[str, pydantic.fields.FieldInfo]]:
+    """Every setting by its dotted key; NAME stands where the user chooses a name."""
+    yield from _fields(model, ())
+
+
+def flat(settings: Section, model: type[Section]) -> dict[str, Any]:
+    """The model's settings by their dotted keys, as plain JSON values."""
+    dumped = settings.model_dump(mode="json")
+    result = {}
+    for key, _ in fields(model):
+        value = dumped
+        for name in key.split("."):
+            value = value[name]
+        result[key] = value
+    return result
+
+
+def describe(model: type[Section]) -> str:
+    """The list of settings: key, default, meaning; one a line."""
+    rows = [(key, _plain(info), info.description) for key, info in fields(model)]
+    widths = [max(len(str(row[i])) for row in rows) for i in (0, 1)]
+    return "\n".join(f"  {k:<{widths[0]}}  {d:<{widths[1]}}  {text}" for k, d, text in rows)
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """The end of an error about an unknown name: the name that was probably meant, or all."""
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"known are: {', '.join(known) or 'none'}."
+
+
+def _plain(info: pydantic.fields.FieldInfo) -> str:
+    if info.is_required():
+        return "(needed)"
+    value = info.get_default(call_default_factory=True)
+    if value is None:
+        return "none"
+    return str(list(value) if isinstance(value, tuple) else value)
+
+
+def _child(annotation: Any) -> tuple[type[Section] | None, bool]:
+    """What a field holds: its section, if any, and whether a name of the user's comes first."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return annotation, False
+    if typing.get_origin(annotation) is dict:
+        item = typing.get_args(annotation)[1]
+        if isinstance(item, type) and issubclass(item, Section):
+            return item, True
+    return None, False
+
+
+def _fields(
+    model: type[Section], named: Sequence[str], prefix: tuple[str, ...] = ()
+) -> Iterator[tuple[str, pydantic.fields.FieldInfo]]:
+    for name, info in model.model_fields.items():
+        path = (*prefix, name)
+        section, chosen = _child(info.annotation)
+        if chosen:
+            path += (named[len(path)] if len(named) > len(path) else "NAME",)
+        if section is None:
+            yield ".".join(path), info
+        else:
+            yield from _fields(section, named, path)
+
+
+def _read_override(model: type[Section], override: str, giver: str) -> tuple[tuple[str, ...], Any]:
+    key, separator, text = override.partition("=")
+    if not separator:
+        raise UserError(f"{giver} takes KEY=VALUE, but got {shown(override)}.")
+    path = tuple(key.strip().split("."))
+    known = [k for k, _ in _fields(model, path)]
+    if ".".join(path) not in known:
+        raise _unknown(".".join(path), known, giver)
+    try:
+        return path, yaml_text.load(text)
+    except yaml_text.Malformed as error:
+        raise UserError(
+            f"{giver} {'.'.join(path)} has the value {shown(text)}, which {error.what}."
+        ) from None
+
+
+def _read_file(model: type[Section], file: Path) -> Iterator[tuple[tuple[str, ...], Any]]:
+    try:
+        content = yaml_text.load_file(file)
+    except OSError as error:
+        raise UserError(f"Cannot read the settings file {file}: {error.strerror}.") from None
+    except yaml_text.Malformed as error:
+        raise UserError(f"The settings file {file} {error}.") from None
+    if content is None:
+        return
+    if not isinstance(content, Mapping):
+        example = next(iter(model.model_fields))
+        raise UserError(f"The settings file {file} must hold sections such as '{example}:'.")
+    yield from _walk(model, model, content, (), file)
+
+
+def _walk(
+    root: type[Section],
+    section: type[Section],
+    content: Mapping[Any, Any],
+    prefix: tuple[str, ...],
+    file: Path,
+) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for raw_name, value in content.items():
+        path = (*prefix, str(raw_name))
+        if path[-1] not in section.model_fields:
+            siblings = [".".join((*prefix, name)) for name in section.model_fields]
+            if "." in path[-1]:
+                _refuse_dotted(root, ".".join(path).split("."), file)
+            leaves = [key for key, _ in _fields(root, path)]
+            known = siblings if not prefix else leaves
+            raise _unknown(".".join(path), known, str(file))
+        child, chosen = _child(section.model_fields[path[-1]].annotation)
+        if child is None:
+            yield path, value
+            continue
+        entries = {None: value} if not chosen else _mapping(value, path, "NAME", file)
+        for name, entry in entries.items():
+            inner = path if name is None else (*path, str(name))
+            example = next(iter(child.model_fields))
+            yield from _walk(root, child, _mapping(entry, inner, example, file), inner, file)
+
+
+def _refuse_dotted(root: type[Section], path: Sequence[str], file: Path) -> None:
+    """Raises UserError if a key in a file is that of a setting as --set writes it."""
+    key = ".".join(path)
+    if key in [known for known, _ in _fields(root, path)]:
+        raise UserError(
+            f"Unknown setting {shown(key)} in {file}; in a file write '{path[0]}:', and below it, "
+            f"indented, {' and below it '.join(repr(f'{name}:') for name in path[1:])}."
+        )
+
+
+def _mapping(value: Any, path: Sequence[str], example: str, file: Path) -> Mapping[Any, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        key = ".".join(path)
+        raise UserError(f"In {file}, '{key}' must hold keys such as '{example}:'.")
+    return value
+
+
+def _unknown(key: str, known: Sequence[str], where: str) -> UserError:
+    # `train.epoch` and plain `epochs` should both lead to `train.epochs`.
+    key = key[:200]  # a comparison with what is longer takes long
+    name = key.rpartition(".")[2]
+    by_name = {k.rpartition(".")[2]: k for k in known}
+    namesakes = [k for k in known if k.rpartition(".")[2] == name]
+    close = (
+        difflib.get_close_matches(key, namesakes, n=1, cutoff=0)
+        or difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+        or [by_name[match] for match in difflib.get_close_matches(name, list(by_name), n=1)]
+    )
+    hint = f"did you mean '{close[0]}'?" if close else "--help-settings lists all settings."
+    return UserError(f"Unknown setting {shown(key)} in {where}; {hint}")
+
+
+def _sentence(
+    model: type[Section],
+    error: pydantic.ValidationError,
+    origin: Mapping[str, str],
+    typed: Mapping[str, str],
+) -> str:
+    errors = error.errors()
+    first = errors[0]
+    path, holder = _locate(model, [part for part in first["loc"] if part != "[key]"])
+    key = ".".join(path)
+    if not key:  # raised by a check across settings, which is a sentence of its own
+        return first["msg"].removeprefix("Value error, ")
+    source = next((origin[k] for k in _prefixes(path) if k in origin), None)
+    if first["loc"][-1] == "[key]":  # the name is the user's, whatever gave what it names
+        source = next((where for k, where in origin.items() if k.startswith(f"{key}.")), source)
+    if first["type"] == "extra_forbidden" and holder is not None:
+        siblings = [".".join((*path[:-1], name)) for name in holder.model_fields]
+        return str(_unknown(key, siblings, source or "the settings"))
+    if first["type"] == "missing":
+        return f"Setting '{key}' is missing; {source or 'a file or --set'} must give it."
+    where = f" (from {source})" if source else ""
+    if isinstance(first["input"], Mapping) and first["type"] == "value_error":
+        # Fields that do not fit each other.
+        return f"Setting '{key}'{where}: {mistakes.meaning([first])}."
+    hint = ""
+    # Of a value that may be of several kinds, pydantic says what is wrong with each.
+    kinds = [each for each in errors if each["loc"][:-1] == first["loc"][:-1]]
+    if len(first["loc"]) == len(path) or not isinstance(first["loc"][-1], str):
+        kinds = [first]
+    if first["type"] == "literal_error" and isinstance(first["input"], str):
+        options = first["ctx"]["expected"].replace(" or ", ", ").split(", ")
+        close = difflib.get_close_matches(first["input"], [o.strip("'") for o in options], n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+    given = first["input"]
+    if isinstance(given, bool):
+        given = typed.get(key, given)  # YAML takes yes for true
+    what = "empty" if given is None else shown(given)
+    sentence = f"Setting '{key}' is {what}{where}; {mistakes.meaning(kinds)}"
+    return sentence + (hint or ".")
+
+
+def _prefixes(path: Sequence[str]) -> Iterator[str]:
+    for end in range(len(path), 0, -1):
+        yield ".".join(path[:end])
+
+
+def _locate(
+    model: type[Section], location: Sequence[int | str]
+) -> tuple[list[str], type[Section] | None]:
+    """The setting that pydantic's location lies in, and the section that holds it.
+
+    What follows a plain setting in the location (an index, a member of a union) is left out.
+    """
+    path: list[str] = []
+    holder: type[Section] | None = model
+    annotation: Any = model
+    for part in location:
+        section, chosen = _child(annotation)
+        if section is not None and not chosen:
+            path.append(str(part))
+            holder = section
+            info = section.model_fields.get(str(part))
+            annotation = info.annotation if info else None
+        elif chosen:
+            path.append(str(part))
+            annotation = section
+        elif typing.get_origin(annotation) is tuple and isinstance(part, int):
+            annotation = _item(annotation)
+            if not (isinstance(annotation, type) and issubclass(annotation, Section)):
+                break
+            path.append(str(part))
+        else:
+            break
+    return path, holder
+
+
+def _item(annotation: types.GenericAlias) -> Any:
+    return typing.get_args(annotation)[0]

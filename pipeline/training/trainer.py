@@ -1,0 +1,220 @@
+"""Trainer's user code: from transformed examples to an exported model."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+import tensorflow_transform as tft
+from tfx.components.trainer.fn_args_utils import FnArgs
+from tfx.dsl.io import fileio
+
+from pipeline import models
+from pipeline.release import model_store
+from pipeline.saved_model import contract, export
+from pipeline.settings import Model, Train
+from pipeline.training import devices, loop, optimization
+from pipeline.training.input_pipeline import Photos
+from pipeline.training.streaming_metrics import LiveMetrics
+
+HISTORY, FACTS = "history.csv", "training.json"
+
+log = logging.getLogger(__name__)
+
+
+def run_fn(fn_args: FnArgs) -> None:
+    """Trains the model and exports the best epoch.
+
+    Args:
+      fn_args: ``custom_config`` holds ``model`` (the settings of that section), ``image_size``
+        (pixels), ``exif`` (the setting), ``train`` (the settings of that section),
+        ``serving_dir`` (only to start from the champion there) and ``working_dir`` (see
+        `components.working_dir`). ``hyperparameters``, where the Tuner ran, are stronger than those
+        settings. ``model_run_dir`` receives
+        history.csv, training.json and TensorBoard logs, ``serving_model_dir`` the SavedModel.
+
+    Raises:
+      engine.TrainingError: training gave no usable model.
+    """
+    config = fn_args.custom_config
+    found = (fn_args.hyperparameters or {}).get("values", {})
+    chosen, settings = tuned(config, found)
+    trained, history, facts = train_on(fn_args, chosen, settings, config["working_dir"])
+    _write_history(history, fn_args.model_run_dir)
+    with fileio.open(os.path.join(fn_args.model_run_dir, FACTS), "w") as file:
+        json.dump(facts, file)
+    size: int = config["image_size"]
+    exif: str = config.get("exif", contract.AS_STORED)
+    # In float32 and for one device, whatever it was trained with and on.
+    model = models.build(chosen.name, size, width=chosen.width)
+    model.set_weights(trained.get_weights())
+    transform_output = tft.TFTransformOutput(fn_args.transform_graph_path)
+    export.save(model, transform_output, size, fn_args.serving_model_dir, exif)
+
+
+def tuned(config: Mapping[str, Any], values: Mapping[str, Any]) -> tuple[Model, Train]:
+    """The settings of a training, in which some have other values.
+
+    Args:
+      config: ``model`` and ``train`` hold the settings of these sections.
+      values: by the dotted key of the setting.
+    """
+    sections = {name: dict(config[name]) for name in ("model", "train")}
+    for key, value in values.items():
+        section, _, name = key.partition(".")
+        sections[section][name] = value
+    return Model.model_validate(sections["model"]), Train.model_validate(sections["train"])
+
+
+def train_on(
+    fn_args: FnArgs, chosen: Model, settings: Train, working_dir: str
+) -> tuple[keras.Model, list[dict[str, float]], dict[str, Any]]:
+    """Trains on the examples of a Trainer or a Tuner.
+
+    Args:
+      fn_args: of the component, see `run_fn`.
+      chosen: the model.
+      settings: of the training.
+      working_dir: for the state, see `loop.Training`; it exists.
+
+    Returns:
+      As `fit`.
+    """
+    config = fn_args.custom_config
+    return fit(
+        lambda: models.build(
+            chosen.name, config["image_size"], chosen.encoder_weights, chosen.width
+        ),
+        settings,
+        fn_args.train_files,
+        fn_args.eval_files,
+        working_dir,
+        config.get("serving_dir"),
+    )
+
+
+def fit(
+    build: Callable[[], keras.Model],
+    settings: Train,
+    train_files: Sequence[str],
+    eval_files: Sequence[str],
+    working_dir: str,
+    serving_dir: str | None = None,
+) -> tuple[keras.Model, list[dict[str, float]], dict[str, Any]]:
+    """Trains a model on all GPUs of the machine, or goes on where an earlier attempt stood.
+
+    Args:
+      build: makes the model; its input says which side the packed pixels have.
+      settings: of the training.
+      train_files: patterns of the transformed examples that it learns from.
+      eval_files: the same of those that pick the epoch which is kept.
+      working_dir: for the state, see `loop.Training`.
+      serving_dir: the serving folder whose newest release the training starts from; None: from
+        scratch.
+
+    Returns:
+      The model with the weights of the best epoch; the history (see `loop.Training.run`); and
+      what else is worth knowing, as JSON values.
+    """
+    keras.utils.set_random_seed(settings.seed)
+    strategy = devices.strategy()
+    replicas = strategy.num_replicas_in_sync
+    batch_size = devices.batch_size(settings.batch_size, replicas)
+    with strategy.scope(), devices.precision(settings.precision) as precision:
+        model = build()
+        size = model.input_shape[1]
+        train = Photos(train_files, size, batch_size, replicas)
+        training = loop.Training(
+            model,
+            settings,
+            working_dir,
+            lambda model: compile_model(model, settings, train.class_pixels),
+        )
+        if serving_dir and training.state.epochs == 0:
+            training.state.started_from = _start_from_champion(model, serving_dir)
+        callbacks = []
+        if settings.schedule == "cosine":
+            callbacks.append(
+                optimization.WarmupCosine(
+                    settings.learning_rate,
+                    settings.epochs,
+                    train.steps,
+                    settings.warmup,
+                    settings.max_minutes,
+                    lambda: training.seconds,
+                )
+            )
+        history = training.run(train, Photos(eval_files, size, batch_size), callbacks)
+    facts = {
+        "batch_size": batch_size,
+        "devices": replicas,
+        "precision": precision,
+        "started_from": training.state.started_from,
+        "best_epoch": training.state.best_epoch,
+        "seconds": training.state.seconds,
+    }
+    return model, history, facts
+
+
+def _start_from_champion(model: keras.Model, serving_dir: str) -> int | None:
+    """Gives the model the weights of the newest release; returns its version, None without one."""
+    versions = model_store.versions(serving_dir)
+    if not versions:
+        log.info("Nothing is released yet: training starts from scratch.")
+        return None
+    fresh = model.get_weights()
+    version = versions[-1]
+    try:
+        export.load_weights(model, model_store.path(serving_dir, version))
+    except (OSError, ValueError, fileio.NotFoundError):
+        model.set_weights(fresh)  # some may have been overwritten
+        log.warning(
+            "The weights of version %d do not fit this model: training starts from scratch.",
+            version,
+        )
+        return None
+    log.info("Training starts from the weights of version %d.", version)
+    return version
+
+
+def compile_model(
+    model: keras.Model, settings: Train, class_pixels: Callable[[], Sequence[int]]
+) -> None:
+    """Gives a model its optimiser, loss and metrics (`accuracy` and `mean_iou`, both streaming).
+
+    Args:
+      class_pixels: counts the training pixels of each class; called where the loss weighs classes.
+    """
+    weights = None
+    if settings.class_balance:
+        weights = optimization.class_weights(class_pixels(), settings.class_balance)
+    model.compile(
+        optimizer=optimization.optimizer(
+            settings.optimizer,
+            settings.learning_rate,
+            settings.weight_decay,
+            settings.clip_norm,
+            settings.ema,
+        ),
+        loss=optimization.loss(settings.loss, weights, settings.label_smoothing),
+        metrics=[LiveMetrics()],
+    )
+
+
+def _write_history(history: list[dict[str, float]], folder: str) -> None:
+    fileio.makedirs(folder)
+    with fileio.open(os.path.join(folder, HISTORY), "w") as file:
+        writer = csv.DictWriter(file, list(history[0]))
+        writer.writeheader()
+        writer.writerows(history)
+    for part, prefix in (("train", ""), ("validation", "val_")):
+        with tf.summary.create_file_writer(os.path.join(folder, "tensorboard", part)).as_default():
+            for row in history:
+                for name in ("loss", "accuracy", "mean_iou"):
+                    tf.summary.scalar(f"epoch_{name}", row[prefix + name], step=int(row["epoch"]))

@@ -1,0 +1,27 @@
+"""What is changed of other libraries' private parts is still as it was when it was written."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+
+from pipeline import compat
+
+
+def test_libraries_still_look_as_the_changes_to_them_need() -> None:
+    assert list(compat.faults()) == []
+
+
+def test_every_module_of_the_room_says_what_it_relies_on() -> None:
+    names = [f"{compat.__name__}.{m.name}" for m in pkgutil.iter_modules(compat.__path__)]
+    assert tuple(sorted(names)) == compat.MODULES
+    assert all(importlib.import_module(name).PARTS for name in names)
+
+
+def test_another_version_is_told_in_a_sentence() -> None:
+    module = "pipeline.compat"
+    assert compat.Part(module, "Part.fault", ("self",)).fault() is None
+    assert compat.Part(module, "Part.gone").fault() == "pipeline.compat has no Part.gone any more."
+    assert compat.Part(module, "Part.fault", ("self", "why")).fault() == (
+        "pipeline.compat.Part.fault takes ('self',) now, not ('self', 'why')."
+    )
