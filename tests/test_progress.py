@@ -89,7 +89,7 @@ def test_a_run_without_a_terminal_gets_lines(
 
 def test_other_processes_count_too(hurried: None, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    code = "from pipeline import progress\nfor _ in range(100): progress.count()"
+    code = "from pipeline.core import progress\nfor _ in range(100): progress.count()"
     with progress.watched("Work"):
         progress.expect(1000)
         workers = [subprocess.Popen([sys.executable, "-c", code], cwd=ROOT) for _ in range(3)]

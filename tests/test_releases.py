@@ -210,18 +210,18 @@ def contents(path):
 
 def check(path):
     if len(list(pathlib.Path(path).rglob("part*/*"))) != 60 or len(contents(path)) != 1:
-        raise canary.BrokenModelError("half a copy")
+        raise smoke_test.BrokenModelError("half a copy")
 
-canary.check = check
+smoke_test.check = check
 contract.misfit = contract.unservable = lambda path: None
 
 def read():
     loads, newest, faults = 0, 0, []
     while not stop.exists():
-        version = serving.versions(str(folder))[-1]
+        version = model_store.versions(str(folder))[-1]
         try:
             check(folder / str(version))
-            assert serving.record(str(folder), version)["version"] == version
+            assert model_store.record(str(folder), version)["version"] == version
             assert version >= newest
         except Exception as error:
             faults.append(f"{version}: {error!r}")
@@ -231,9 +231,9 @@ def read():
 def release():
     for i in range(1000):
         write(f"{os.getpid()}-{i} ")
-        releasing.release(str(source), str(folder))
-        for version in serving.versions(str(folder))[:-20]:
-            releasing.prune(str(folder), 20)
+        operations.release(str(source), str(folder))
+        for version in model_store.versions(str(folder))[:-20]:
+            operations.prune(str(folder), 20)
 
 def child(do):
     pid = os.fork()
@@ -243,7 +243,7 @@ def child(do):
     os._exit(0)
 
 write("first")
-releasing.release(str(source), str(folder))
+operations.release(str(source), str(folder))
 reader = child(read)
 moments, unfinished = random.Random(seed), 0
 for _ in range(20):
@@ -258,7 +258,7 @@ for _ in range(20):
 stop.touch()
 os.waitpid(reader, 0)
 found = json.loads((root / "read.json").read_text())
-print(json.dumps({**found, "unfinished": unfinished, "last": serving.versions(str(folder))[-1]}))
+print(json.dumps({**found, "unfinished": unfinished, "last": model_store.versions(str(folder))[-1]}))
 """
 
 

@@ -29,8 +29,8 @@ def check(path):
     while not go_on.exists():
         time.sleep(0.01)
 
-canary.check = check
-print(releasing.release(str(model), str(folder)))
+smoke_test.check = check
+print(operations.release(str(model), str(folder)))
 """
 
 
