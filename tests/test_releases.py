@@ -258,7 +258,8 @@ for _ in range(20):
 stop.touch()
 os.waitpid(reader, 0)
 found = json.loads((root / "read.json").read_text())
-print(json.dumps({**found, "unfinished": unfinished, "last": model_store.versions(str(folder))[-1]}))
+last = model_store.versions(str(folder))[-1]
+print(json.dumps({**found, "unfinished": unfinished, "last": last}))
 """
 
 
