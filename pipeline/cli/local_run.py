@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pipeline.artifacts.run import RunArtifacts
     from pipeline.orchestration import plan
 
-_AGAIN = "; start the same command again to go on"
+AGAIN = "; start the same command again to go on"
 
 
 class LocalRun:
@@ -197,7 +197,7 @@ class LocalRun:
         """Notes that the run was told to stop, in latest_run.json, report and metadata store."""
         from pipeline.report import publish
 
-        sentence, _ = errors.explain(error, "The run", _AGAIN)
+        sentence, _ = errors.explain(error, "The run", AGAIN)
         publish.announce(self._settings, self._output_root, sentence)
         spent = datetime.datetime.now().astimezone() - self._begin
         with contextlib.suppress(Exception):  # it may have been stopped while it used the store

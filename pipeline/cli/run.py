@@ -20,13 +20,12 @@ from pathlib import Path
 
 from pipeline import settings
 from pipeline.cli import history
-from pipeline.cli.local_run import LocalRun
+from pipeline.cli.local_run import AGAIN, LocalRun
 from pipeline.core import console, errors, progress, run_folder
 from pipeline.core.errors import UserError
 from pipeline.data import layout, synthetic
 from pipeline.settings.arguments import Parser, add_settings, add_verbose
 
-_AGAIN = "; start the same command again to go on"
 _TFX_FOLDERS = f"{run_folder.ARTIFACTS}/*/.system/*/*"
 
 
@@ -61,7 +60,7 @@ def _parse(argv: Sequence[str] | None, program: str) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None, program: str = "python -m pipeline run") -> int:
     """Runs the pipeline once and returns the exit code."""
-    return console.command(lambda: _main(_parse(argv, program)), argv, "The run", _AGAIN)
+    return console.command(lambda: _main(_parse(argv, program)), argv, "The run", AGAIN)
 
 
 def _main(arguments: argparse.Namespace) -> int:

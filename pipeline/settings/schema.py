@@ -17,7 +17,7 @@ from pipeline.core.file_formats import NAMES, OPSET, OPSETS, check_packages
 from pipeline.settings import loader
 from pipeline.settings.loader import Section
 from pipeline.settings.training import Model, Train, Tune
-from pipeline.settings.values import Values
+from pipeline.settings.values import Values, off_is_no_switch
 
 CONFIGS = Path(str(resources.files("pipeline.settings") / "configs"))
 BUILTIN_CONFIG = CONFIGS / "builtin.yaml"
@@ -79,10 +79,7 @@ class Data(Values):
         description="maximum distance of a feature's distribution from the last release's data",
     )
 
-    @pydantic.field_validator("drift", mode="before")
-    @classmethod
-    def _off_is_no_switch(cls, value: Any) -> Any:
-        return "off" if value is False else value  # YAML reads a plain off as false
+    _off = pydantic.field_validator("drift", mode="before")(off_is_no_switch)
 
 
 class Transform(Values):
@@ -149,10 +146,7 @@ class Release(Values):
         description="TensorFlow Serving image for that test, with a tag or digest",
     )
 
-    @pydantic.field_validator("infra_validation", mode="before")
-    @classmethod
-    def _off_is_no_switch(cls, value: Any) -> Any:
-        return "off" if value is False else value  # YAML reads a plain off as false
+    _off = pydantic.field_validator("infra_validation", mode="before")(off_is_no_switch)
 
     @pydantic.field_validator("infra_image")
     @classmethod

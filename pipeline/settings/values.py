@@ -25,3 +25,8 @@ class Values(Section):
                 raise PydanticCustomError("literal_error", "it", {"expected": expected})
             raise ValueError("it takes a value, not true or false")
         return value
+
+
+def off_is_no_switch(value: Any) -> Any:
+    """For settings that may be off: YAML reads a plain off as false."""
+    return "off" if value is False else value
