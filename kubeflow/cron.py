@@ -1,15 +1,22 @@
 """Cron expressions as Kubeflow Pipelines reads them: six fields, seconds first.
 
-The server parses them with github.com/robfig/cron v1.2.0; ``parser.go`` and ``spec.go`` there say
-what holds. Its trap: it takes five fields too, but reads them as seconds to months. The usual five
-(minutes first) get their seconds here, so that "0 2 * * *" is two at night and not every hour.
+croniter computes when a schedule triggers and cron-descriptor puts it in words. The rest is about
+the server's parser, github.com/robfig/cron v1.2.0 (``parser.go`` and ``spec.go``), which differs
+from both:
+
+* Six fields are the rule. It also takes five, but as seconds to months. The usual five (minutes
+  first) therefore get their seconds here, so that "0 2 * * *" means two at night, not every hour.
+* It refuses what croniter takes: 7 for Sunday, "fri-mon", "L", "#", "@daily".
+* A star with a step ("*/2") counts as a star when it combines the two fields for days.
 """
 
 from __future__ import annotations
 
-import calendar
 import datetime
 from dataclasses import dataclass
+
+import cron_descriptor
+import croniter
 
 from pipeline.core.errors import UserError
 
@@ -20,8 +27,8 @@ _DAYS = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"]
 @dataclass(frozen=True)
 class _Kind:
     name: str
-    least: int
-    most: int
+    lowest: int
+    highest: int
     names: dict[str, int]
 
 
@@ -33,8 +40,6 @@ _KINDS = (
     _Kind("month", 1, 12, {name: number for number, name in enumerate(_MONTHS, 1)}),
     _Kind("day of week", 0, 6, {name: number for number, name in enumerate(_DAYS)}),
 )
-# After so many the calendar repeats; a day like 30 February never comes.
-_YEARS = 28
 
 
 @dataclass(frozen=True)
@@ -46,40 +51,25 @@ class Cron:
     """
 
     expression: str
-    _allowed: tuple[frozenset[int], ...]
-    _any_day: bool
+    _values: str  # the six fields as plain lists, which every parser reads alike
+    _either_day: bool  # a day matches by either of its fields, since neither is a star
 
-    def next(self, after: datetime.datetime) -> datetime.datetime | None:
-        """The first trigger later than the given time, in its time zone; None if none comes."""
-        seconds, minutes, hours, days, months, weekdays = self._allowed
-        start = after.replace(microsecond=0) + datetime.timedelta(seconds=1)
-        midnight = start.replace(hour=0, minute=0, second=0)
-        for offset in range(_YEARS * 366):
-            day = midnight + datetime.timedelta(days=offset)
-            if day.month not in months:
-                continue
-            in_month, in_week = day.day in days, day.isoweekday() % 7 in weekdays
-            # Two restrictions on the day are either-or; a star on one of them leaves the other.
-            if not (in_month and in_week if self._any_day else in_month or in_week):
-                continue
-            for hour in sorted(hours):
-                if offset == 0 and hour < start.hour:
-                    continue
-                for minute in sorted(minutes):
-                    for second in sorted(seconds):
-                        time = day.replace(hour=hour, minute=minute, second=second)
-                        if time >= start:
-                            return time
-        return None
+    def next(self, after: datetime.datetime) -> datetime.datetime:
+        """The first trigger after a time, in that time's zone."""
+        times = croniter.croniter(
+            self._values, after, day_or=self._either_day, second_at_beginning=True
+        )
+        trigger: datetime.datetime = times.get_next(datetime.datetime)
+        return trigger
 
 
 def parse(text: str) -> Cron:
-    """Reads six fields, or the usual five, which get the second 0.
+    """Parses six fields, or the usual five, which get the second 0.
 
     Example: ``parse("0 2 * * mon-fri").expression == "0 0 2 * * mon-fri"``.
 
     Raises:
-      UserError: for another number of fields, or a field that the server would not take.
+      UserError: if the server would refuse the expression, or it never triggers.
     """
     fields = text.split()
     if len(fields) == 5:
@@ -89,58 +79,44 @@ def parse(text: str) -> Cron:
             f"--cron {text!r} has {len(fields)} fields; it takes six (seconds, minutes, hours, day "
             f"of month, month, day of week) or the usual five, such as '0 2 * * *'."
         )
-    allowed = tuple(_field(field, kind, text) for field, kind in zip(fields, _KINDS, strict=True))
-    starred = [
-        any(part[0] in "*?" for part in field.split(",")) for field in (fields[3], fields[5])
-    ]
-    cron = Cron(" ".join(fields), allowed, any(starred))
-    if cron.next(datetime.datetime(2024, 1, 1)) is None:
+    values = [_values(field, kind, text) for field, kind in zip(fields, _KINDS, strict=True)]
+    starred = any(part[0] in "*?" for at in (3, 5) for part in fields[at].split(","))
+    cron = Cron(" ".join(fields), " ".join(values), not starred)
+    try:
+        cron.next(datetime.datetime(2024, 1, 1))
+    except croniter.CroniterBadDateError:
         raise UserError(
             f"--cron {text!r} names a day that never comes; choose another day or month."
-        )
+        ) from None
     return cron
 
 
-def words(expression: str) -> str | None:
-    """A simple schedule in words, such as "every night at 02:00"; None for any other.
+def describe(expression: str) -> str:
+    """An expression in words, such as "At 02:00, Monday through Friday".
 
     Args:
       expression: six fields, as `Cron` holds them.
     """
-    second, minute, hour, day, month, weekday = expression.lower().replace("?", "*").split()
-    if second != "0" or month != "*" or not minute.isdigit():
-        return None
-    if (hour, day, weekday) == ("*", "*", "*"):
-        return f"every hour at minute {int(minute)}"
-    if not hour.isdigit():
-        return None
-    time = f"{int(hour):02}:{int(minute):02}"
-    if (day, weekday) == ("*", "*"):
-        return f"every {'night' if int(hour) < 6 else 'day'} at {time}"
-    if day == "*" and weekday == "mon-fri":
-        return f"Monday to Friday at {time}"
-    if day == "*" and (weekday in _DAYS or weekday.isdigit()):
-        number = _DAYS.index(weekday) if weekday in _DAYS else int(weekday)
-        return f"every {calendar.day_name[number - 1]} at {time}"
-    if weekday == "*" and day.isdigit():
-        return f"on day {int(day)} of every month at {time}"
-    return None
+    options = cron_descriptor.Options()
+    options.use_24hour_time_format = True
+    return cron_descriptor.get_description(expression, options)
 
 
-def _field(field: str, kind: _Kind, text: str) -> frozenset[int]:
+def _values(field: str, kind: _Kind, text: str) -> str:
+    """All values that a field stands for, separated by commas."""
     values: set[int] = set()
     for part in field.split(","):
         values.update(_range(part, kind, text))
-    return frozenset(values)
+    return ",".join(str(value) for value in sorted(values))
 
 
 def _range(part: str, kind: _Kind, text: str) -> range:
     def wrong(why: str) -> UserError:
-        allowed = f"{kind.least} to {kind.most}"
+        allowed = f"{kind.lowest} to {kind.highest}"
         if kind.names:
             allowed += f" or {'-'.join((next(iter(kind.names)), list(kind.names)[-1]))}"
         return UserError(
-            f"--cron {text!r}: {part!r} is no valid {kind.name}: {why}; allowed are {allowed}, "
+            f"--cron {text!r}: {part!r} is not a valid {kind.name}: {why}; allowed are {allowed}, "
             f"as *, a, a-b, */n, a-b/n, and lists with commas."
         )
 
@@ -154,14 +130,14 @@ def _range(part: str, kind: _Kind, text: str) -> range:
     span, slash, step_text = part.partition("/")
     low, hyphen, high = span.partition("-")
     if low in ("*", "?") and not hyphen:
-        start, end = kind.least, kind.most
+        start, end = kind.lowest, kind.highest
     else:
         start = number(low)
-        end = number(high) if hyphen else kind.most if slash else start
+        end = number(high) if hyphen else kind.highest if slash else start
     step = number(step_text) if slash else 1
     if step == 0:
         raise wrong("a step must be at least 1")
-    if start < kind.least or end > kind.most:
+    if start < kind.lowest or end > kind.highest:
         raise wrong("out of range")
     if start > end:
         raise wrong("the range ends before it begins")

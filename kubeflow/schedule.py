@@ -100,10 +100,8 @@ def _create(
 
 def _description(timing: cron.Cron, follows: bool) -> str:
     """What the web page says of a schedule."""
-    version = "newest version" if follows else "the version that was uploaded last with submit"
-    words = cron.words(timing.expression)
-    when = f"{words} UTC" if words else f"cron {timing.expression!r}, UTC"
-    return f"{when[0].upper()}{when[1:]}, {version}, one run at a time."
+    version = "newest version" if follows else "the version last uploaded with submit"
+    return f"{cron.describe(timing.expression)} (UTC), {version}, one run at a time."
 
 
 def print_schedules(schedules: list[client.Schedule]) -> None:
@@ -130,4 +128,4 @@ def _next(schedule: client.Schedule) -> str:
         coming = cron.parse(schedule.cron).next(datetime.datetime.now(datetime.timezone.utc))
     except UserError:  # made by others, in a form that we do not make
         return "next trigger unknown"
-    return f"next {coming:%Y-%m-%d %H:%M:%S} UTC" if coming else "never"
+    return f"next {coming:%Y-%m-%d %H:%M:%S} UTC"

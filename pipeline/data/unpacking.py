@@ -5,9 +5,11 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import platform
 import shutil
 import tarfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
@@ -53,6 +55,11 @@ def unpack(file: Path, root: Path, folder: Path) -> None:
         unpacks to far more than its size allows for.
       OSError: if it cannot be written.
     """
+    if not hasattr(tarfile, "data_filter"):
+        raise UserError(
+            f"Python {platform.python_version()} cannot unpack {file} safely; use its newest patch "
+            "release, or unpack the archive yourself."
+        )
     aside = root / f".{file.name}{_UNPACKING}"
     shutil.rmtree(aside, ignore_errors=True)
     most = _MOST_GROWTH * file.stat().st_size + _MOST_HEADER
@@ -62,37 +69,37 @@ def unpack(file: Path, root: Path, folder: Path) -> None:
             packed.seek(0)
             stream = _Bounded(gzip.GzipFile(fileobj=packed) if zipped else packed, most)
             with tarfile.open(fileobj=cast(IO[bytes], stream), mode="r:") as tar:
-                left = most
-                for number, member in enumerate(tar, start=1):
-                    left -= member.size
-                    if left < 0 or number > _MOST_FILES:
-                        raise tarfile.ReadError(_TOO_MUCH)
-                    _unpack_member(file, tar, member, aside)
+                tar.extractall(aside, _bounded(tar, most), filter=_plain_file)
         if not (aside / folder).is_dir():
             raise UserError(f"{file} holds no folder {folder}/; remove it and call again.")
         (aside / folder).rename(root / folder)
+    except tarfile.FilterError as error:
+        raise UserError(
+            f"{file} contains {error.tarinfo.name!r}, which is not a plain file in its folder; "
+            "nothing was unpacked. Do not use this archive."
+        ) from None
     except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise UserError(f"{file} cannot be unpacked ({error}); remove it and call again.") from None
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _unpack_member(
-    archive: Path, tar: tarfile.TarFile, member: tarfile.TarInfo, root: Path
-) -> None:
-    """Writes a file below `root`. No link is ever made, so no later file can follow one outside."""
-    path = PurePosixPath(member.name)
-    if path.is_absolute() or ".." in path.parts or not (member.isfile() or member.isdir()):
-        raise UserError(
-            f"{archive} holds {member.name!r}, which is no plain file below its folder; nothing "
-            "was unpacked, do not use this archive."
-        )
-    contents = tar.extractfile(member)
-    if contents is None or path.name.startswith("._"):  # a folder, or macOS's attributes of a file
-        return
-    target = root / path
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if target.exists():
-        raise tarfile.ReadError(f"it holds {member.name!r} twice")
-    with contents, target.open("xb") as output:
-        shutil.copyfileobj(contents, output)
+def _bounded(tar: tarfile.TarFile, limit: int) -> Iterator[tarfile.TarInfo]:
+    """The members of an archive, as long as their number and their sizes stay within the limits."""
+    for number, member in enumerate(tar, start=1):
+        limit -= member.size
+        if limit < 0 or number > _MOST_FILES:
+            raise tarfile.ReadError(_TOO_MUCH)
+        yield member
+
+
+def _plain_file(member: tarfile.TarInfo, root: str) -> tarfile.TarInfo | None:
+    """tarfile's own filter for data, less what it lets through: links and a file given twice."""
+    if not (member.isreg() or member.isdir()):
+        raise tarfile.SpecialFileError(member)
+    if PurePosixPath(member.name).name.startswith("._"):  # macOS's attributes of a file
+        return None
+    member = tarfile.data_filter(member, root)
+    if member.isreg() and os.path.lexists(os.path.join(root, member.name)):
+        raise tarfile.ReadError(f"{member.name!r} occurs twice")
+    return member
