@@ -45,6 +45,8 @@ setup(
         f"kfp-kubernetes==2.16.1; {CURRENT}",
         f"kfp==2.5.0; {COMPATIBLE}",
         f"kfp-kubernetes==1.0.0; {COMPATIBLE}",
+        "cron-descriptor",
+        "croniter",
         "docker>=7,<8",
         "filelock",
         "google-crc32c",
