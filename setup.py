@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from setuptools import find_namespace_packages, setup
+from setuptools.command.build_py import build_py
 
 _PACKAGE = Path(__file__).with_name("pipeline") / "__init__.py"
 (VERSION,) = re.findall(r'^__version__ = "(.+?)"', _PACKAGE.read_text(), re.MULTILINE)
@@ -21,6 +22,16 @@ OPENVINO = ["nncf", "openvino", *ONNX]
 # `make docs`: the site generator, and the parser of docstrings for the Python reference.
 DOCS = ["griffelib", "zensical"]
 
+
+class BuildPy(build_py):
+    """Leaves out what the Kubeflow SDK, PyPI's `kubeflow`, has too (docs/decisions/0006-*.md)."""
+
+    def run(self) -> None:
+        super().run()
+        for shared in ("__init__.py", "py.typed"):
+            Path(self.build_lib, "kubeflow", shared).unlink(missing_ok=True)
+
+
 setup(
     name="segmentation-pipeline",
     version=VERSION,
@@ -30,6 +41,7 @@ setup(
     python_requires=">=3.10,<3.14",
     packages=find_namespace_packages(include=["pipeline*", "components*", "schemas*", "kubeflow*"]),
     py_modules=["local_runner"],
+    cmdclass={"build_py": BuildPy},
     # Whatever lies in a package beside the modules: schemas, templates.
     package_data={"": ["*"]},
     # The filled-in copy of its template holds a password; what the manifests take in may be a key.

@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator, Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from pipeline.core import yaml_text
 
-_MANIFESTS = Path(str(resources.files("kubeflow") / "manifests"))
+_MANIFESTS = Path(__file__).with_name("manifests")
 PATCH = _MANIFESTS / "components" / "retries" / "workflow-defaults.yaml"
 NAMESPACE, CONFIG_MAP = "kubeflow", "workflow-controller-configmap"
 _SECONDS = 5

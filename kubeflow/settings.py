@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -20,7 +19,7 @@ from pipeline.core.errors import UserError
 from pipeline.settings import loader
 from pipeline.settings.loader import Section
 
-EXAMPLE_CONFIG = Path(str(resources.files("kubeflow") / "configs" / "gke.yaml"))
+EXAMPLE_CONFIG = Path(__file__).with_name("configs") / "gke.yaml"
 
 _MEMORY_UNITS = {"": 1, **{unit: 1000**i for i, unit in enumerate("KMGTP", 1)}}
 _MEMORY_UNITS |= {f"{unit}i": 1024**i for i, unit in enumerate("KMGTP", 1)}

@@ -3,12 +3,9 @@
 import importlib.metadata
 import re
 import runpy
-import shutil
 import subprocess
 import sys
 import sysconfig
-import tarfile
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -126,52 +123,6 @@ def test_uv_finds_no_conflict_in_the_environment() -> None:
         [uv, "pip", "check", "--python", sys.executable], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-
-
-PACKAGES = ["components", "kubeflow", "pipeline", "schemas"]
-
-
-@pytest.fixture(scope="module")
-def distributions(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder with the wheel and the sdist of this tree, built offline."""
-    folder = tmp_path_factory.mktemp("distribution")
-    tree = folder / "tree"
-    ignore = shutil.ignore_patterns("__pycache__")
-    for package in PACKAGES:
-        shutil.copytree(TREE / package, tree / package, ignore=ignore)
-    for file in ["LICENSE", "setup.py", "pyproject.toml", "local_runner.py"]:
-        shutil.copy(TREE / file, tree / file)
-    command = [str(Path(sys.prefix) / "bin" / "uv"), "build", "--quiet", "--offline"]
-    command += ["--no-build-isolation", "--python", sys.executable, "--sdist", "--wheel"]
-    subprocess.run([*command, "--out-dir", str(folder / "dist"), str(tree)], check=True)
-    return folder / "dist"
-
-
-def package_files() -> set[str]:
-    files = [path for package in PACKAGES for path in (TREE / package).rglob("*")]
-    return {
-        str(path.relative_to(TREE))
-        for path in files
-        if path.is_file() and "__pycache__" not in path.parts
-    }
-
-
-def test_the_wheel_holds_every_file_of_the_packages_and_the_script(distributions: Path) -> None:
-    (wheel,) = distributions.glob("*.whl")
-    with zipfile.ZipFile(wheel) as archive:
-        names = set(archive.namelist())
-        (entry_points,) = [name for name in names if name.endswith("entry_points.txt")]
-        script = archive.read(entry_points).decode()
-    assert package_files() | {"local_runner.py"} <= names
-    assert any(name.startswith("schemas/") and name.endswith(".pbtxt") for name in names)
-    assert "segmentation-pipeline = pipeline.cli:main" in script
-
-
-def test_the_sdist_holds_every_file_of_the_packages(distributions: Path) -> None:
-    (sdist,) = distributions.glob("*.tar.gz")
-    with tarfile.open(sdist) as archive:
-        names = {name.partition("/")[2] for name in archive.getnames()}
-    assert package_files() | {"local_runner.py", "setup.py", "pyproject.toml"} <= names
 
 
 AUDITED = """{"dependencies": [
