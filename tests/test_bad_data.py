@@ -230,9 +230,9 @@ def test_folder_that_is_no_data_set_is_one_sentence(
         (["--config", "none.yaml"], "Cannot read the settings file none.yaml"),
         (
             ["--output-root", "/dev/null/output"],
-            "/dev/null/output cannot be the output folder: Not a directory.",
+            "Cannot use /dev/null/output as the output folder: Not a directory.",
         ),
-        (["--output-root", "out[1]"], "out[1] has one of the characters * ? [ ] \\ in it, which"),
+        (["--output-root", "out[1]"], "out[1] contains one of the characters * ? [ ] \\, which"),
     ],
 )
 def test_bad_arguments_are_one_sentence(
@@ -276,7 +276,7 @@ def test_settings_are_listed_by_section(
 def test_an_unknown_section_is_one_sentence(capfd: pytest.CaptureFixture[str]) -> None:
     assert local_runner.main(["--help-settings", "trian"]) == 2
     assert capfd.readouterr().err == (
-        "Error: There is no section 'trian' of settings; sections are data, transform, model, "
+        "Error: There is no settings section 'trian'; the sections are data, transform, model, "
         "tune, train, gate, release, beam.\n"
     )
 
@@ -315,7 +315,7 @@ def test_encoder_weights_that_do_not_exist_are_said_at_once(
 ) -> None:
     wrong = ("model.name=mobilenet_unet", f"model.encoder_weights={tmp_path / 'typo.h5'}")
     assert run_locally(small_data, tmp_path / "output", *wrong).code == 2
-    assert f"names {tmp_path / 'typo.h5'}, which is no file." in capfd.readouterr().err
+    assert f"is {tmp_path / 'typo.h5'}, but there is no such file." in capfd.readouterr().err
     assert not (tmp_path / "output").exists()
 
 

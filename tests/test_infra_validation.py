@@ -178,8 +178,8 @@ def test_yamls_off_is_off(value: str) -> None:
             "'release.infra_validation' is 'true' (from --set)",
         ),
         ("release.infra_validation=swarm", "must be 'off', 'docker' or 'kubernetes'"),
-        ("release.infra_image=tensorflow/serving", "must be an image with its tag or its digest"),
-        ("release.infra_image=localhost:5000/serving", "must be an image with its tag"),
+        ("release.infra_image=tensorflow/serving", "must be an image with a tag or digest"),
+        ("release.infra_image=localhost:5000/serving", "must be an image with a tag"),
     ],
 )
 def test_wrong_settings_are_one_sentence(override: str, sentence: str) -> None:
