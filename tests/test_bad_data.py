@@ -82,7 +82,7 @@ def test_one_faulty_item_is_always_tolerated_and_two_of_forty_are_not(
     assert "Trainer" not in run.states()
     error = capfd.readouterr().err.strip()
     assert error == f"Error: {run.outcome['error']}"
-    assert "2 of 40 items are faulty, more than data.max_quarantined = 0.01 allows" in error
+    assert "2 of 40 items are quarantined, more than data.max_quarantined = 0.01 allows" in error
     assert f"{first.stem}: the photo is empty" in error
     # Mended, the same command goes on.
     aside.replace(second)
@@ -104,9 +104,9 @@ def test_class_in_no_test_mask_is_refused_before_training_unless_nothing_is_aske
     run = run_locally(data, tmp_path / "output", "gate.class_iou=0.1")
     assert (run.code, run.states()["DataGate"]) == (2, "failed")
     assert "Trainer" not in run.states()
-    said = "The class border is in no mask of the split test, so the gate cannot judge it"
+    said = "No mask of the split test contains the class border, so the gate cannot judge it"
     error = capfd.readouterr().err
-    assert error.startswith(f"Error: {said}, and gate.class_iou = 0.1 bounds")
+    assert error.startswith(f"Error: {said}, but gate.class_iou = 0.1 applies")
     assert command.main(["check", str(data), "--set", "gate.class_iou=0.1"]) == 2
     assert said in capfd.readouterr().err
     # Answered from the cache up to DataGate, which looks again.
