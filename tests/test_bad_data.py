@@ -144,7 +144,7 @@ def test_data_that_does_not_fit_the_schema_is_refused(
     assert run.code == 2
     assert run.states()["ExampleValidator"] == "executed"
     assert run.states()["DataGate"] == "failed"
-    assert "does not fit the schema: height: " in capfd.readouterr().err
+    assert "does not match the schema: height: " in capfd.readouterr().err
 
 
 def test_items_on_no_list_are_left_out_and_named(data: Path, tmp_path: Path) -> None:

@@ -257,7 +257,7 @@ def test_edited_schema_counts_as_a_change(
     monkeypatch.setattr(pipeline, "SCHEMA_DIR", str(tmp_path))
     refused = playground.again()
     assert refused.code == 2
-    assert "does not fit the schema: height" in refused.outcome["error"]
+    assert "does not match the schema: height" in refused.outcome["error"]
 
 
 @pytest.mark.usefixtures("untrained")

@@ -72,7 +72,7 @@ def test_wrong_override_is_one_sentence(override: str, sentence: str) -> None:
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
-        (["model.name=mobilenet_unet", "model.width=2"], "has one width only"),
+        (["model.name=mobilenet_unet", "model.width=2"], "cannot be scaled"),
         (["tune.trials=2", "train.start_from=champion"], "trials start from scratch"),
         (["model.encoder_weights=imagenet"], "has no pretrained encoder"),
     ],
