@@ -14,7 +14,7 @@ import importlib.metadata
 from collections.abc import Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]  # the folder that the packages lie in
+ROOT = Path(__file__).parents[2]  # the folder with the packages
 
 _LIBRARIES = ("tfx", "tensorflow", "keras")
 _PACKAGES = ("pipeline", "components")

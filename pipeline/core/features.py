@@ -1,6 +1,6 @@
 """Names and numbers that all stages share: features, splits, classes.
 
-Trimaps of the Oxford-IIIT Pet data set hold 1 (pet), 2 (background) and 3 (border). Everywhere
+Trimaps of the Oxford-IIIT Pet data set contain 1 (pet), 2 (background) and 3 (border). Everywhere
 inside the pipeline a pixel's class is its *class id*, ``trimap value - 1``.
 """
 
@@ -15,8 +15,8 @@ TRAIN, EVAL, TEST = "train", "eval", "test"
 SPLITS = (TRAIN, EVAL, TEST)
 
 # Features of a raw example, as ExampleGen writes it.
-IMAGE = "image"  # the photo file's bytes, untouched
-MASK = "mask"  # the trimap PNG's bytes, untouched
+IMAGE = "image"  # the photo, as encoded on disk
+MASK = "mask"  # the trimap PNG, as encoded on disk
 ID = "id"
 BREED = "breed"
 SPECIES_KEY = "species"

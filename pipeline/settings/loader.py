@@ -33,7 +33,7 @@ def load(
     model: type[Model],
     files: Sequence[Path] = (),
     overrides: Sequence[str] = (),
-    giver: str = "--set",
+    source: str = "--set",
 ) -> Model:
     """Build settings: defaults < files < overrides.
 
@@ -41,7 +41,7 @@ def load(
       model: the model to build.
       files: YAML files, later ones win. Each has sections (``train:``) of keys (``epochs: 50``).
       overrides: ``KEY=VALUE`` strings, which win over files; VALUE is read as YAML.
-      giver: where the overrides come from, for errors.
+      source: where the overrides come from, for errors.
 
     Raises:
       UserError: for an unreadable file, an unknown key, or a value that is not allowed.
@@ -53,8 +53,8 @@ def load(
         for path, value in _read_file(model, file):
             values[path], origin[".".join(path)] = value, str(file)
     for override in overrides:
-        path, value = _read_override(model, override, giver)
-        values[path], origin[".".join(path)] = value, giver
+        path, value = _read_override(model, override, source)
+        values[path], origin[".".join(path)] = value, source
         typed[".".join(path)] = override.partition("=")[2].strip()
     nested: dict[str, Any] = {}
     for path, value in values.items():
@@ -132,19 +132,19 @@ def _fields(
             yield from _fields(section, named, path)
 
 
-def _read_override(model: type[Section], override: str, giver: str) -> tuple[tuple[str, ...], Any]:
+def _read_override(model: type[Section], override: str, source: str) -> tuple[tuple[str, ...], Any]:
     key, separator, text = override.partition("=")
     if not separator:
-        raise UserError(f"{giver} takes KEY=VALUE, but got {shown(override)}.")
+        raise UserError(f"{source} takes KEY=VALUE, but got {shown(override)}.")
     path = tuple(key.strip().split("."))
     known = [k for k, _ in _fields(model, path)]
     if ".".join(path) not in known:
-        raise _unknown(".".join(path), known, giver)
+        raise _unknown(".".join(path), known, source)
     try:
         return path, yaml_text.load(text)
     except yaml_text.Malformed as error:
         raise UserError(
-            f"{giver} {'.'.join(path)} has the value {shown(text)}, which {error.what}."
+            f"{source} {'.'.join(path)} has the value {shown(text)}, which {error.what}."
         ) from None
 
 
@@ -243,26 +243,32 @@ def _sentence(
         siblings = [".".join((*path[:-1], name)) for name in holder.model_fields]
         return str(_unknown(key, siblings, source or "the settings"))
     if first["type"] == "missing":
-        return f"Setting '{key}' is missing; set it in {source or 'a file or with --set'}."
+        place = "in a file or with --set"
+        if source:
+            place = f"with {source}" if source.startswith("--") else f"in {source}"
+        return f"Setting '{key}' is missing; set it {place}."
     where = f" (from {source})" if source else ""
     if isinstance(first["input"], Mapping) and first["type"] == "value_error":
         # Raised by a validator across the fields of a section.
         return f"Setting '{key}'{where}: {mistakes.meaning([first])}."
-    hint = ""
     # For a value of several allowed types, pydantic has an error for each type.
     kinds = [each for each in errors if each["loc"][:-1] == first["loc"][:-1]]
     if len(first["loc"]) == len(path) or not isinstance(first["loc"][-1], str):
         kinds = [first]
-    if first["type"] == "literal_error" and isinstance(first["input"], str):
-        options = first["ctx"]["expected"].replace(" or ", ", ").split(", ")
-        close = difflib.get_close_matches(first["input"], [o.strip("'") for o in options], n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
     given = first["input"]
     if isinstance(given, bool):
         given = typed.get(key, given)  # YAML reads yes as true
     what = "empty" if given is None else shown(given)
     sentence = f"Setting '{key}' is {what}{where}; {mistakes.meaning(kinds)}"
-    return sentence + (hint or ".")
+    return sentence + (_did_you_mean(first) or ".")
+
+
+def _did_you_mean(error: Mapping[str, Any]) -> str:
+    if error["type"] != "literal_error" or not isinstance(error["input"], str):
+        return ""
+    options = error["ctx"]["expected"].replace(" or ", ", ").split(", ")
+    close = difflib.get_close_matches(error["input"], [o.strip("'") for o in options], n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def _prefixes(path: Sequence[str]) -> Iterator[str]:

@@ -275,11 +275,11 @@ def describe() -> str:
 
 
 def load(
-    files: Sequence[Path] = (), overrides: Sequence[str] = (), giver: str = "--set"
+    files: Sequence[Path] = (), overrides: Sequence[str] = (), source: str = "--set"
 ) -> Settings:
     """Build the settings of a run; see `loader.load`.
 
     Raises:
       UserError: for an unreadable file, an unknown key, or a value that is not allowed.
     """
-    return loader.load(Settings, files, overrides, giver)
+    return loader.load(Settings, files, overrides, source)
