@@ -34,6 +34,8 @@ _WORDS = {
     ),
     "colour_alpha": ("a colour image with transparency", "colour images with transparency"),
 }
+Value = int | str  # a grey level or palette index, or a colour such as "#ff0000"
+
 _MOST_VALUES = 32  # kept per mask; a mask of classes has fewer
 _SHOWN = 8
 
@@ -67,18 +69,17 @@ def look(mask: PIL.Image.Image, kind: str) -> dict[str, Any]:
     Raises:
       OSError, ValueError, SyntaxError: if the mask cannot be decoded.
     """
-    values: list[Any] | None
     if kind in ("colour", "colour_alpha"):
         colours = mask.convert("RGB").getcolors(_MOST_VALUES)
-        values = None if colours is None else sorted(_colour(colour) for _, colour in colours)
-    else:
-        pixels = np.asarray(mask)
-        pixels = pixels[..., 0] if pixels.ndim == 3 else pixels
-        values = np.unique(pixels).astype(int).tolist()
-        # Pillow scales 2 and 4 bits to 0 to 255.
-        step = {"grey2": 85, "grey4": 17}.get(kind, 1)
-        values = [value // step for value in values] if len(values) <= _MOST_VALUES else None
-    return {"kind": kind, "values": values}
+        names = None if colours is None else sorted(_colour(colour) for _, colour in colours)
+        return {"kind": kind, "values": names}
+    pixels = np.asarray(mask)
+    pixels = pixels[..., 0] if pixels.ndim == 3 else pixels
+    values: list[int] = np.unique(pixels).astype(int).tolist()
+    # Pillow scales 2 and 4 bits to 0 to 255.
+    step = {"grey2": 85, "grey4": 17}.get(kind, 1)
+    few = len(values) <= _MOST_VALUES
+    return {"kind": kind, "values": [value // step for value in values] if few else None}
 
 
 def diagnose(quarantined: Sequence[Row]) -> list[str]:
@@ -100,7 +101,7 @@ def diagnose(quarantined: Sequence[Row]) -> list[str]:
     return [_sentence(kind, len(group), union)]
 
 
-def _sentence(kind: str, count: int, values: Collection[Any] | None) -> str:
+def _sentence(kind: str, count: int, values: Collection[Value] | None) -> str:
     if kind == TURNED:
         return (
             f"{count} masks are rotated by 90 degrees relative to their photos as stored, so they "
@@ -119,7 +120,7 @@ def _sentence(kind: str, count: int, values: Collection[Any] | None) -> str:
     return f"{subject} {_contents(kind, values)}; {READ_MORE}"
 
 
-def _contents(kind: str, values: Collection[Any] | None) -> str:
+def _contents(kind: str, values: Collection[Value] | None) -> str:
     """Say what the masks contain, what that looks like, and what to do."""
     if values is None or len(values) > _MOST_VALUES:
         return (
@@ -127,13 +128,14 @@ def _contents(kind: str, values: Collection[Any] | None) -> str:
             f"export masks that contain only {_meaning()}"
         )
     shown = _shown(sorted(values))
-    if any(isinstance(value, str) for value in values):
+    numbers = {value for value in values if isinstance(value, int)}
+    if len(numbers) < len(values):
         return (
             f"contain the colours {shown}, like masks from CVAT and other tools: map each colour "
             f"to an 8-bit greyscale value, {_meaning()}"
         )
     named = {"palette": "the indices", "colour": "the grey levels"}.get(kind, "the values")
-    return f"contain {named} {shown}{_reading(set(values))}"
+    return f"contain {named} {shown}{_reading(numbers)}"
 
 
 def _reading(values: set[int]) -> str:
@@ -168,7 +170,7 @@ def _meaning() -> str:
     return formatting.listed([f"{value} ({name})" for value, name in names], "or")
 
 
-def _shown(values: Sequence[Any]) -> str:
+def _shown(values: Sequence[Value]) -> str:
     """List the first few values."""
     words = [str(value) for value in values]
     if len(words) == 2:

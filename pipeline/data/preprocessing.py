@@ -90,7 +90,9 @@ def _gif_pixels(contents: tf.Tensor) -> tf.Tensor:
         table = tf.bitwise.left_shift(tf.constant(6, tf.int64), tf.bitwise.bitwise_and(flags, 7))
         return tf.where(flags >= 128, table, 0)
 
-    def step(position: tf.Tensor, inside: tf.Tensor, most: tf.Tensor, total: tf.Tensor) -> Any:
+    def step(
+        position: tf.Tensor, inside: tf.Tensor, most: tf.Tensor, total: tf.Tensor
+    ) -> tuple[tf.Tensor, ...]:
         kind = at(position)
         frame = tf.logical_and(~inside, kind == 0x2C)
         pixels = tf.where(frame, at(position + 5, 2) * at(position + 7, 2), 0)

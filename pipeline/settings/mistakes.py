@@ -40,7 +40,7 @@ _short = reprlib.Repr()
 _short.maxlevel, _short.maxstring, _short.maxother, _short.maxlong = 3, 60, 60, 30
 
 
-def shown(value: Any) -> str:
+def shown(value: object) -> str:
     """Format a value for an error message; cuts long and deep ones short."""
     if isinstance(value, datetime.date):
         return str(value)
@@ -69,5 +69,5 @@ def _clause(error: Mapping[str, Any]) -> str:
     return _MUST + text.format_map(context)
 
 
-def _plain_number(value: Any) -> Any:
+def _plain_number(value: object) -> object:
     return f"{value:.12g}" if isinstance(value, float) else value

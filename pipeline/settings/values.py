@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import typing
-from typing import Any, Literal
+from typing import Literal
 
 import pydantic
 from pydantic_core import PydanticCustomError
@@ -17,7 +17,7 @@ class Values(Section):
 
     @pydantic.field_validator("*", mode="before")
     @classmethod
-    def _no_boolean(cls, value: Any, info: pydantic.ValidationInfo) -> Any:
+    def _no_boolean(cls, value: object, info: pydantic.ValidationInfo) -> object:
         if isinstance(value, bool):
             kind = cls.model_fields[info.field_name or ""].annotation
             if typing.get_origin(kind) is Literal:
@@ -27,6 +27,6 @@ class Values(Section):
         return value
 
 
-def off_is_text(value: Any) -> Any:
+def off_is_text(value: object) -> object:
     """Undo YAML's reading of a plain ``off`` as false, for settings that have the value "off"."""
     return "off" if value is False else value
