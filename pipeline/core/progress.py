@@ -155,10 +155,10 @@ class _Watch(logging.Handler):
         return line
 
     def sentence(self) -> str:
-        """Format the progress: ``Transform: 1,200 of 5,881 photos, 0:31 so far, 2:01 left``."""
+        """Format the progress: ``Transform: 1,200 of 5,881 photos, 0:31 elapsed, 2:01 left``."""
         now, done = time.monotonic(), self._done()
         parts = [f"{done:,} of {self._total:,} {self._what}"] if done else []
-        parts.append(f"{clock(now - self._begin)} so far")
+        parts.append(f"{clock(now - self._begin)} elapsed")
         if 0 < done < self._total:
             left = (now - self._expected) / done * (self._total - done)
             parts.append(f"{clock(left)} left")
