@@ -280,7 +280,7 @@ def test_prediction_shows_what_the_model_saw(
     taken.write_bytes(jpeg(6))
     out = tmp_path / "out"
     assert predict.main(["--model", str(model), "--output-dir", str(out), str(taken)]) == 0
-    note = "its EXIF orientation 6 (turned by 90 degrees) is not applied"
+    note = "its EXIF orientation 6 (rotated by 90 degrees) is not applied"
     assert (note in capsys.readouterr().out) is not applied
     with PIL.Image.open(out / "phone_mask.png") as mask:
         assert mask.size == size
