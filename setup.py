@@ -1,4 +1,4 @@
-"""The installable distribution; Beam workers get this file as ``--setup_file``."""
+"""The installable distribution; Beam workers install it from this ``--setup_file``."""
 
 import re
 from pathlib import Path
@@ -9,13 +9,13 @@ from setuptools.command.build_py import build_py
 _PACKAGE = Path(__file__).with_name("pipeline") / "__init__.py"
 (VERSION,) = re.findall(r'^__version__ = "(.+?)"', _PACKAGE.read_text(), re.MULTILINE)
 
-# One list for both stacks (docs/explanation/stacks.md); `make lock` writes what it resolves to.
+# One list for both stacks (docs/explanation/stacks.md); `make lock` resolves it into lock files.
 CURRENT = 'python_version >= "3.11"'
 COMPATIBLE = 'python_version < "3.11"'
 
 # The local web page of `python -m pipeline serve`.
 SERVE = ["fastapi", "uvicorn"]
-# Formats of `python -m pipeline convert`: converters, and the runtimes that check what they made.
+# Formats of `python -m pipeline convert`: converters, and runtimes to check the converted models.
 ONNX = ["onnx", "onnxruntime", "tf2onnx>=1.17"]
 LITERT = ["ai-edge-litert"]
 OPENVINO = ["nncf", "openvino", *ONNX]
@@ -42,16 +42,16 @@ setup(
     packages=find_namespace_packages(include=["pipeline*", "components*", "schemas*", "kubeflow*"]),
     py_modules=["local_runner"],
     cmdclass={"build_py": BuildPy},
-    # Whatever lies in a package beside the modules: schemas, templates.
+    # Files other than modules: schemas, templates, presets.
     package_data={"": ["*"]},
-    # The filled-in copy of its template holds a password; what the manifests take in may be a key.
+    # Filled-in templates may contain a password or a key.
     exclude_package_data={"": ["metadata.env", "ca.crt", "tls.crt", "tls.key"]},
     install_requires=[
         f"tfx==1.21.0; {CURRENT}",
         f"tensorflow==2.21.0; {CURRENT}",
         f"tfx==1.16.0; {COMPATIBLE}",
         f"tensorflow==2.16.2; {COMPATIBLE}",
-        # TFX 1.16 needs dill, which later Beams no longer bring.
+        # TFX 1.16 needs dill, which later versions of Beam do not install.
         f"apache-beam==2.59.0; {COMPATIBLE}",
         f"kfp==2.16.1; {CURRENT}",
         f"kfp-kubernetes==2.16.1; {CURRENT}",

@@ -1,4 +1,4 @@
 """The pipeline's own TFX components.
 
-May import: the packages of `pipeline` except orchestration, report and cli.
+May import: the packages of `pipeline` except cli, orchestration and report.
 """

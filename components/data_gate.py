@@ -1,10 +1,10 @@
-"""DataGate: stops the run before training when the data is not fit for it.
+"""DataGate: stops the run before training if the data is not fit for it.
 
-ExampleValidator and DriftValidator only write down what they find; this component reads that, and
-the quarantine, and refuses.
+ExampleValidator and DriftValidator only record anomalies; this component reads them and the
+quarantine, and raises.
 """
 
-# No `from __future__ import annotations` here: the decorator reads the annotations as objects.
+# No `from __future__ import annotations`, since the decorator needs the annotations as objects.
 
 from tfx.dsl.component.experimental.annotations import InputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
@@ -17,11 +17,11 @@ from pipeline.data import coverage, health
 from pipeline.data import drift as data_drift
 from pipeline.settings import Gate
 
-# Settings of the gate that decide which classes it must find.
+# Settings of the gate that decide which classes the masks must contain.
 CLASS_SETTINGS = {"class_iou", "slices", "min_examples"}
 
 
-@component
+@component  # type: ignore[untyped-decorator]
 def DataGate(
     examples: InputArtifact[Examples],
     statistics: InputArtifact[ExampleStatistics],
@@ -32,17 +32,20 @@ def DataGate(
     gate: Parameter[str],
     code: Parameter[str],
 ) -> None:
-    """Raises DataError, one sentence, if data may not be trained on.
+    """Check that the data may be trained on.
 
     Args:
       examples: ExampleGen's output, with its quarantine.
       statistics: StatisticsGen's output.
       anomalies: ExampleValidator's output.
       drift: DriftValidator's output.
-      max_quarantined: share of faulty items that is tolerated; above 0, one item always is.
-      on_drift: "stop" refuses data that drifted.
-      gate: JSON of the section of settings, as far as it asks for classes: `CLASS_SETTINGS`.
-      code: fingerprint of this module; a new one makes the component run again.
+      max_quarantined: maximum share of quarantined items; unless it is 0, one is always tolerated.
+      on_drift: "stop" refuses data that has drifted.
+      gate: the settings of the gate in `CLASS_SETTINGS`, as JSON.
+      code: fingerprint of this module, part of the cache key.
+
+    Raises:
+      DataError: if it may not.
     """
     counts = data_checks.count_examples(statistics)
     quarantined = ingestion.read_quarantine(examples.uri)
@@ -50,12 +53,13 @@ def DataGate(
     health.require_fit(counts, quarantined, max_quarantined, causes)
     coverage.require(ingestion.read_classes(examples.uri), Gate.model_validate_json(gate))
     for split in features.SPLITS:
-        found = data_checks.read_anomalies(anomalies, split)
-        if found:
-            raise DataError(f"The split '{split}' does not fit the schema: {'; '.join(found)}.")
+        if problems := data_checks.read_anomalies(anomalies, split):
+            raise DataError(
+                f"The split '{split}' does not match the schema: {'; '.join(problems)}."
+            )
     drifted = data_drift.describe(data_drift.read(drift))
     if drifted and on_drift == "stop":
         raise DataError(
-            f"The photos differ much from those of the last release: {drifted}; look at them, then "
+            f"The photos have drifted from those of the last release: {drifted}; check them, then "
             "set data.drift=warn or raise data.drift_bound to train on them."
         )

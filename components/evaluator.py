@@ -1,4 +1,4 @@
-"""Evaluator that says how far it is."""
+"""TFX's Evaluator with progress."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from pipeline.artifacts import ingestion
 from pipeline.core import features, progress
 
 
-class Executor(executor.Executor):
-    """TFX's own."""
+class Executor(executor.Executor):  # type: ignore[misc]
+    """TFX's executor with progress."""
 
     def Do(
         self,
@@ -27,7 +27,7 @@ class Executor(executor.Executor):
         super().Do(input_dict, output_dict, exec_properties)
 
 
-class PhotoEvaluator(component.Evaluator):
+class PhotoEvaluator(component.Evaluator):  # type: ignore[misc]
     """TFX's Evaluator with the executor above."""
 
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)

@@ -1,8 +1,8 @@
-"""ExampleGen for the Oxford-IIIT Pet layout: photos and masks enter the pipeline here.
+"""ExampleGen for the Oxford-IIIT Pet layout, through which photos and masks enter the pipeline.
 
-Built on FileBasedExampleGen, with a driver that fingerprints the files, so that a run on unchanged
-data is a cache hit and one on a new span is not. Beam carries paths until an item is read, since
-its direct runner keeps in memory what it shuffles.
+A FileBasedExampleGen whose driver fingerprints the files, so that a run on unchanged data is a
+cache hit and a run on a new span is not. Beam's collections hold paths until an item is read, since
+the direct runner keeps everything it shuffles in memory.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ from pipeline.data import coverage, items, layout, spans, validation
 from pipeline.settings import Data
 
 
-class _ReadItem(beam.DoFn):
-    """Turns an Item into a serialized tf.train.Example of its split, or into a faulty row."""
+class _ReadItem(beam.DoFn):  # type: ignore[misc]
+    """Turns an item into a serialized tf.train.Example, or into a row of the quarantine."""
 
     def __init__(self, settings: Data):
         self._settings = settings
 
-    def process(self, item: layout.Item) -> Iterator[beam.pvalue.TaggedOutput]:
+    def process(self, item: items.Item) -> Iterator[beam.pvalue.TaggedOutput]:
         progress.count()
         try:
             checked = validation.check_item(item, self._settings)
-        except layout.FaultyItem as fault:
+        except items.FaultyItem as fault:
             row = items.faulty(item.id, str(fault), fault.found)
             yield beam.pvalue.TaggedOutput(ingestion.QUARANTINE, row)
             return
@@ -55,8 +55,8 @@ class _ReadItem(beam.DoFn):
         yield beam.pvalue.TaggedOutput(item.split, example.SerializeToString(deterministic=True))
 
 
-def make_example(item: layout.Item, checked: validation.Checked) -> tf.train.Example:
-    """Makes the example of a sound item; photo and mask go in as the bytes they are on disk."""
+def make_example(item: items.Item, checked: validation.Checked) -> tf.train.Example:
+    """Make the example of a usable item, with photo and mask as they are on disk."""
     feature = {
         features.IMAGE: _bytes(checked.image_file),
         features.MASK: _bytes(checked.mask_file),
@@ -81,8 +81,8 @@ def _int64(value: int) -> tf.train.Feature:
     return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
 
 
-class Executor(base_beam_executor.BaseBeamExecutor):
-    """Writes the splits train, eval and test; items that cannot be used are listed beside them."""
+class Executor(base_beam_executor.BaseBeamExecutor):  # type: ignore[misc]
+    """Writes the splits train, eval and test, the quarantine and the notes."""
 
     def Do(
         self,
@@ -103,28 +103,27 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         progress.expect(len(scan.items))
         listed = Counter(item.split for item in scan.items)
         with fileio.open(os.path.join(artifact.uri, ingestion.SCAN), "w") as file:
-            found = {"unlisted": scan.unlisted, "spans": scan.spans, "hints": scan.hints}
-            json.dump({**found, ingestion.LISTED: dict(listed)}, file)
-        read = _ReadItem(settings)
+            summary = {"unlisted": scan.unlisted, "spans": scan.spans, "hints": scan.hints}
+            json.dump({**summary, ingestion.LISTED: dict(listed)}, file)
         tags = (ingestion.QUARANTINE, ingestion.NOTES, ingestion.CLASSES, *features.SPLITS)
         with self._make_beam_pipeline() as pipeline:
             outputs = (
                 pipeline
                 | "Items" >> beam.Create(scan.items)
                 | "Spread" >> beam.Reshuffle()
-                | "Read" >> beam.ParDo(read).with_outputs(*tags)
+                | "Read" >> beam.ParDo(_ReadItem(settings)).with_outputs(*tags)
             )
             for split in features.SPLITS:
                 folder = artifact_utils.get_split_uri(artifacts, split)
                 write = records.write(os.path.join(folder, "data_tfrecord"))
                 _ = outputs[split] | f"Write[{split}]" >> write
-            for name, on_sight in (
+            for name, scanned in (
                 (ingestion.QUARANTINE, scan.quarantined),
                 (ingestion.NOTES, scan.notes),
             ):
                 rows = (
                     outputs[name],
-                    pipeline | f"OnSight[{name}]" >> beam.Create(on_sight),
+                    pipeline | f"Scanned[{name}]" >> beam.Create(scanned),
                 ) | f"All[{name}]" >> beam.Flatten()
                 _write_rows(rows, artifact.uri, name)
             classes = (
@@ -143,11 +142,11 @@ def _write_rows(rows: beam.PCollection, folder: str, name: str) -> None:
     )
 
 
-class Driver(driver.FileBasedDriver):
+class Driver(driver.FileBasedDriver):  # type: ignore[misc]
     """Finds the spans and fingerprints their files.
 
-    TFX's own driver takes a pattern for spans of one kind, does not see a file that was renamed or
-    changed within a second, and fails at a symbolic link that leads nowhere.
+    TFX's driver supports only one kind of span name, does not notice files that were renamed or
+    that changed within a second, and fails on broken symbolic links.
     """
 
     def resolve_exec_properties(
@@ -162,24 +161,24 @@ class Driver(driver.FileBasedDriver):
         return exec_properties
 
 
-class PetExampleGen(component.FileBasedExampleGen):
-    """Ingests a data folder; output `examples` has the splits train, eval and test."""
+class PetExampleGen(component.FileBasedExampleGen):  # type: ignore[misc]
+    """Ingests a data folder; the output `examples` has the splits train, eval and test."""
 
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)
     DRIVER_CLASS = Driver
 
     def __init__(self, data_root: str, settings: Data, code: str):
-        """Creates the component.
+        """Create the component.
 
         Args:
           data_root: the data folder.
-          settings: which of its items are taken, and for which split.
-          code: fingerprint of the code that ingests; a new one makes the component run again.
+          settings: which of its items are used, and for which split.
+          code: fingerprint of the code that ingests, part of the cache key.
         """
-        # What is tolerated is for schema and DataGate to say.
-        tolerated = {"max_quarantined", "breeds", "drift", "drift_bound"}
-        chosen = settings.model_dump(mode="json", exclude=tolerated)
-        super().__init__(input_base=data_root, custom_config=_pack(**chosen, code=code))
+        # These affect the schema and DataGate, but not the examples.
+        unused = {"max_quarantined", "breeds", "drift", "drift_bound"}
+        config = settings.model_dump(mode="json", exclude=unused)
+        super().__init__(input_base=data_root, custom_config=_pack(**config, code=code))
 
 
 def _pack(**values: float | str) -> example_gen_pb2.CustomConfig:

@@ -1,7 +1,7 @@
-"""InfraValidator: lets a model server load a blessed model and answer requests before its release.
+"""InfraValidator: has a model server load a blessed model and answer requests before its release.
 
-TFX's own component keeps to itself why it refused, asks even about models that the gate has
-refused, and takes whatever went wrong for a fault of the model; this one does not.
+Unlike TFX's component, this one records why a model was refused, skips models that the gate did not
+bless, and does not blame the model for failures of the server.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from pipeline.core import errors
 from pipeline.core.errors import ServerError
 from pipeline.release import infra_validation
 
-# Answers of a network or a server that went away, which say nothing of the model.
+# Errors of the network or a lost server, which say nothing about the model.
 _UNREACHED = (
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -38,7 +38,7 @@ _UNREACHED = (
 
 
 class Executor(tfx_infra_validator.Executor):
-    """Asks about blessed models alone, and notes on the output why one was refused."""
+    """Validates only blessed models, and records the reason for a refusal on the output."""
 
     def Do(
         self,
@@ -46,11 +46,11 @@ class Executor(tfx_infra_validator.Executor):
         output_dict: dict[str, list[types.Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        """See TFX's executor.
+        """Run the validation; see TFX's executor.
 
         Raises:
-          ServerError: if the model was not tried, because no server could be started or reached: a
-            verdict would be kept in the cache.
+          ServerError: if no server could be started or reached. No verdict is written, since it
+            would be cached.
         """
         blessing = artifact_utils.get_single_instance(
             output_dict[standard_component_specs.BLESSING_KEY]
@@ -70,53 +70,53 @@ class Executor(tfx_infra_validator.Executor):
             reason = _verdict(self._failure)
             blessing.set_string_custom_property(
                 infra_blessing.REASON,
-                f"TensorFlow Serving ({self._image}) could not serve it: {reason}.",
+                f"TensorFlow Serving ({self._image}) could not serve the model: {reason}.",
             )
 
     def failed(self, image: str, failure: Exception) -> None:
-        """Keeps what an attempt to serve the model ended with."""
+        """Store the image and the error of a failed attempt to serve the model."""
         self._image, self._failure = image, failure
 
     def folder(self) -> str | None:
-        """The folder that the server shares with this process, where it cannot see all."""
+        """Return the folder that is shared with the server, if it cannot see the whole disk."""
         return os.environ.get(infra_validation.SHARED_FOLDER)
 
     def spec(self, spec: infra_validator_pb2.ServingSpec) -> infra_validator_pb2.ServingSpec:
-        """The server as it is started from here."""
+        """Return the serving spec for this machine."""
         return infra_validation.here(spec)
 
 
 def _verdict(failure: Exception) -> str:
-    """What a failed attempt says of the model, in one clause.
+    """Return a clause about the model from a failed attempt to serve it.
 
     Raises:
-      ServerError: if it says nothing of it.
+      ServerError: if the failure says nothing about the model.
     """
-    # While TFX looks for the server's log, or stops it, another error may hide the one that counts.
+    # Fetching the server's log or stopping it may raise another error, which hides the real one.
     chain: list[BaseException] = [failure]
     while chain[-1].__context__ is not None:
         chain.append(chain[-1].__context__)
-    ours = [error for error in chain if isinstance(error, error_types.InfraValidationError)]
-    found = ours[0] if ours else chain[-1]
-    if isinstance(found, error_types.ValidationFailed):
-        # Its own text holds the whole request, with the photo.
-        cause = found.__cause__
+    of_tfx = [error for error in chain if isinstance(error, error_types.InfraValidationError)]
+    error = of_tfx[0] if of_tfx else chain[-1]
+    if isinstance(error, error_types.ValidationFailed):
+        # Its own message contains the whole request, with the photo.
+        cause = error.__cause__
         if isinstance(cause, grpc.RpcError) and cause.code() in _UNREACHED:
             raise ServerError(
-                f"the model server was lost while it was asked ({cause.code().name})"
+                f"the connection to the model server was lost ({cause.code().name})"
             ) from failure
         if isinstance(cause, grpc.RpcError):
-            said = textwrap.shorten(str(cause.details()), 200, placeholder=" [...]").rstrip(".")
-            return f"asked about a photo, it answered {cause.code().name}: {said}"
-        return "it could not load the model; its log is in the log of the run"
-    if isinstance(found, error_types.JobAborted):
-        return "it ended before it had loaded the model"
+            details = textwrap.shorten(str(cause.details()), 200, placeholder=" [...]").rstrip(".")
+            return f"it answered a request with {cause.code().name}: {details}"
+        return "it failed to load the model; its log is in the log of the run"
+    if isinstance(error, error_types.JobAborted):
+        return "it exited before it had loaded the model"
     raise ServerError(
-        f"the model could not be tried on a model server ({errors.first_line(found)})"
+        f"the model could not be tested on a model server ({errors.first_line(error)})"
     ) from failure
 
 
-class _Spec(standard_component_specs.InfraValidatorSpec):
+class _Spec(standard_component_specs.InfraValidatorSpec):  # type: ignore[misc]
     INPUTS: ClassVar[dict[str, Any]] = {
         **standard_component_specs.InfraValidatorSpec.INPUTS,
         standard_component_specs.MODEL_BLESSING_KEY: component_spec.ChannelParameter(
@@ -125,8 +125,8 @@ class _Spec(standard_component_specs.InfraValidatorSpec):
     }
 
 
-class BlessedModelValidator(component.InfraValidator):
-    """TFX's InfraValidator with the executor above, which wants the gate's verdict."""
+class BlessedModelValidator(component.InfraValidator):  # type: ignore[misc]
+    """TFX's InfraValidator with the executor above and the gate's verdict as another input."""
 
     SPEC_CLASS = _Spec
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
@@ -141,15 +141,15 @@ class BlessedModelValidator(component.InfraValidator):
         validation_spec: infra_validator_pb2.ValidationSpec,
         request_spec: infra_validator_pb2.RequestSpec,
     ):
-        """Creates the component.
+        """Create the component.
 
         Args:
           model: the candidate.
-          model_blessing: Evaluator's verdict on it.
-          examples: raw ones, which the requests are made of.
-          serving_spec: which server, where.
-          validation_spec: how patiently.
-          request_spec: what it is asked.
+          model_blessing: the Evaluator's verdict on it.
+          examples: raw examples, from which the requests are made.
+          serving_spec: the model server and where it runs.
+          validation_spec: timeouts and retries.
+          request_spec: the requests.
         """
         super(component.InfraValidator, self).__init__(
             spec=_Spec(

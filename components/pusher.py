@@ -1,7 +1,7 @@
 """Pusher: releases a blessed model into the serving folder.
 
-TFX's own Pusher copies into the final folder, where a server may see half a version, and pushes an
-unchanged model again; `pipeline.release.operations.release` does neither.
+TFX's Pusher copies straight into the serving folder, where a server may see half a version, and
+pushes unchanged models again. `pipeline.release.operations.release` does neither.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ from pipeline.evaluation import gate
 from pipeline.release import model_store, operations
 from pipeline.settings import gate_of
 
-_WAS_WITHDRAWN = (
-    "A rollback took this very model out of service; no run releases it again, only "
+_WITHDRAWN = (
+    "This model was withdrawn by a rollback, so no run releases it again; only "
     "`python -m pipeline releases rollback` does."
 )
-_CAME_MEANWHILE = (
-    "Version {newest} came into service while this run was at work, and the candidate was not "
-    "compared with it; the next run is."
+_NOT_COMPARED = (
+    "Version {newest} was released during this run, so the candidate was not compared with it; the "
+    "next run compares them."
 )
-_IS_NO_BETTER = (
-    "This very model was in service before and was replaced; with a mean IoU of {candidate:.4f} "
-    "against {champion:.4f} it does not beat version {newest}, which stays."
+_NOT_BETTER = (
+    "This model was in service before and was replaced; its mean IoU of {candidate:.4f} does not "
+    "beat the {champion:.4f} of version {newest}, which stays in service."
 )
 
 
-class Executor(executor.Executor):
-    """Releases the model if it is blessed, and notes on the output what became of it."""
+class Executor(executor.Executor):  # type: ignore[misc]
+    """Releases the model if it is blessed, and records the result on the output."""
 
     def Do(
         self,
@@ -56,16 +56,15 @@ class Executor(executor.Executor):
         if not self.CheckBlessing(input_dict):
             self._MarkNotPushed(pushed)
             for verdict in input_dict.get(standard_component_specs.INFRA_BLESSING_KEY, []):
-                why = verdict.get_string_custom_property(infra_blessing.REASON)
-                if why:
-                    pushed.set_string_custom_property(pushed_model.REFUSED, why)
+                if reason := verdict.get_string_custom_property(infra_blessing.REASON):
+                    pushed.set_string_custom_property(pushed_model.REFUSED, reason)
             return
         destination = pusher_pb2.PushDestination()
         proto_utils.json_to_proto(
             exec_properties[standard_component_specs.PUSH_DESTINATION_KEY], destination
         )
         folder = destination.filesystem.base_directory
-        with model_store.lock(folder):  # what is looked at here stays as it is until the release
+        with model_store.lock(folder):  # nothing may change between the checks and the release
             self._release(input_dict, pushed, exec_properties, folder)
 
     def _release(
@@ -87,19 +86,19 @@ class Executor(executor.Executor):
             config["settings"] |= tuning_results.read_best(best)
         before = model_store.versions(folder)
         fault = before and _fault(folder, before[-1])
-        wanted = file_formats.wanted(config["settings"])
+        formats = file_formats.wanted(config["settings"])
 
         def convert(version_path: str, record: dict[str, Any]) -> dict[str, Any]:
-            from pipeline.conversion import converter  # needs packages that not everybody has
+            from pipeline.conversion import converter  # needs optional packages
 
             return converter.make_all(
-                wanted, version_path, record, record[pushed_model.EXAMPLES_URI]
+                formats, version_path, record, record[pushed_model.EXAMPLES_URI]
             )
 
         version = operations.release(
             path,
             folder,
-            wanted,
+            formats,
             convert,
             model_uri=model.uri,
             **config,
@@ -117,9 +116,9 @@ class Executor(executor.Executor):
 
 
 def _refusal(path: str, folder: str, inputs: dict[str, list[types.Artifact]]) -> str | None:
-    """Why a blessed model is not released, in a sentence; None if it is."""
+    """Return why a blessed model is not released, in a sentence; None if it is."""
     if model_store.is_among(path, model_store.withdrawn(folder)):
-        return _WAS_WITHDRAWN
+        return _WITHDRAWN
     newest = max(model_store.versions(folder), default=None)
     if newest is None or model_store.model_of(folder, newest) == model_store.identify(path):
         return None
@@ -128,25 +127,26 @@ def _refusal(path: str, folder: str, inputs: dict[str, list[types.Artifact]]) ->
     ]
     if not any(model_store.same_model(folder, version, newest) for version in compared):
         repaired = model_store.record(folder, newest).get("repaired")
-        own = repaired and model_store.model_of(folder, repaired) == model_store.identify(path)
-        return None if own else _CAME_MEANWHILE.format(newest=newest)
+        if repaired and model_store.model_of(folder, repaired) == model_store.identify(path):
+            return None
+        return _NOT_COMPARED.format(newest=newest)
     (evaluated,) = inputs["evaluation"]
     values = gate.read_comparison(evaluated.uri)
-    was = model_store.is_among(path, model_store.replaced(folder))
-    if was and values and values[0] <= values[1] and not _fault(folder, newest):
-        return _IS_NO_BETTER.format(newest=newest, candidate=values[0], champion=values[1])
+    replaced = model_store.is_among(path, model_store.replaced(folder))
+    if replaced and values and values[0] <= values[1] and not _fault(folder, newest):
+        return _NOT_BETTER.format(newest=newest, candidate=values[0], champion=values[1])
     return None
 
 
 def _fault(folder: str, version: int) -> str | None:
-    """What is wrong with a version or its record, in one clause; None if nothing."""
+    """Return what is wrong with a version or its record, in one clause; None if nothing."""
     if fault := model_store.damage(folder, version) or model_store.lost_record(folder, version):
         return fault
-    return None if model_store.is_recorded(folder, version) else "its record is not complete"
+    return None if model_store.is_recorded(folder, version) else "its record is incomplete"
 
 
 def _facts(inputs: dict[str, list[types.Artifact]], settings: dict[str, Any]) -> dict[str, Any]:
-    """What the release record keeps of the run."""
+    """Return the facts about the run for the release record."""
     (evaluated,), (statistics,), (examples,) = (
         inputs[key] for key in ("evaluation", "statistics", "examples")
     )
@@ -164,7 +164,7 @@ def _facts(inputs: dict[str, list[types.Artifact]], settings: dict[str, Any]) ->
     }
 
 
-class _Spec(standard_component_specs.PusherSpec):
+class _Spec(standard_component_specs.PusherSpec):  # type: ignore[misc]
     INPUTS: ClassVar[dict[str, Any]] = {
         **standard_component_specs.PusherSpec.INPUTS,
         "replaces": component_spec.ChannelParameter(
@@ -182,12 +182,12 @@ class _Spec(standard_component_specs.PusherSpec):
     }
 
 
-class ReleasePusher(component.Pusher):
+class ReleasePusher(component.Pusher):  # type: ignore[misc]
     """TFX's Pusher with the executor above and more inputs.
 
-    `replaces` and `withdrawn` make going back and forth between two models a new release each time:
-    without them the cache would answer that a model which has been replaced since was released
-    already. The others are for the release record.
+    `replaces` and `withdrawn` are part of the cache key, so that going back and forth between two
+    models is a new release each time. Without them, releasing a model that has been replaced since
+    would be a cache hit. The other inputs are for the release record.
     """
 
     SPEC_CLASS = _Spec
@@ -208,21 +208,21 @@ class ReleasePusher(component.Pusher):
         serving_dir: str,
         record: dict[str, Any],
     ):
-        """Creates the component.
+        """Create the component.
 
         Args:
           model: the candidate.
-          model_blessing: Evaluator's verdict on it.
-          infra_blessing: InfraValidator's, where it is asked for.
+          model_blessing: the Evaluator's verdict on it.
+          infra_blessing: the InfraValidator's verdict, if it is enabled.
           replaces: the PushedModel of the champion, if there is one.
-          withdrawn: the last PushedModel, if a rollback took it back.
-          evaluation: Evaluator's output on the candidate.
-          statistics: of the examples.
-          examples: that the model learned from, or ExampleGen set aside.
-          hyperparameters: that the Tuner found; in the record they replace settings.
+          withdrawn: the last PushedModel, if it is withdrawn.
+          evaluation: the Evaluator's output on the candidate.
+          statistics: statistics of the examples.
+          examples: ExampleGen's output, with the quarantine.
+          hyperparameters: from the Tuner; they replace settings in the record.
           serving_dir: the serving folder of the model.
-          record: further JSON values for the release record; pushed_model.DATA_ROOT and, by dotted
-            key, "settings" must be among them.
+          record: additional JSON values for the release record; must contain
+            pushed_model.DATA_ROOT, and "settings" by dotted key.
         """
         super(component.Pusher, self).__init__(
             spec=_Spec(

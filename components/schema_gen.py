@@ -1,4 +1,4 @@
-"""A curated schema, which notices an edit of its file."""
+"""Imports a curated schema file; an edit of the file is a cache miss."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from tfx.utils import io_utils
 from pipeline.core import features
 
 
-class Executor(base_executor.BaseExecutor):
-    """Writes the schema down."""
+class Executor(base_executor.BaseExecutor):  # type: ignore[misc]
+    """Writes the schema."""
 
     def Do(
         self,
@@ -30,8 +30,8 @@ class Executor(base_executor.BaseExecutor):
         io_utils.write_string_file(os.path.join(uri, "schema.pbtxt"), exec_properties["content"])
 
 
-class _Spec(types.ComponentSpec):
-    # TFX's ImportSchemaGen knows a file by its path alone, and its cache does not see an edit.
+class _Spec(types.ComponentSpec):  # type: ignore[misc]
+    # The cache key of TFX's ImportSchemaGen has only the path, so it would not notice an edit.
     PARAMETERS: ClassVar[dict[str, Any]] = {"content": component_spec.ExecutionParameter(type=str)}
     INPUTS: ClassVar[dict[str, Any]] = {}
     OUTPUTS: ClassVar[dict[str, Any]] = {
@@ -39,18 +39,18 @@ class _Spec(types.ComponentSpec):
     }
 
 
-class CuratedSchemaGen(base_component.BaseComponent):
-    """Brings a curated schema file into the pipeline."""
+class CuratedSchemaGen(base_component.BaseComponent):  # type: ignore[misc]
+    """Imports a curated schema file into the pipeline."""
 
     SPEC_CLASS = _Spec
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
 
     def __init__(self, schema_file: str, breeds: Sequence[str] = ()):
-        """Creates the component.
+        """Create the component.
 
         Args:
-          schema_file: path of a text-format schema.
-          breeds: those that may occur; empty: whatever the file says.
+          schema_file: path of a schema in text format.
+          breeds: allowed breeds; if empty, those in the file.
         """
         schema = text_format.Parse(Path(schema_file).read_text(), schema_pb2.Schema())
         if breeds:

@@ -1,4 +1,4 @@
-"""StatisticsGen that holds few photos in memory at a time."""
+"""TFX's StatisticsGen with few photos in memory at a time, and progress."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from pipeline.compat import tfx_statistics_gen
 from pipeline.core import features, progress
 
 
-class Executor(executor.Executor):
-    """TFX's own, with Beam's batches of examples limited to 20 MB.
+class Executor(executor.Executor):  # type: ignore[misc]
+    """TFX's executor with Beam's batches limited to 20 MB.
 
-    By default they hold what is processed in a second, up to 1,000 examples, and nothing is done
-    with the bytes of a photo here: hundreds of megabytes, several times over.
+    By default, a batch has as many examples as are processed in a second, up to 1,000. As photos
+    are not decoded here, that would be hundreds of megabytes per batch, several times over.
     """
 
     def Do(
@@ -33,7 +33,7 @@ class Executor(executor.Executor):
             super().Do(input_dict, output_dict, exec_properties)
 
 
-class PhotoStatisticsGen(component.StatisticsGen):
+class PhotoStatisticsGen(component.StatisticsGen):  # type: ignore[misc]
     """TFX's StatisticsGen with the executor above."""
 
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)

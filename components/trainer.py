@@ -1,4 +1,4 @@
-"""Trainer that goes on where an earlier attempt stood, and checks what it exported."""
+"""TFX's Trainer, which resumes an earlier attempt and checks the exported model."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from components.working_dir import WithWorkingDir
 from pipeline.saved_model import contract
 
 
-class Executor(WithWorkingDir, executor.GenericExecutor):
-    """TFX's own, which calls `run_fn`, with a working folder.
+class Executor(WithWorkingDir, executor.GenericExecutor):  # type: ignore[misc]
+    """TFX's executor, which calls `run_fn`, with a working folder.
 
-    An export that does not keep the contract fails the component.
+    The component fails if the exported model does not meet `pipeline.saved_model.contract`.
     """
 
     def Do(
@@ -32,7 +32,7 @@ class Executor(WithWorkingDir, executor.GenericExecutor):
         contract.check(path_utils.serving_model_path(model.uri), config["image_size"])
 
 
-class ResumableTrainer(component.Trainer):
+class ResumableTrainer(component.Trainer):  # type: ignore[misc]
     """TFX's Trainer with the executor above."""
 
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)

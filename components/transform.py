@@ -1,4 +1,4 @@
-"""Transform in small batches, whose examples are written by `components.records`."""
+"""TFX's Transform with small batches, and with the records of `components.records`."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from pipeline.artifacts import ingestion
 from pipeline.compat import tfx_transform
 from pipeline.core import features, progress
 
-# Photos. Beam's batches hold what is processed in a second, which takes the more memory the quicker
-# the machine is. Not bytes, as in StatisticsGen: a photo of any size is packed into as many.
+# Photos. By default, a batch has as many as are processed in a second, so faster machines need more
+# memory. All packed photos have the same size, so there is no need to limit bytes.
 _BATCH = 32
 
 
-class Executor(executor.Executor):
-    """TFX's own with another processor: it has no settings for these two."""
+class Executor(executor.Executor):  # type: ignore[misc]
+    """TFX's executor with another processor, since batches and records are not configurable."""
 
     def Do(
         self,
@@ -34,7 +34,7 @@ class Executor(executor.Executor):
             super().Do(input_dict, output_dict, exec_properties)
 
 
-class PhotoTransform(component.Transform):
+class PhotoTransform(component.Transform):  # type: ignore[misc]
     """TFX's Transform with the executor above."""
 
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)

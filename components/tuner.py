@@ -1,4 +1,4 @@
-"""Tuner that goes on where an earlier attempt stood, and what it leaves."""
+"""TFX's Tuner, which resumes an earlier attempt."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from tfx.dsl.components.base import executor_spec
 from components.working_dir import WithWorkingDir
 
 
-class Executor(WithWorkingDir, executor.Executor):
-    """TFX's own, which calls `tuner_fn`, with a working folder."""
+class Executor(WithWorkingDir, executor.Executor):  # type: ignore[misc]
+    """TFX's executor, which calls `tuner_fn`, with a working folder."""
 
 
-class ResumableTuner(component.Tuner):
+class ResumableTuner(component.Tuner):  # type: ignore[misc]
     """TFX's Tuner with the executor above."""
 
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)

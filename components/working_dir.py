@@ -1,4 +1,4 @@
-"""A working folder for what trains: what an attempt leaves there, the next one finds."""
+"""A working folder for training, which survives failed attempts."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from tfx.utils import json_utils
 WORKING_DIR = "working_dir"
 
 
-class WithWorkingDir(base_executor.BaseExecutor):
-    """Goes before an executor of TFX's; its ``custom_config`` gets the key ``working_dir``.
+class WithWorkingDir(base_executor.BaseExecutor):  # type: ignore[misc]
+    """Mixin for TFX executors that adds the key ``working_dir`` to their ``custom_config``.
 
-    The folder exists, is the same for every attempt at the same work (see
-    `pipeline.orchestration.launcher`) and is deleted when one succeeds.
+    The folder exists, is the same for all attempts at the same work (see
+    `pipeline.orchestration.launcher`), and is deleted after a success.
     """
 
     def Do(

@@ -104,9 +104,10 @@ def _exif(orientation: int, turn_mask: bool) -> Callable:
 
 GREY16 = PIL.Image.fromarray(np.arange(WIDTH * HEIGHT, dtype=np.uint16).reshape(HEIGHT, WIDTH) * 27)
 SIZE = f"{WIDTH}x{HEIGHT}"
-NO_IMAGE = "the photo is no JPEG, PNG, GIF or BMP"
-DAMAGED, CUT_OFF = "the photo cannot be decoded", "is damaged, its end is missing"
-TOO_LARGE = "the photo is {0}x{0}, which is more than 50 megapixels"
+NO_IMAGE = "the photo is not a JPEG, PNG, GIF or BMP file"
+DAMAGED, CUT_OFF = "the photo cannot be decoded", "is truncated"
+STRANGE = "the mask contains the value {}, but only 1 to 3 are allowed"
+TOO_LARGE = "the photo is {0}x{0} pixels, more than 50 megapixels"
 
 SOUND = (
     Kind("jpeg", lambda p, m: None),
@@ -124,8 +125,8 @@ SOUND = (
     Kind(
         "exif_rotation",
         _exif(6, turn_mask=False),
-        note="the photo has EXIF orientation 6 (turned by 90 degrees), which is not applied: its"
-        " mask has to fit the pixels as stored",
+        note="the photo has EXIF orientation 6 (rotated by 90 degrees), which is not applied:"
+        " its mask must fit the pixels as stored",
     ),
     Kind("trailing_bytes", lambda p, m: p.write_bytes(p.read_bytes() + b"more")),
     Kind("link", lambda p, m: p.symlink_to(p.rename(p.with_suffix(".real")))),
@@ -148,11 +149,11 @@ FAULTY = (
     ),
     Kind("webp_named_jpg", _save(photo(20), "WEBP"), f"{NO_IMAGE}, but a WebP file"),
     Kind("tiff_named_jpg", _save(photo(21), "TIFF"), f"{NO_IMAGE}, but a TIFF file"),
-    Kind("1x1", _both(1, 1), "the photo is 1x1; a side must be at least 8"),
+    Kind("1x1", _both(1, 1), "the photo is 1x1 pixels; each side must be at least 8"),
     Kind("decompression_bomb", _size_in_header(10_000, 10_000), TOO_LARGE.format(10_000)),
     Kind("larger_bomb", _size_in_header(60_000, 60_000), TOO_LARGE.format(60_000)),
-    Kind("folder_named_jpg", _replace(Path.mkdir), "the photo is no regular file"),
-    Kind("pipe_named_jpg", _replace(lambda p: os.mkfifo(p)), "the photo is no regular file"),
+    Kind("folder_named_jpg", _replace(Path.mkdir), "the photo is not a regular file"),
+    Kind("pipe_named_jpg", _replace(lambda p: os.mkfifo(p)), "the photo is not a regular file"),
     Kind("link_to_itself", _replace(lambda p: p.symlink_to(p)), "the photo cannot be read"),
     Kind("dangling_link", _replace(lambda p: p.symlink_to("none")), "the photo cannot be read"),
     Kind("mask_empty", lambda p, m: m.write_bytes(b""), "the mask is empty"),
@@ -161,11 +162,11 @@ FAULTY = (
         lambda p, m: _cut(m, 0.8),
         f"the mask cannot be decoded: this PNG {CUT_OFF}",
     ),
-    Kind("mask_text", lambda p, m: m.write_text("no picture"), "the mask is no PNG"),
+    Kind("mask_text", lambda p, m: m.write_text("no picture"), "the mask is not a PNG file"),
     Kind(
         "mask_jpeg",
         _save_mask(lambda mask: mask, "JPEG"),
-        "the mask is no PNG, but a JPEG file",
+        "the mask is a JPEG file, not PNG",
     ),
     Kind(
         "mask_rgb",
@@ -190,17 +191,17 @@ FAULTY = (
     Kind(
         "mask_other_size",
         lambda p, m: trimap(30, 20).save(m),
-        f"mask is 30x20, photo is {SIZE}",
+        f"the mask is 30x20, but the photo is {SIZE}",
     ),
     Kind(
         "mask_turned_as_exif_says",
         _exif(6, turn_mask=True),
-        f"mask is {HEIGHT}x{WIDTH}, photo is {SIZE} as stored; an EXIF orientation is not applied"
-        " (data.exif=apply does)",
+        f"the mask is {HEIGHT}x{WIDTH}, but the photo is {SIZE} as stored; set data.exif=apply to"
+        " apply its EXIF orientation",
     ),
-    Kind("mask_zero", _save_mask(_value(0)), "the mask holds the value 0, allowed are 1 to 3"),
-    Kind("mask_four", _save_mask(_value(4)), "the mask holds the value 4, allowed are 1 to 3"),
-    Kind("mask_255", _save_mask(_value(255)), "the mask holds the value 255, allowed are 1 to 3"),
+    Kind("mask_zero", _save_mask(_value(0)), STRANGE.format(0)),
+    Kind("mask_four", _save_mask(_value(4)), STRANGE.format(4)),
+    Kind("mask_255", _save_mask(_value(255)), STRANGE.format(255)),
     Kind(
         "no_mask",
         lambda p, m: m.unlink(),

@@ -82,7 +82,7 @@ def test_one_faulty_item_is_always_tolerated_and_two_of_forty_are_not(
     assert "Trainer" not in run.states()
     error = capfd.readouterr().err.strip()
     assert error == f"Error: {run.outcome['error']}"
-    assert "2 of 40 items are faulty, more than data.max_quarantined = 0.01 allows" in error
+    assert "2 of 40 items are quarantined, more than data.max_quarantined = 0.01 allows" in error
     assert f"{first.stem}: the photo is empty" in error
     # Mended, the same command goes on.
     aside.replace(second)
@@ -104,9 +104,9 @@ def test_class_in_no_test_mask_is_refused_before_training_unless_nothing_is_aske
     run = run_locally(data, tmp_path / "output", "gate.class_iou=0.1")
     assert (run.code, run.states()["DataGate"]) == (2, "failed")
     assert "Trainer" not in run.states()
-    said = "The class border is in no mask of the split test, so the gate cannot judge it"
+    said = "No mask of the split test contains the class border, so the gate cannot judge it"
     error = capfd.readouterr().err
-    assert error.startswith(f"Error: {said}, and gate.class_iou = 0.1 bounds")
+    assert error.startswith(f"Error: {said}, but gate.class_iou = 0.1 applies")
     assert command.main(["check", str(data), "--set", "gate.class_iou=0.1"]) == 2
     assert said in capfd.readouterr().err
     # Answered from the cache up to DataGate, which looks again.
@@ -144,7 +144,7 @@ def test_data_that_does_not_fit_the_schema_is_refused(
     assert run.code == 2
     assert run.states()["ExampleValidator"] == "executed"
     assert run.states()["DataGate"] == "failed"
-    assert "does not fit the schema: height: " in capfd.readouterr().err
+    assert "does not match the schema: height: " in capfd.readouterr().err
 
 
 def test_items_on_no_list_are_left_out_and_named(data: Path, tmp_path: Path) -> None:
@@ -230,9 +230,9 @@ def test_folder_that_is_no_data_set_is_one_sentence(
         (["--config", "none.yaml"], "Cannot read the settings file none.yaml"),
         (
             ["--output-root", "/dev/null/output"],
-            "/dev/null/output cannot be the output folder: Not a directory.",
+            "Cannot use /dev/null/output as the output folder: Not a directory.",
         ),
-        (["--output-root", "out[1]"], "out[1] has one of the characters * ? [ ] \\ in it, which"),
+        (["--output-root", "out[1]"], "out[1] contains one of the characters * ? [ ] \\, which"),
     ],
 )
 def test_bad_arguments_are_one_sentence(
@@ -276,7 +276,7 @@ def test_settings_are_listed_by_section(
 def test_an_unknown_section_is_one_sentence(capfd: pytest.CaptureFixture[str]) -> None:
     assert local_runner.main(["--help-settings", "trian"]) == 2
     assert capfd.readouterr().err == (
-        "Error: There is no section 'trian' of settings; sections are data, transform, model, "
+        "Error: There is no settings section 'trian'; the sections are data, transform, model, "
         "tune, train, gate, release, beam.\n"
     )
 
@@ -315,7 +315,7 @@ def test_encoder_weights_that_do_not_exist_are_said_at_once(
 ) -> None:
     wrong = ("model.name=mobilenet_unet", f"model.encoder_weights={tmp_path / 'typo.h5'}")
     assert run_locally(small_data, tmp_path / "output", *wrong).code == 2
-    assert f"names {tmp_path / 'typo.h5'}, which is no file." in capfd.readouterr().err
+    assert f"is {tmp_path / 'typo.h5'}, but there is no such file." in capfd.readouterr().err
     assert not (tmp_path / "output").exists()
 
 

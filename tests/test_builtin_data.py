@@ -202,5 +202,5 @@ def test_nothing_is_visible_when_it_fails_half_way(tmp_path, monkeypatch):
 
 
 def test_too_few_photos_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="16 photos or more, not 15"):
+    with pytest.raises(ValueError, match="at least 16 photos, not 15"):
         synthetic.generate(tmp_path / "data", 15)

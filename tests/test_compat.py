@@ -21,7 +21,7 @@ def test_every_module_of_the_room_says_what_it_relies_on() -> None:
 def test_another_version_is_told_in_a_sentence() -> None:
     module = "pipeline.compat"
     assert compat.Part(module, "Part.fault", ("self",)).fault() is None
-    assert compat.Part(module, "Part.gone").fault() == "pipeline.compat has no Part.gone any more."
+    assert compat.Part(module, "Part.gone").fault() == "pipeline.compat no longer has Part.gone."
     assert compat.Part(module, "Part.fault", ("self", "why")).fault() == (
-        "pipeline.compat.Part.fault takes ('self',) now, not ('self', 'why')."
+        "pipeline.compat.Part.fault now takes ('self',), not ('self', 'why')."
     )

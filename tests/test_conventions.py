@@ -63,50 +63,50 @@ def two_bits(mask: PIL.Image.Image, path: Path) -> None:
 
 
 KINDS: dict[str, tuple[Make, list[str]]] = {
-    "0 and 255": (values(255, 0, 0), ["the values 0 and 255", "two classes", "1 (pet), 2 (backgr"]),
-    "0 and 1": (values(1, 0, 0), ["the values 0 and 1", "two classes", "1 for what is shown"]),
-    "from 0": (values(0, 1, 2), ["the values 0, 1, 2", "class ids from 0", "need 1 added"]),
-    "grey levels": (values(0, 128, 254), ["0, 128, 254", "a grey level for each class"]),
-    "void 0": (values(1, 0, 3), ["0, 1, 3", "0 usually marks pixels without a class"]),
-    "void 255": (values(1, 2, 255), ["1, 2, 255", "255 usually marks pixels without a class"]),
+    "0 and 255": (values(255, 0, 0), ["the values 0 and 255", "two-class", "1 (pet), 2 (backgr"]),
+    "0 and 1": (values(1, 0, 0), ["the values 0 and 1", "two-class", "1 for the object"]),
+    "from 0": (values(0, 1, 2), ["the values 0, 1, 2", "class ids from 0", "add 1 to get"]),
+    "grey levels": (values(0, 128, 254), ["0, 128, 254", "one grey level per class"]),
+    "void 0": (values(1, 0, 3), ["0, 1, 3", "0 usually marks unlabelled pixels"]),
+    "void 255": (values(1, 2, 255), ["1, 2, 255", "255 usually marks unlabelled pixels"]),
     "more classes": (values(15, 7, 40), ["7, 15, 40"]),
-    "one value": (values(0, 0, 0), ["the values 0 alone: each pixel has to be 1 (pet)"]),
+    "one value": (values(0, 0, 0), ["the values 0 only: label every pixel as 1 (pet)"]),
     "smoothed": (smooth, ["too many values for classes"]),
-    "palette": (palette, ["palette images", "indices 1, 2, 3, the right ones", "as 8-bit grey"]),
+    "palette": (palette, ["palette images", "indices 1, 2, 3, which are correct", "as 8-bit grey"]),
     "palette from 0": (
         lambda mask, path: palette(mask, path, less=1),
-        ["palette images", "indices 0, 1, 2", "need 1 added"],
+        ["palette images", "indices 0, 1, 2", "add 1 to get"],
     ),
     "colours": (
         lambda mask, path: grey(COLOURS[np.asarray(mask)], path),
-        ["colour images", "#33ddff, #3d3df5, #fa3253", "CVAT", "each colour has to become"],
+        ["colour images", "#33ddff, #3d3df5, #fa3253", "CVAT", "map each colour to"],
     ),
     "grey as colour": (
         lambda mask, path: mask.convert("RGB").save(path),
-        ["colour images", "grey levels 1, 2, 3, the right ones"],
+        ["colour images", "grey levels 1, 2, 3, which are correct"],
     ),
     "1 bit": (
         lambda mask, path: mask.point(lambda value: 255 * (value == 1)).convert("1").save(path),
-        ["1-bit images (black and white alone)", "the values 0 and 1", "two classes"],
+        ["1-bit images (black and white only)", "the values 0 and 1", "two-class"],
     ),
-    "2 bits": (two_bits, ["2-bit greyscale images", "the values 1, 2, 3, the right ones"]),
+    "2 bits": (two_bits, ["2-bit greyscale images", "the values 1, 2, 3, which are correct"]),
     "16 bits": (
         lambda mask, path: grey(np.asarray(mask), path, np.uint16),
-        ["16-bit greyscale images", "the values 1, 2, 3, the right ones"],
+        ["16-bit greyscale images", "the values 1, 2, 3, which are correct"],
     ),
-    "alpha": (alpha, ["greyscale images with transparency", "1, 2, 3, the right ones"]),
+    "alpha": (alpha, ["greyscale images with transparency", "1, 2, 3, which are correct"]),
     "colour and alpha": (
         lambda mask, path: mask.convert("RGBA").save(path),
-        ["colour images with transparency", "the right ones"],
+        ["colour images with transparency", "which are correct"],
     ),
-    "JPEG": (lambda mask, path: mask.save(path, "JPEG"), ["JPEG files that are named .png"]),
+    "JPEG": (lambda mask, path: mask.save(path, "JPEG"), ["JPEG files named .png"]),
     "float TIFF": (
         lambda mask, path: mask.convert("F").save(path, "TIFF"),
-        ["TIFF files that are named .png", "8-bit greyscale PNG"],
+        ["TIFF files named .png", "8-bit greyscale PNG"],
     ),
     "other size": (
         lambda mask, path: mask.resize((30, 20), PIL.Image.Resampling.NEAREST).save(path),
-        ["another size than their photos"],
+        ["differ in size from their photos"],
     ),
 }
 
@@ -128,7 +128,7 @@ def test_a_folder_is_diagnosed_once(
     make, said = KINDS[name]
     assert command.main(["check", str(folder(tmp_path / "data", make))]) == 2
     output = capfd.readouterr()
-    assert output.err.startswith("Error: 6 of 6 items are faulty")
+    assert output.err.startswith("Error: 6 of 6 items are quarantined")
     assert output.err.count("\n") == 1
     for words in said:
         assert words in output.err
@@ -182,4 +182,4 @@ def test_faults_of_several_kinds_have_no_common_cause(
         add(root, SOUND[0], f"beagle_{number}")
         kind(trimap(), root / layout.TRIMAPS / f"beagle_{number}.png")
     assert command.main(["check", str(root)]) == 2
-    assert "mend them or raise the setting" in capfd.readouterr().err
+    assert "fix them or raise the setting" in capfd.readouterr().err

@@ -49,7 +49,7 @@ def test_each_class_in_some_mask_of_each_split_will_do() -> None:
 def test_a_class_that_a_split_lacks_is_refused_where_the_gate_bounds_it(split: str) -> None:
     found = rows(**{**SOUND, split: [("pug", TWO)]})
     said = refusal(found)
-    assert f"The class border is in no mask of the split {split}, so " in str(said)
+    assert f"No mask of the split {split} contains the class border, so " in str(said)
     assert "gate.class_iou = 0.35" in str(said)
     assert refusal(found, class_iou=0) is None
     (hint,) = coverage.hints(found)
@@ -60,14 +60,16 @@ def test_the_eval_split_is_told_of() -> None:
     found = rows(**{**SOUND, "eval": [("pug", {"pet": 0.0, "background": 1.0, "border": 0.0})]})
     assert refusal(found) is None
     assert coverage.hints(found) == [
-        "The classes pet and border are in no mask of the split eval, so the best epoch is picked "
+        "No mask of the split eval contains the classes pet or border, so the best epoch is picked "
         "without them"
     ]
 
 
 def test_a_class_that_is_nowhere_is_told_once() -> None:
     (hint,) = coverage.hints(rows(**{split: [("pug", TWO)] for split in features.SPLITS}))
-    assert hint.startswith("The class border is in no mask of the splits train, eval or test, so ")
+    assert hint.startswith(
+        "No mask of the splits train, eval or test contains the class border, so "
+    )
 
 
 def test_slices_that_the_gate_bounds_count_where_they_are_large_enough() -> None:
@@ -75,7 +77,8 @@ def test_slices_that_the_gate_bounds_count_where_they_are_large_enough() -> None
     few = {"slices": ("overall", "breed"), "min_examples": 2}
     assert refusal(found, **few) is None
     asked = {"slices": ("breed",), "min_examples": 1}
-    assert "no mask of the split test of the slice breed Bengal, so" in str(refusal(found, **asked))
+    said = "No mask of the split test, slice breed Bengal, contains the class border, so"
+    assert said in str(refusal(found, **asked))
     assert refusal(found, **asked, class_iou=0) is None
     lacking = rows(**{**SOUND, "test": [("pug", TWO)]})
     assert refusal(lacking, slices=("species",), min_examples=2) is None  # nothing is judged

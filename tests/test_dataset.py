@@ -66,7 +66,7 @@ def test_names_that_are_not_utf_8_are_set_aside(tmp_path: Path) -> None:
     result = scan(root)
     assert [item.id for item in result.items] == ["ok_1"]
     (row,) = result.quarantined
-    assert row == {"id": "Caf\\udce9_1", "reason": "the file's name is not UTF-8"}
+    assert row == {"id": "Caf\\udce9_1", "reason": "the file name is not UTF-8"}
 
 
 def test_name_without_an_underscore_has_no_breed(tmp_path: Path) -> None:
@@ -286,7 +286,7 @@ def test_hash_split_keeps_the_shares() -> None:
     [
         ([], "has no images/ folder with photos"),
         (["images"], "has no annotations/trimaps/ folder with masks"),
-        (["images", "annotations/trimaps"], "holds no photo"),
+        (["images", "annotations/trimaps"], "contains no photos"),
     ],
 )
 def test_folder_that_is_no_data_set(folders: list[str], sentence: str, tmp_path: Path) -> None:

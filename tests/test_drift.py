@@ -105,7 +105,7 @@ def test_breeds_are_held_to_a_list_only_where_one_is_given(
 ) -> None:
     run = run_locally(small_data, tmp_path / "output", "data.breeds=[Rosette, Tuxedo]")
     assert run.code == 2
-    assert "does not fit the schema: breed: " in run.outcome["error"]
+    assert "does not match the schema: breed: " in run.outcome["error"]
     assert "Marmalade" in run.outcome["error"]
 
 

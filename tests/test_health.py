@@ -33,7 +33,7 @@ def test_a_sound_folder_is_fit(root: Path, capfd: pytest.CaptureFixture[str]) ->
     assert output.err == ""
     for word in (*features.SPLITS, *features.CLASS_NAMES, "Fit to train on."):
         assert word in output.out
-    assert "Set aside" not in output.out
+    assert "Quarantined" not in output.out
 
 
 def test_a_breed_that_is_not_allowed_is_refused(
@@ -53,19 +53,21 @@ def test_every_item_that_is_not_used_is_named(
         add(root, kind, f"Bengal_{number}")
     assert command.main(["check", str(root)]) == 2
     output = capfd.readouterr()
-    assert f"Set aside: {len(FAULTY)}" in output.out
+    assert f"Quarantined: {len(FAULTY)}" in output.out
     for number, kind in enumerate(FAULTY, start=2):
         assert kind.reason
         assert f"    Bengal_{number}: {kind.reason.format(id=f'Bengal_{number}')}\n" in output.out
     assert "Worth a look: 1\n    Bengal_1: the mask is all background\n" in output.out
-    assert output.err.startswith(f"Error: {len(FAULTY)} of {61 + len(FAULTY)} items are faulty")
+    assert output.err.startswith(
+        f"Error: {len(FAULTY)} of {61 + len(FAULTY)} items are quarantined"
+    )
     assert output.err.count("\n") == 1
     assert "Bengal" not in output.err  # each is listed already
     setting = ["--set", "data.max_quarantined=0.5"]
     assert command.main(["check", str(root), *setting]) == 0
     setting += ["--set", "data.one_class_masks=set_aside"]
     assert command.main(["check", str(root), *setting]) == 0
-    assert f"Set aside: {len(FAULTY) + 1}" in capfd.readouterr().out
+    assert f"Quarantined: {len(FAULTY) + 1}" in capfd.readouterr().out
 
 
 def test_it_says_what_a_run_says(root: Path) -> None:

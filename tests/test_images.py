@@ -44,7 +44,7 @@ def test_overlay_refuses_what_does_not_fit():
     photo = np.zeros((4, 6, 3), np.uint8)
     with pytest.raises(ValueError, match="shape"):
         images.overlay(photo, np.zeros((6, 4), np.uint8))
-    with pytest.raises(ValueError, match="3 is no class id"):
+    with pytest.raises(ValueError, match="3 is not a class id"):
         images.overlay(photo, np.full((4, 6), 3, np.uint8))
 
 

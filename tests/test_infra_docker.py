@@ -68,7 +68,7 @@ def test_only_what_the_container_can_serve_is_released(
     assert refused.code == 0
     assert refused.outcome["status"] == "not_blessed"
     assert refused.versions() == []
-    start = f"TensorFlow Serving ({STAND_IN}) could not serve it: asked about a photo, it answered"
+    start = f"TensorFlow Serving ({STAND_IN}) could not serve the model: it answered a request with"
     assert refused.outcome["refused"].startswith(f"{start} FAILED_PRECONDITION: ")
     assert "Could not find variable" in refused.outcome["refused"]
 
@@ -88,7 +88,7 @@ def test_an_image_that_cannot_be_had_fails_the_run_and_is_no_verdict(
     failed = run_locally(small_data, tmp_path / "output", *chosen)
     assert failed.code == 1
     assert failed.outcome["error"].startswith(
-        "InfraValidator failed: ServerError: the model could not be tried on a model server ("
+        "InfraValidator failed: ServerError: the model could not be tested on a model server ("
     )
     again = failed.again(*infra_validation("docker"))
     assert again.states()["Evaluator"] == "cached"

@@ -51,7 +51,7 @@ def test_a_model_that_loads_but_cannot_answer_is_refused(bench: Bench) -> None:
     assert tf.saved_model.load(str(path)).signatures[contract.EVALUATE](tf.constant([""]))
     blessed, reason = bench.verdict()
     assert not blessed
-    start = f"TensorFlow Serving ({IMAGE}) could not serve it: asked about a photo, it answered "
+    start = f"TensorFlow Serving ({IMAGE}) could not serve the model: it answered a request with "
     assert reason.startswith(f"{start}FAILED_PRECONDITION: ")
     assert "Could not find variable" in reason
     assert "\n" not in reason
@@ -62,7 +62,9 @@ def test_a_model_that_does_not_load_is_refused(bench: Bench) -> None:
     data.write_bytes(data.read_bytes()[:10])
     blessed, reason = bench.verdict()
     assert not blessed
-    assert reason.startswith(f"TensorFlow Serving ({IMAGE}) could not serve it: it could not load")
+    assert reason.startswith(
+        f"TensorFlow Serving ({IMAGE}) could not serve the model: it failed to"
+    )
 
 
 def test_no_server_is_started_for_a_model_that_the_gate_refused(
@@ -87,7 +89,7 @@ def test_what_is_no_fault_of_the_model_is_no_verdict(
 
     monkeypatch.setattr(Runner, "Start", fail)
     bench.export()
-    with pytest.raises(ServerError, match="the model could not be tried on a model server"):
+    with pytest.raises(ServerError, match="the model could not be tested on a model server"):
         bench.verdict()
 
 
@@ -107,7 +109,7 @@ def test_a_server_that_is_lost_while_it_is_asked_is_no_verdict(
 
     monkeypatch.setattr(tensorflow_serving_client.TensorFlowServingClient, "_SendRequest", lose)
     bench.export()
-    with pytest.raises(ServerError, match=f"was lost while it was asked \\({code}\\)"):
+    with pytest.raises(ServerError, match=f"to the model server was lost \\({code}\\)"):
         bench.verdict()
 
 
@@ -124,7 +126,7 @@ def test_a_server_that_ends_is_a_verdict_even_if_its_log_is_gone(
     monkeypatch.setattr(Runner, "GetLogs", gone)
     bench.export()
     assert bench.verdict()[1].endswith(
-        "could not serve it: it ended before it had loaded the model."
+        "could not serve the model: it exited before it had loaded the model."
     )
 
 
@@ -178,8 +180,8 @@ def test_yamls_off_is_off(value: str) -> None:
             "'release.infra_validation' is 'true' (from --set)",
         ),
         ("release.infra_validation=swarm", "must be 'off', 'docker' or 'kubernetes'"),
-        ("release.infra_image=tensorflow/serving", "must be an image with its tag or its digest"),
-        ("release.infra_image=localhost:5000/serving", "must be an image with its tag"),
+        ("release.infra_image=tensorflow/serving", "must be an image with a tag or digest"),
+        ("release.infra_image=localhost:5000/serving", "must be an image with a tag"),
     ],
 )
 def test_wrong_settings_are_one_sentence(override: str, sentence: str) -> None:
@@ -248,7 +250,7 @@ def test_a_model_that_no_server_can_run_is_not_released(
     assert refused.outcome["status"] == "not_blessed"
     assert refused.outcome["infra_blessed"] is False
     assert refused.versions() == []
-    sentence = f"TensorFlow Serving ({IMAGE}) could not serve it: asked about a photo, it answered"
+    sentence = f"TensorFlow Serving ({IMAGE}) could not serve the model: it answered a request with"
     assert refused.outcome["refused"].startswith(sentence)
     assert f"Not released: {sentence}" in capfd.readouterr().out
     report = (tmp_path / "output" / "report.html").read_text()

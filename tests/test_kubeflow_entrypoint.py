@@ -206,14 +206,14 @@ def test_refused_data_ends_with_code_2_and_the_sentence_in_log_and_report(tmp_pa
     cluster.prepare("run-1", *NODES[: NODES.index("DataGate")])
     code, last = cluster.run("DataGate", "run-1")
     assert code == 2
-    assert last.startswith("Error: DataGate refused: 5 of 40 items are faulty, more than ")
+    assert last.startswith("Error: DataGate refused: 5 of 40 items are quarantined, more than ")
     code, last, written = cluster.report("run-1", tmp_path / "kfp")
     assert code == 0
-    assert "status failed, because '5 of 40 items are faulty" in last
-    assert cluster.outcome["error"].startswith("5 of 40 items are faulty")
+    assert "status failed, because '5 of 40 items are quarantined" in last
+    assert cluster.outcome["error"].startswith("5 of 40 items are quarantined")
     assert cluster.outcome["components"][-1]["state"] == "failed"
     assert written["artifacts"]["metrics"]["artifacts"][0]["metadata"] == {"released": 0.0}
-    assert b"5 of 40 items are faulty" in (tmp_path / "kfp" / "a" / "report").read_bytes()
+    assert b"5 of 40 items are quarantined" in (tmp_path / "kfp" / "a" / "report").read_bytes()
 
 
 @pytest.mark.slow

@@ -308,10 +308,10 @@ Error: exit status 1
 @pytest.mark.parametrize(
     "line",
     [
-        "Trainer failed: there was not enough memory.",
+        "Trainer failed: out of memory.",
         "Error: Trainer refused: setting train.epochs is 0; it must be at least 1.",
         "Trainer failed: ValueError: no.\nsomething that a library says when the process ends",
-        "No space is left on the disk of /mnt/segmentation; make room, and start again.",
+        "No space is left on the disk of /mnt/segmentation; free some space and start again.",
     ],
 )
 def test_a_failed_component_is_exit_code_1_with_reason_and_log(

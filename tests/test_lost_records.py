@@ -98,7 +98,7 @@ def test_a_lost_record_is_said_and_mended_and_a_run_makes_a_whole_one(
 
     again = run.again(SECOND)
     assert again.outcome["new_version"]
-    assert again.outcome["replaced"] == {"version": mended, "fault": "its record is not complete"}
+    assert again.outcome["replaced"] == {"version": mended, "fault": "its record is incomplete"}
     whole = record(run, again.outcome["pushed_version"])
     assert "incomplete" not in whole
     assert whole["metrics"]

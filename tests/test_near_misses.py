@@ -65,7 +65,7 @@ def test_other_names_are_named(root: Path, photos: str, masks: str, tmp_path: Pa
         if name != str(part):
             shown = "the folder itself" if name == "." else f"{name}/"
             assert f"{shown} (12 {ending} files)" in said
-            assert f"{part}/" in said.partition("they have to lie in")[2]
+            assert f"{part}/" in said.partition("but must be in")[2]
 
 
 @pytest.mark.parametrize("name", ["pets.zip", "images.tar.gz"])
@@ -73,7 +73,7 @@ def test_an_archive_is_to_be_unpacked(name: str, tmp_path: Path) -> None:
     packed = tmp_path / "packed"
     packed.mkdir()
     (packed / name).touch()
-    assert f"it holds {name}: unpack" in refused(packed)
+    assert f"it contains {name}: unpack" in refused(packed)
     assert "it is an archive, not a folder: unpack it" in refused(packed / name)
 
 
@@ -82,10 +82,10 @@ def test_photos_in_folders_of_their_own_or_of_another_kind(root: Path) -> None:
     (images / "cats").mkdir()
     for path in list(images.glob("*.jpg")):
         path.rename(images / "cats" / path.name)
-    assert "photos lie in cats/ (12 .jpg files) in it" in refused(root)
+    assert "photos are in cats/ (12 .jpg files) below it" in refused(root)
     for path in (images / "cats").glob("*.jpg"):
         path.rename(images / f"{path.stem}.TIF")
-    assert "it holds 12 .tif files: convert them to JPEG or PNG" in refused(root)
+    assert "it contains 12 .tif files: convert them to JPEG or PNG" in refused(root)
 
 
 def convert(folder: Path, ending: str, keep: int) -> None:
@@ -100,9 +100,9 @@ def test_endings_that_are_not_read_are_named(
     convert(root / "images", ending, keep=4)
     assert command.main(["check", str(root)]) == 2
     output = capfd.readouterr()
-    only = "is not read, only .jpg, .jpeg and .png are"
+    only = "is not read; only .jpg, .jpeg and .png files are"
     assert f"    b_9: images/b_9{ending} {only}\n" in output.out
-    assert f"images/ holds 8 {ending.lower()} files, but only .jpeg, .jpg and .png" in output.err
+    assert f"images/ contains 8 {ending.lower()} files, but only .jpeg, .jpg and .png" in output.err
     assert "has no photo" not in output.out
 
 
@@ -110,11 +110,11 @@ def test_masks_of_another_ending_are_named(root: Path, capfd: pytest.CaptureFixt
     convert(root / "annotations" / "trimaps", ".tif", keep=0)
     assert command.main(["check", str(root)]) == 2
     output = capfd.readouterr()
-    assert "b_9: annotations/trimaps/b_9.tif is not read, only .png is" in output.out
-    assert "annotations/trimaps/ holds 12 .tif files, but only .png is read" in output.err
+    assert "b_9: annotations/trimaps/b_9.tif is not read; only .png files are" in output.out
+    assert "annotations/trimaps/ contains 12 .tif files, but only .png files are" in output.err
     convert(root / "images", ".webp", keep=6)
     assert command.main(["check", str(root)]) == 2
-    assert "12 of 12 items are faulty" in capfd.readouterr().err
+    assert "12 of 12 items are quarantined" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_masks_of_another_ending_are_named(root: Path, capfd: pytest.CaptureFixt
         ("annotations/trimaps", "{}.jpg", "12 masks are named like their photos with '.jpg'"),
         ("annotations/trimaps", "seg-{}", "12 masks are named like their photos with 'seg-'"),
         ("images", "{}_image", "12 photos are named like their masks with '_image'"),
-        ("images", "B{0[1]}{0[2]}{0[3]}", "in capital letters alone"),
+        ("images", "B{0[1]}{0[2]}{0[3]}", "differ from their photos only in case"),
     ],
 )
 def test_names_that_differ_are_told(
@@ -205,8 +205,10 @@ def test_lists_that_name_nothing_or_are_not_read_are_named_once(
     (root / "annotations" / "train.txt").write_text("b_1\n")
     assert command.main(["check", str(root)]) == 2
     said = capfd.readouterr().err
-    assert "3 of 4 lines of test.txt name no photo and no mask, such as 'dog 1'" in said
-    assert "train.txt in annotations/ is not read; lists are list.txt, trainval.txt and" in said
+    assert "3 of 4 lines of test.txt match no photo or mask, such as 'dog 1'" in said
+    assert (
+        "train.txt in annotations/ is not read; lists must be named list.txt, trainval.txt" in said
+    )
 
 
 def test_a_sound_folder_has_no_hints(root: Path) -> None:

@@ -150,7 +150,7 @@ def test_photo_and_mask_are_one_in_check_and_training(
 @pytest.mark.parametrize(
     ("chosen", "turned", "reason"),
     [
-        ({}, True, "photo is 60x40 as stored; an EXIF orientation is not applied"),
+        ({}, True, "photo is 60x40 as stored; set data.exif=apply"),
         ({"exif": "apply"}, False, "photo is 40x60 when upright; with data.exif_masks=as_stored"),
         (
             {"exif": "apply", "exif_masks": "as_stored"},
@@ -196,7 +196,9 @@ def test_check_names_and_counts_them(phone_data: Path, capfd: pytest.CaptureFixt
     assert f"35 of 40 photos have an EXIF orientation ({counts}), which is applied" in output
     assert command.main(["check", str(phone_data)]) == 2
     said = capfd.readouterr().err
-    assert "18 masks are turned by 90 degrees against their photos as stored" in said  # 2: square
+    assert (
+        "18 masks are rotated by 90 degrees relative to their photos as stored" in said
+    )  # 2: square
     assert "set data.exif=apply" in said
 
 
@@ -278,7 +280,7 @@ def test_prediction_shows_what_the_model_saw(
     taken.write_bytes(jpeg(6))
     out = tmp_path / "out"
     assert predict.main(["--model", str(model), "--output-dir", str(out), str(taken)]) == 0
-    note = "its EXIF orientation 6 (turned by 90 degrees) is not applied"
+    note = "its EXIF orientation 6 (rotated by 90 degrees) is not applied"
     assert (note in capsys.readouterr().out) is not applied
     with PIL.Image.open(out / "phone_mask.png") as mask:
         assert mask.size == size

@@ -91,7 +91,7 @@ def test_prediction_keeps_what_a_person_made(
     capsys.readouterr()
     assert run(model, tmp_path / "out", *photos) == 2
     error = capsys.readouterr().err
-    assert error.startswith(f"Error: {theirs} was not made by this program, or was changed since;")
+    assert error.startswith(f"Error: {theirs} was not made by this program or was changed since;")
     assert error.count("\n") == 1
     assert {p.name: p.read_bytes() for p in theirs.parent.iterdir() if p.is_file()} == before
 

@@ -66,7 +66,10 @@ def name_of(value: object) -> str:
 @pytest.mark.parametrize(("main", "arguments"), COMMANDS, ids=name_of)
 @pytest.mark.parametrize(
     ("name", "fault"),
-    [(NOT_UTF8, "K\\xe4tzchen is not UTF-8"), ("a\nb\x1b[1m", "a\\nb\\x1b[1m has a line break")],
+    [
+        (NOT_UTF8, "K\\xe4tzchen is not UTF-8"),
+        ("a\nb\x1b[1m", "a\\nb\\x1b[1m contains a line break"),
+    ],
     ids=["bytes", "control"],
 )
 def test_every_command_refuses_what_is_no_plain_text(
@@ -112,7 +115,7 @@ def test_patterns_are_seen_behind_symbolic_links(
     link.symlink_to(tmp_path / name)
     line = refusal(main, [part.replace("{}", str(link)) for part in arguments], capfd)
     assert f"which is {tmp_path / name}" in line
-    assert "has one of the characters * ? [ ] \\ in it" in line
+    assert "contains one of the characters * ? [ ] \\" in line
     assert list((tmp_path / name).iterdir()) == []
 
 

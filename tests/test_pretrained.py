@@ -102,16 +102,16 @@ def test_without_weights_everything_learns():
 
 
 def test_weights_that_cannot_be_loaded_are_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"encoder weights .*missing.*cannot be loaded"):
+    with pytest.raises(ValueError, match=r"Cannot load the encoder weights .*missing"):
         models.build(NAME, SIZE, str(tmp_path / "missing.weights.h5"))
     other = tmp_path / "other.weights.h5"
     keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]).save_weights(other)
-    with pytest.raises(ValueError, match=r"encoder weights .*other.*cannot be loaded"):
+    with pytest.raises(ValueError, match=r"Cannot load the encoder weights .*other"):
         models.build(NAME, SIZE, str(other))
 
 
 def test_models_without_an_encoder_say_so(weights_file):
     with pytest.raises(ValueError, match="'encoder_decoder' has no pretrained encoder"):
         models.build("encoder_decoder", SIZE, weights_file)
-    with pytest.raises(ValueError, match="no pretrained encoder that could be frozen"):
+    with pytest.raises(ValueError, match="no pretrained encoder to freeze"):
         models.freeze_encoder(models.build("encoder_decoder", SIZE), True)

@@ -49,9 +49,9 @@ def test_long_work_says_in_a_log_how_far_it_is(
         for _ in range(1000):
             progress.count()
         time.sleep(0.3)
-    assert caplog.messages[0] == "Work: 0:00 so far"
+    assert caplog.messages[0] == "Work: 0:00 elapsed"
     assert re.fullmatch(
-        r"Work: 1,000 of 4,000 photos, 0:0\d so far, 0:0\d left", caplog.messages[-1]
+        r"Work: 1,000 of 4,000 photos, 0:0\d elapsed, 0:0\d left", caplog.messages[-1]
     )
     assert 3 <= len(caplog.messages) <= 6
 
@@ -84,7 +84,7 @@ def test_a_run_without_a_terminal_gets_lines(
 ) -> None:
     with console.quiet(tmp_path / "log"), progress.watched("Work"):
         time.sleep(0.3)
-    assert "    Work: 0:00 so far\n" in capfd.readouterr().out
+    assert "    Work: 0:00 elapsed\n" in capfd.readouterr().out
 
 
 def test_other_processes_count_too(hurried: None, caplog: pytest.LogCaptureFixture) -> None:
@@ -123,6 +123,6 @@ def test_clock(seconds: float, text: str) -> None:
 def test_every_component_says_how_far_it_is(
     component: str, counted: str, small_run: Run, small_run_progress: list[str]
 ) -> None:
-    said = re.compile(rf"{component}: {counted}0:\d\d so far(, 0:\d\d left)?")
+    said = re.compile(rf"{component}: {counted}0:\d\d elapsed(, 0:\d\d left)?")
     assert small_run.code == 0
     assert any(map(said.fullmatch, small_run_progress)), small_run_progress

@@ -396,7 +396,7 @@ def test_a_page_that_cannot_be_made_leaves_the_old_one(tmp_path: Path):
     path = tmp_path / "report.html"
     path.write_text("old")
     wrong = dataclasses.replace(item(), prediction=np.full((375, 500), 7, np.uint8))
-    with pytest.raises(ValueError, match="no class id"):
+    with pytest.raises(ValueError, match="not a class id"):
         html_page.write(path, Outcome.model_validate(outcome()), history(), [wrong])
     assert path.read_text() == "old"
 

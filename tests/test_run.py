@@ -257,7 +257,7 @@ def test_edited_schema_counts_as_a_change(
     monkeypatch.setattr(pipeline, "SCHEMA_DIR", str(tmp_path))
     refused = playground.again()
     assert refused.code == 2
-    assert "does not fit the schema: height" in refused.outcome["error"]
+    assert "does not match the schema: height" in refused.outcome["error"]
 
 
 @pytest.mark.usefixtures("untrained")
@@ -343,8 +343,8 @@ def test_killed_run_goes_on_where_it_stood(
     process.terminate()  # as systemd and batch systems do
     code, said = process.wait()
     assert code == 143
-    assert said.endswith("Error: Told to stop; start the same command again to go on.\n")
-    assert "Told to stop; start the same" in (output / "report.html").read_text()
+    assert said.endswith("Error: Stopped; start the same command again to go on.\n")
+    assert "Stopped; start the same" in (output / "report.html").read_text()
     process = Forked(local_runner.main, arguments, tmp_path / "log")
     process.wait_for(lambda: "Going on after epoch" in process.output())
     assert newest_verdict(output, capfd) == "goes on"

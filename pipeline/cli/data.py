@@ -72,7 +72,7 @@ def _check(arguments: argparse.Namespace) -> None:
         console.say(terminal, f"Checking {arguments.data_root} ...")
         from pipeline.data import coverage, health, table
 
-        def shown(looked: Iterator[health.Looked], total: int) -> Iterator[health.Looked]:
+        def shown(looked: Iterator[health.Result], total: int) -> Iterator[health.Result]:
             progress.expect(total)
             for each in looked:
                 yield each

@@ -1,8 +1,8 @@
-"""The one room for surgery: each change to a private part of a library, one module a library.
+"""All code that depends on private parts of libraries, one module per library.
 
-A module here says why, for which versions, and in `PARTS` what it relies on; tests/test_compat.py
-fails with a sentence when a new version no longer looks like that. Nothing is changed when a module
-is imported: a function or context manager does it.
+Each module says why it is needed and for which versions, and lists in `PARTS` what it relies on.
+tests/test_compat.py fails if that changes in a new version. Importing a module changes nothing; its
+functions and context managers do.
 May import: `pipeline.core`.
 """
 
@@ -12,6 +12,7 @@ import importlib
 import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 MODULES = (
     "pipeline.compat.beam_tfrecord",
@@ -26,13 +27,13 @@ MODULES = (
 
 @dataclass(frozen=True)
 class Part:
-    """A part of a library that is not public, and what is relied on.
+    """A private part of a library that this code relies on.
 
     Attributes:
-      module: that holds it.
-      name: within that, such as ``Launcher._prepare_execution``.
-      parameters: names of its parameters, where it is overridden or called; None: it need only be
-        there.
+      module: the module that defines it.
+      name: its name in the module, such as ``Launcher._prepare_execution``.
+      parameters: names of its parameters, if it is overridden or called; None: it only has to
+        exist.
     """
 
     module: str
@@ -40,24 +41,24 @@ class Part:
     parameters: tuple[str, ...] | None = None
 
     def fault(self) -> str | None:
-        """What no longer is as it was, in a sentence; None if nothing."""
-        found: object = importlib.import_module(self.module)
-        for step in self.name.split("."):
-            found = getattr(found, step, None)
-            if found is None:
-                return f"{self.module} has no {self.name} any more."
+        """Return what has changed, in a sentence; None if nothing has."""
+        part: Any = importlib.import_module(self.module)
+        for name in self.name.split("."):
+            part = getattr(part, name, None)
+            if part is None:
+                return f"{self.module} no longer has {self.name}."
         if self.parameters is None:
             return None
-        now = tuple(inspect.signature(found).parameters)  # type: ignore[arg-type]
-        if now == self.parameters:
+        parameters = tuple(inspect.signature(part).parameters)
+        if parameters == self.parameters:
             return None
-        return f"{self.module}.{self.name} takes {now} now, not {self.parameters}."
+        return f"{self.module}.{self.name} now takes {parameters}, not {self.parameters}."
 
 
 def faults() -> Iterator[str]:
-    """What of the libraries no longer is as the modules here need it, a sentence each."""
+    """Yield a sentence for every part of a library that has changed."""
     for name in MODULES:
         module = importlib.import_module(name)
         for part in module.PARTS:
             if fault := part.fault():
-                yield f"{name} has to change: {fault}"
+                yield f"{name} must be adapted: {fault}"

@@ -1,11 +1,10 @@
-"""Beam's reader and writer of TFRecords: a faster checksum, and a count of what was read.
+"""Beam's TFRecord reader and writer: a faster checksum, and a count of the records read.
 
 For apache-beam 2.59 (compatible stack) and 2.77 (current).
 
-* Beam 2.59 computes checksums with `crcmod` where it finds no other library, and never looks for
-  google-crc32c, which newer ones take.
-* The direct runner tells nobody how far it is. So the function that reads one record after the
-  other counts them for `core.progress`, in this process alone.
+* Beam 2.59 computes checksums with the slow `crcmod`; newer versions use google-crc32c.
+* The direct runner reports no progress, so the function that reads a record counts it for
+  `core.progress`. This works in the current process only.
 """
 
 from __future__ import annotations
@@ -30,21 +29,21 @@ PARTS = (
 )
 
 
-class _CountingUtil(tfrecordio._TFRecordUtil):
+class _CountingUtil(tfrecordio._TFRecordUtil):  # type: ignore[misc]
     @classmethod
     def read_record(cls, file_handle: BinaryIO) -> bytes | None:
-        record = super().read_record(file_handle)
+        record: bytes | None = super().read_record(file_handle)
         if record is not None:
             progress.count(progress.READ)
         return record
 
 
 def install() -> None:
-    """Changes both in this process."""
+    """Patch both in this process."""
     tfrecordio._default_crc32c_fn.fn = google_crc32c.value
     tfrecordio._TFRecordUtil = _CountingUtil
 
 
 def write_record(file: BinaryIO | gzip.GzipFile, value: bytes) -> None:
-    """Writes one record to an open file."""
+    """Write one record to an open file."""
     tfrecordio._TFRecordUtil.write_record(file, value)

@@ -1,8 +1,8 @@
-"""The client of the Kubeflow Pipelines SDK: time limits, no silent repetition, JSON or an error.
+"""The client of the Kubeflow Pipelines SDK: timeouts, no silent retries, an error unless JSON.
 
-For kfp 2.5 (compatible stack) and 2.16 (current). Its constructor asks for the server's health
-without limit, its requests have none either, and from an answer that is not JSON it makes an empty
-object.
+For kfp 2.5 (compatible stack) and 2.16 (current). The SDK's client waits for the server's health
+check without a timeout, has no timeouts on requests either, and turns an answer that is not JSON
+into an empty object.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ PARTS = (
 )
 
 
-class _Client(kfp.Client):
-    """The SDK's client, whose constructor would ask for the server's health without limit."""
+class _Client(kfp.Client):  # type: ignore[misc]
+    """The SDK's client without the health check in its constructor, and with few retries."""
 
     def get_kfp_healthz(self, sleep_duration: int = 5) -> Any:
         return SimpleNamespace(multi_user=False)
 
     def _load_config(self, *args: Any, **kwargs: Any) -> Any:
         config = super()._load_config(*args, **kwargs)
-        # A connection is tried twice. What was sent is not sent again: it may have had its effect.
+        # Retry only the connection, since a request that was sent may have had an effect.
         config.retries = urllib3.Retry(
             connect=1, read=0, status=0, other=0, redirect=0, respect_retry_after_header=False
         )
@@ -52,14 +52,14 @@ def connect(
     pool: Callable[[Any], Any],
     not_json: Callable[[str], Exception],
 ) -> kfp.Client:
-    """A client for a server, which is not yet asked anything.
+    """Create a client for a server, without sending a request.
 
     Args:
       host: URL; None leaves it to the SDK.
-      credentials: as the SDK takes them, or None.
-      ca_cert: file with the certificate that signs the server's, or None.
-      pool: from the SDK's pool of connections (urllib3) to the one that is used.
-      not_json: from the text of an answer that is not JSON to the error which is raised.
+      credentials: the SDK's credentials, or None.
+      ca_cert: file with the CA certificate of the server, or None.
+      pool: maps the SDK's connection pool (urllib3) to the one to use.
+      not_json: maps the text of an answer that is not JSON to the error to raise.
     """
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
@@ -71,11 +71,11 @@ def connect(
 
 
 def _request(plain: Any, not_json: Callable[[str], Exception], *args: Any, **kwargs: Any) -> Any:
-    """A request whose answer must be JSON."""
+    """Send a request whose answer must be JSON."""
     try:
         response = plain(*args, **kwargs)
     except kfp_server_api.ApiException as error:
-        # The SDK decodes the body, and stumbles where there is none or it is not UTF-8.
+        # The SDK fails to decode a body that is missing or not UTF-8.
         error.body = (error.body or b"").decode(errors="replace").encode()
         raise
     try:

@@ -1,13 +1,14 @@
-"""What ml-metadata 1.16 and 1.21 get wrong with PostgreSQL, mended where this process calls them.
+"""Workarounds for two bugs of ml-metadata 1.16 and 1.21 with PostgreSQL.
 
-* A text with a backslash is refused. Of such a text libpq makes a literal that begins with E;
-  ml-metadata cuts off its first and last character, and sends the rest between quotes. TFX writes
-  such texts, as JSON within JSON. So the store holds another character in its place.
-* Artifacts that are asked for by id come in the order in which PostgreSQL last wrote them. TFX
-  takes them for those of its ids, one by one: a cached Transform would give its cache as its
-  examples. MySQL and SQLite answer in the order of ids, and so do we.
+* Strings with a backslash fail. libpq escapes them as a literal that begins with E; ml-metadata
+  strips its first and last character and puts the rest in quotes. TFX writes such strings, as JSON
+  in JSON, so the backslash is replaced by another character in the store.
+* Artifacts requested by id come in the order in which PostgreSQL last wrote them, but TFX pairs
+  them with its ids by position: a cached Transform would return its cache as its examples. MySQL
+  and SQLite return them in the order of ids, and so does this module.
 
-A third fault, indexes that take no long texts, is mended in the database (`kubeflow.databases`).
+`kubeflow.databases` works around a third bug, indexes that cannot hold long strings, in the
+database itself.
 """
 
 from __future__ import annotations
@@ -28,15 +29,13 @@ PARTS = (
     ),
 )
 
-_BACKSLASH, _IN_ITS_PLACE = "\\", "\ue05c"  # for private use: no text has it
+_BACKSLASH, _SUBSTITUTE = "\\", "\ue05c"  # in Unicode's private use area, so in no text
 _Field = descriptor.FieldDescriptor
-
-
 _LISTS = ("artifacts", "executions", "contexts")
 
 
 def mend() -> None:
-    """Mends the stores on PostgreSQL that this process opens from here on, and no others."""
+    """Apply the workarounds to PostgreSQL stores that this process opens from now on."""
     ml_metadata.MetadataStore = _Store
 
 
@@ -48,23 +47,24 @@ class _Store(metadata_store.MetadataStore):  # type: ignore[misc]
 
     def _call_method(self, method_name: str, request: Any, response: Any) -> None:
         if self._mended:
-            whole, request = request, type(request)()
-            request.CopyFrom(whole)
-            _replace(request, _BACKSLASH, _IN_ITS_PLACE)
+            original, request = request, type(request)()
+            request.CopyFrom(original)
+            _replace(request, _BACKSLASH, _SUBSTITUTE)
         super()._call_method(method_name, request, response)
         if self._mended:
-            _replace(response, _IN_ITS_PLACE, _BACKSLASH)
+            _replace(response, _SUBSTITUTE, _BACKSLASH)
             _order(
                 response, by_id="options" not in {field.name for field, _ in request.ListFields()}
             )
 
 
 def _order(response: message.Message, by_id: bool) -> None:
-    """Orders what was found.
+    """Sort the lists in a response.
 
     Args:
-      response: of ml-metadata.
-      by_id: unless another order was asked for; the steps of an event's path have but one.
+      response: a response of ml-metadata.
+      by_id: false if the request asked for another order. The steps of an event's path are always
+        sorted.
     """
     for field, value in response.ListFields():
         if by_id and field.name in _LISTS:
@@ -74,14 +74,14 @@ def _order(response: message.Message, by_id: bool) -> None:
                 event.path.steps.sort(key=lambda step: step.HasField("index"))
 
 
-def _replace(of: message.Message, old: str, new: str) -> None:
-    """Replaces a character in all strings of a message and of those within it."""
-    for field, value in of.ListFields():
+def _replace(target: message.Message, old: str, new: str) -> None:
+    """Replace a character in all strings of a message, including nested messages."""
+    for field, value in target.ListFields():
         if field.message_type and field.message_type.GetOptions().map_entry:
             _replace_in_map(value, field.message_type.fields_by_name["value"], old, new)
         elif field.type == _Field.TYPE_STRING:
             if isinstance(value, str):
-                setattr(of, field.name, value.replace(old, new))
+                setattr(target, field.name, value.replace(old, new))
             else:
                 value[:] = [each.replace(old, new) for each in value]
         elif field.type == _Field.TYPE_MESSAGE:

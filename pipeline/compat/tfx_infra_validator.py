@@ -1,12 +1,12 @@
-"""TFX's InfraValidator: two errors on Kubernetes, and what it keeps to itself.
+"""TFX's InfraValidator: two bugs on Kubernetes, and missing hooks.
 
 For tfx 1.16 (compatible stack) and 1.21 (current).
 
-* The pod of the model server asks for `claims: {}` where a list belongs, and is refused.
-* The server's log is asked of the wrong pod.
-* Why an attempt failed is logged and lost; `Executor.failed` is told.
-* The folder with the copy of the model that a server sees cannot be chosen, nor the address of the
-  server be changed for the one that is in reach.
+* The pod of the model server requests `claims: {}` instead of a list, so Kubernetes rejects it.
+* The server's log is read from the wrong container.
+* The reason for a failed attempt is only logged; here it is passed to `Executor.failed`.
+* The folder with the model for the server, and the server's address, cannot be configured; here
+  `Executor.folder` and `Executor.spec` decide.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ PARTS = (
 )
 
 
-class Executor(executor.Executor):
-    """TFX's, which says why an attempt failed, and lets a folder and an address be chosen."""
+class Executor(executor.Executor):  # type: ignore[misc]
+    """TFX's executor with hooks for failures, the model's folder and the server."""
 
     def failed(self, image: str, failure: Exception) -> None:
-        """Is told of each attempt that failed: the server's image, and how it ended."""
+        """Handle a failed attempt; gets the server's image and the error."""
 
     def folder(self) -> str | None:
-        """Where the copy of the model goes that the server sees; None: wherever TFX likes."""
+        """Return the folder for the server's copy of the model; None: TFX's default."""
         return None
 
     def spec(self, spec: infra_validator_pb2.ServingSpec) -> infra_validator_pb2.ServingSpec:
-        """Which server is started, given the one that the component was made with."""
+        """Return the spec of the server to start, from that of the component."""
         return spec
 
     def _ValidateOnce(
@@ -52,7 +52,7 @@ class Executor(executor.Executor):
         requests: list[Any],
     ) -> None:
         runner = kubernetes_runner.KubernetesRunner
-        kubernetes_runner.KubernetesRunner = KubernetesRunner  # TFX has no place to name another
+        kubernetes_runner.KubernetesRunner = KubernetesRunner  # not configurable in TFX
         try:
             super()._ValidateOnce(
                 model_path=model_path,
@@ -71,22 +71,23 @@ class Executor(executor.Executor):
         return self.folder() or super()._get_tmp_dir()
 
 
-class KubernetesRunner(kubernetes_runner.KubernetesRunner):
-    """TFX's runner without two of its errors, which 1.16 has as well as 1.21."""
+class KubernetesRunner(kubernetes_runner.KubernetesRunner):  # type: ignore[misc]
+    """TFX's runner without the two bugs above."""
 
     def _BuildPodManifest(self) -> Any:
-        """Asks for no resources; TFX's `claims: {}`, where a list belongs, has the pod refused."""
+        """Remove the resources, whose `claims: {}` Kubernetes rejects."""
         pod = super()._BuildPodManifest()
         for container in pod.spec.containers:
             container.resources = None
         return pod
 
     def GetLogs(self) -> str | None:
-        """The server's log; TFX asks the server's pod for a container of the task's pod."""
+        """Return the server's log; TFX asks for a container that only the task's pod has."""
         if self._pod_name is None:
             return None
-        return self._k8s_core_api.read_namespaced_pod_log(
+        log: str = self._k8s_core_api.read_namespaced_pod_log(
             name=self._pod_name,
             namespace=self._namespace,
             container=kubernetes_runner._MODEL_SERVER_CONTAINER_NAME,
         )
+        return log

@@ -1,7 +1,6 @@
-"""TFX's launcher of one node: its cache key, its working folder, and a question to its cache.
+"""TFX's launcher of a node: a stable cache key, a persistent working folder, and cache look-ups.
 
-For tfx 1.16 (compatible stack) and 1.21 (current). What TFX does instead is told at each class and
-method.
+For tfx 1.16 (compatible stack) and 1.21 (current). The docstrings say what TFX does instead.
 """
 
 from __future__ import annotations
@@ -35,98 +34,102 @@ PARTS = (
 
 log = logging.getLogger(__name__)
 
-# Custom property of an execution: when its work began, seconds since 1970 (MySQL keeps integers of
-# 32 bits); without it, when it was made.
+# Custom property of an execution: its start in seconds since 1970, a double since MySQL has 32-bit
+# integers. An execution without it started when it was created.
 BEGUN = "begun"
 
-_ABANDONED_S = 7 * 24 * 3600  # without an epoch that ended
+_ABANDONED_S = 7 * 24 * 3600  # since the last epoch
 
 
 def _remove_abandoned(folder: str) -> None:
-    """Removes the working folders of what nobody took up again, such as after a new setting."""
+    """Remove working folders that nothing has resumed for a week, such as after a new setting."""
     for name in fileio.listdir(folder):
         path = os.path.join(folder, name)
-        with contextlib.suppress(OSError):  # another run is at the same
+        with contextlib.suppress(OSError):  # another run may be removing it, too
             if os.path.getmtime(path) < time.time() - _ABANDONED_S:
                 outputs_utils.remove_stateful_working_dir(path)
 
 
 def _lock_of(folder: str) -> str:
-    """Of a working folder, its lock; not beside it, where all are working folders."""
+    """Return the lock file of a working folder, outside the parent of all working folders."""
     parent, key = os.path.split(folder)
     return os.path.join(os.path.dirname(parent), "locks", key)
 
 
-class Launcher(launcher.Launcher):
-    """Launches a node whose cache and working folder do not depend on where its work is done.
+class Launcher(launcher.Launcher):  # type: ignore[misc]
+    """Launches a node whose cache key and working folder do not depend on where it runs.
 
-    TFX counts Beam's command line into the cache key: another cluster, a port, a checkout that was
-    moved, and all would be trained and released anew. Here it does not count.
+    TFX includes Beam's command line in the cache key, so another cluster, port or checkout would
+    train and release everything again. Here it is left out.
 
     The working folder outlives the process, the execution and the run. TFX names it after the
-    execution, and so loses it when a new run starts over. Here it is named after the cache key:
-    whoever does the same work, on the same inputs with the same parameters and code, finds what an
-    earlier attempt left; of two runs at once, as on a cluster, the second waits for the first. It
-    is deleted when the success is on record; TFX deletes it before, and a failure between the two
-    would lose it.
+    execution, so a new run cannot find it. Here it is named after the cache key, so any attempt at
+    the same work, with the same inputs, parameters and code, resumes the earlier one. If two runs
+    do the same work at once, as on a cluster, the second waits for the first. The folder is deleted
+    after the success is recorded; TFX deletes it before, so a failure in between would lose it.
     """
 
     def __init__(self, *, executor_spec: Any, **rest: Any) -> None:
         super().__init__(executor_spec=executor_spec, **rest)
-        self._asks = False
+        self._only_looks_up = False
         if isinstance(executor_spec, executable_spec_pb2.BeamExecutableSpec):
-            # The executor has been made; from here on the specification is part of the key alone.
+            # The executor exists already, so from now on the spec only affects the cache key.
             self._executor_spec = executable_spec_pb2.BeamExecutableSpec(
                 python_executor_spec=executor_spec.python_executor_spec
             )
 
     def launch(self) -> Any:
         if self._system_node_handler and self._is_done():
-            return None  # another look-up in the same run could find something else
+            return None  # resolving again in the same run could have another result
         with contextlib.ExitStack() as self._held:
             launched = super().launch()
             folder = launched.stateful_working_dir if launched else None
             if folder and fileio.exists(folder):
-                # At one stroke: half a state would be taken up by the next attempt.
+                # Rename first, so that no attempt resumes from a half-deleted folder.
                 done = f"{folder}.done"
-                outputs_utils.remove_stateful_working_dir(done)  # of one that was killed here
+                outputs_utils.remove_stateful_working_dir(
+                    done
+                )  # left by a process that was killed here
                 fileio.rename(folder, done, overwrite=True)
                 outputs_utils.remove_stateful_working_dir(done)
                 with contextlib.suppress(OSError):
-                    os.unlink(_lock_of(folder))  # who waits for it is answered by the cache
+                    os.unlink(_lock_of(folder))  # a run that waits for it gets a cache hit
                 _remove_abandoned(os.path.dirname(done))
             return launched
 
     def answer(self) -> bool:
-        """Publishes what the cache knows; see `answer_node`."""
+        """Publish a cache hit, if there is one, and return whether; runs no executor."""
         if self._system_node_handler:
             self.launch()
             return self._is_done()
-        self._asks = True
+        self._only_looks_up = True
         try:
-            # Not through the method below, which gets ready to work.
+            # Not `self._prepare_execution`, which prepares a working folder.
             prepared = super()._prepare_execution()
-        except Exception:  # by its driver, which finds fault with the data, for one
-            self._set_state(self._begun(), metadata_store_pb2.Execution.FAILED)
+        except Exception:  # from a driver, for example about the data
+            self._set_state(self._executions(), metadata_store_pb2.Execution.FAILED)
             raise
         if not prepared.is_execution_needed:
-            return self._is_done()  # TFX means by that, too, that its inputs are not there
+            return self._is_done()  # TFX also skips nodes whose inputs do not exist
         info = prepared.execution_info
         outputs_utils.remove_stateful_working_dir(info.stateful_working_dir)
         fileio.rmtree(info.tmp_dir)
         self._set_state([prepared.execution_metadata], metadata_store_pb2.Execution.NEW)
         return False
 
-    def _begun(self) -> list[metadata_store_pb2.Execution]:
-        """The node's execution in this run, if there is one."""
+    def _executions(self) -> list[metadata_store_pb2.Execution]:
+        """Return the node's executions in this run."""
         with self._mlmd_connection as handle:
             contexts = context_lib.prepare_contexts(
                 metadata_handle=handle, node_contexts=self._pipeline_node.contexts
             )
-            return execution_lib.get_executions_associated_with_all_contexts(handle, contexts)
+            executions: list[metadata_store_pb2.Execution] = (
+                execution_lib.get_executions_associated_with_all_contexts(handle, contexts)
+            )
+            return executions
 
     def _is_done(self) -> bool:
-        return any(map(execution_lib.is_execution_successful, self._begun()))
+        return any(map(execution_lib.is_execution_successful, self._executions()))
 
     def _set_state(self, executions: list[metadata_store_pb2.Execution], state: int) -> None:
         for each in executions:
@@ -134,9 +137,12 @@ class Launcher(launcher.Launcher):
         with self._mlmd_connection as handle:
             handle.store.put_executions(executions)
 
-    def _register_or_reuse_execution(self, metadata_handle: Any, **how: Any) -> Any:
-        execution = super()._register_or_reuse_execution(metadata_handle=metadata_handle, **how)
-        if execution.last_known_state == metadata_store_pb2.Execution.NEW and not self._asks:
+    def _register_or_reuse_execution(self, metadata_handle: Any, **options: Any) -> Any:
+        execution = super()._register_or_reuse_execution(metadata_handle=metadata_handle, **options)
+        if (
+            execution.last_known_state == metadata_store_pb2.Execution.NEW
+            and not self._only_looks_up
+        ):
             execution.custom_properties[BEGUN].double_value = time.time()
             execution.last_known_state = metadata_store_pb2.Execution.RUNNING
             metadata_handle.store.put_executions([execution])
@@ -150,35 +156,35 @@ class Launcher(launcher.Launcher):
         if prepared.is_execution_needed:
             key = prepared.contexts[-1].name  # the cache context is appended last
             info = prepared.execution_info
-            unstable = info.stateful_working_dir
-            outputs_utils.remove_stateful_working_dir(unstable)
-            info.stateful_working_dir = os.path.join(os.path.dirname(unstable), key)
+            of_execution = info.stateful_working_dir
+            outputs_utils.remove_stateful_working_dir(of_execution)
+            info.stateful_working_dir = os.path.join(os.path.dirname(of_execution), key)
             if self._wait_for_others(info.stateful_working_dir):
-                return self._prepare_execution()  # with what they have found
+                return self._prepare_execution()  # their result is now in the cache
             fileio.makedirs(info.stateful_working_dir)
         return prepared
 
     def _wait_for_others(self, folder: str) -> bool:
-        """Keeps other runs out of a working folder until this launch ends.
+        """Lock a working folder until this launch ends.
 
         Returns:
-          Whether another run was at the same work, and has ended.
+          Whether it had to wait for another run that was doing the same work.
         """
-        mine = locks.of(_lock_of(folder))
-        if mine.is_locked:
+        lock = locks.of(_lock_of(folder))
+        if lock.is_locked:
             return False
-        fileio.makedirs(os.path.dirname(mine.lock_file))
+        fileio.makedirs(os.path.dirname(lock.lock_file))
         waited = False
         try:
             try:
-                mine.acquire(timeout=0)
+                lock.acquire(timeout=0)
             except filelock.Timeout:
-                log.info("Another run is at the very same work; waiting for what it finds.")
+                log.info("Another run is doing the same work; waiting for its result.")
                 waited = True
-                mine.acquire()
+                lock.acquire()
         except (OSError, NotImplementedError) as error:
             if not locks.are_missing(error):
                 raise
-            log.warning("The disk of %s keeps no locks; let only one run at a time use it.", folder)
-        self._held.callback(mine.release)
+            log.warning("The disk of %s has no file locks; do not start two runs at once.", folder)
+        self._held.callback(lock.release)
         return waited

@@ -1,4 +1,4 @@
-"""How many examples a batch of StatisticsGen has: an undocumented flag of tfx-bsl.
+"""The batch size of StatisticsGen: an undocumented flag of tfx-bsl.
 
 For tfx-bsl 1.16 (compatible stack) and 1.17 (current).
 """
@@ -20,7 +20,7 @@ _BY_SIZE = "tfxio_use_byte_size_batching"
 
 @contextlib.contextmanager
 def batches_by_size() -> Iterator[None]:
-    """Limits Beam's batches of examples to 20 MB while the context lasts."""
+    """Limit Beam's batches of examples to 20 MB inside the context."""
     before = flags.FLAGS[_BY_SIZE].default
     flags.FLAGS.set_default(_BY_SIZE, True)
     try:

@@ -1,7 +1,7 @@
-"""TFX's Transform executor: the size of its batches, and how its examples are written.
+"""TFX's Transform executor: the batch size, and how examples are written.
 
-For tfx 1.16 (compatible stack) and 1.21 (current). Its executor makes a processor of a class that
-no setting names; that class has a method for each of the two.
+For tfx 1.16 (compatible stack) and 1.21 (current). Both are methods of the executor's processor,
+whose class cannot be configured.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ PARTS = (
 
 @contextlib.contextmanager
 def processing(batch_size: int, write: Callable[[str], beam.PTransform]) -> Iterator[None]:
-    """Has executors of Transform work so while the context lasts.
+    """Change Transform executors inside the context.
 
     Args:
-      batch_size: examples a batch.
-      write: from a path to what writes a collection of serialized examples there.
+      batch_size: examples per batch.
+      write: returns a transform that writes serialized examples to a path.
     """
 
-    @beam.ptransform_fn
-    @beam.typehints.with_input_types(tuple[pa.RecordBatch, dict[str, pa.Array]])
+    @beam.ptransform_fn  # type: ignore[untyped-decorator]
+    @beam.typehints.with_input_types(tuple[pa.RecordBatch, dict[str, pa.Array]])  # type: ignore[untyped-decorator]
     def encode_and_write(
         batches: beam.PCollection, schema: Any, file_format: str, output_path: str
     ) -> beam.pvalue.PDone:
-        del file_format  # TFRecord; TFX's other one, Parquet, is not asked for
+        del file_format  # always TFRecord; the pipeline never uses Parquet
         return (
             batches
             | "EncodeAndSerialize"
@@ -55,7 +55,7 @@ def processing(batch_size: int, write: Callable[[str], beam.PTransform]) -> Iter
             | "Write" >> write(output_path)
         )
 
-    class Processor(executor.TransformProcessor):
+    class Processor(executor.TransformProcessor):  # type: ignore[misc]
         _EncodeAndWrite = staticmethod(encode_and_write)
 
         def _GetDesiredBatchSize(self, *_: Any) -> int:

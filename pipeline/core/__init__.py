@@ -1,4 +1,4 @@
-"""What every package needs: names of features and splits, errors, files, paths, the terminal.
+"""Shared by all packages: names of features and splits, errors, files, paths, the terminal.
 
-May import: nothing else of the pipeline.
+May import: no other package of the pipeline.
 """

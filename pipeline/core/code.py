@@ -1,8 +1,8 @@
-"""What code a run stands on; its fingerprint keeps what is stale from coming out of the cache.
+"""Fingerprints the code behind a component, so that the cache never serves stale results.
 
-The fingerprint of a module is taken over the code of all first-party modules that it imports, and
-those that they import: no list has to be kept, so none can be forgotten. Comments and docstrings do
-not count. `UNRELATED` names what is left out, with the reason.
+The fingerprint of a module covers the code of all first-party modules that it imports, directly or
+not, so there is no list to maintain. Comments and docstrings do not count. `UNRELATED` lists what
+is left out, and why.
 """
 
 from __future__ import annotations
@@ -14,45 +14,45 @@ import importlib.metadata
 from collections.abc import Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]  # the folder that the packages lie in
+ROOT = Path(__file__).parents[2]  # the folder with the packages
 
 _LIBRARIES = ("tfx", "tensorflow", "keras")
 _PACKAGES = ("pipeline", "components")
 
-# Modules, or whole packages, whose edit changes nothing that a component makes. What only they
-# import is left out, too.
+# Modules and packages that do not affect any component's output. What only they import is left out
+# as well.
 UNRELATED = {
     "pipeline.core.code": "a change of the fingerprint itself shows in the fingerprint",
     "pipeline.core.console": "prints",
-    "pipeline.core.errors": "words of errors",
-    "pipeline.core.formatting": "words of names, numbers and times",
-    "pipeline.core.locks": "keeps others out meanwhile",
-    "pipeline.core.paths": "looks at paths before anything is done with them",
-    "pipeline.core.progress": "shows how far a piece of work is",
-    "pipeline.release.model_store": "finds weights to begin with, which are read as they are",
-    "pipeline.settings": "values that decide are properties of the component themselves",
+    "pipeline.core.errors": "words errors",
+    "pipeline.core.formatting": "words names, numbers and times",
+    "pipeline.core.locks": "keeps other processes out",
+    "pipeline.core.paths": "checks paths before they are used",
+    "pipeline.core.progress": "shows progress",
+    "pipeline.release.model_store": "finds initial weights, which are read unchanged",
+    "pipeline.settings": "values that matter are properties of the component themselves",
 }
 
 
 def versions() -> dict[str, str]:
-    """Versions of what a run stands on."""
+    """Return the versions of TFX and TensorFlow, and the name of the stack."""
     tfx = importlib.metadata.version("tfx")
     stack = "compatible" if tfx.startswith("1.16.") else "current"
     return {"tfx": tfx, "tensorflow": importlib.metadata.version("tensorflow"), "stack": stack}
 
 
 def digest(path: str | None) -> str | None:
-    """Hex digest of a file's content; None where there is no such file."""
+    """Return the hex digest of a file's content, or None if there is no such file."""
     if path is None or not Path(path).is_file():
         return None
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
 
 
 def fingerprint(*modules: str) -> str:
-    """Hex digest of the code that modules stand on, and of library versions.
+    """Return the hex digest of library versions and of all code in the modules' `closure`.
 
     Args:
-      modules: by dotted name; their `closure` counts.
+      modules: dotted names.
     """
     digest = hashlib.sha256()
     for library in _LIBRARIES:
@@ -64,25 +64,25 @@ def fingerprint(*modules: str) -> str:
 
 
 def closure(*modules: str) -> list[str]:
-    """Modules and all first-party ones that they import, sorted; none is imported for it.
+    """Return modules and all first-party modules that they import, sorted, without importing any.
 
-    Imports inside functions count, those for type checkers alone do not.
+    Imports inside functions count; those under ``if TYPE_CHECKING`` do not.
 
     Raises:
-      ModuleNotFoundError: there is no source of one of `modules`.
+      ModuleNotFoundError: one of `modules` has no source.
     """
-    found: set[str] = set()
-    waiting = list(modules)
-    while waiting:
-        module = waiting.pop()
-        if module in found:
+    visited: set[str] = set()
+    pending = list(modules)
+    while pending:
+        module = pending.pop()
+        if module in visited:
             continue
         if _path(module) is None:
             raise ModuleNotFoundError(f"no source for {module}")
-        found.add(module)
+        visited.add(module)
         imported = _imports(_source(module))
-        waiting += [each for each in imported if not _is_unrelated(each)]
-    return sorted(found)
+        pending += [each for each in imported if not _is_unrelated(each)]
+    return sorted(visited)
 
 
 def _is_unrelated(module: str) -> bool:
@@ -110,10 +110,10 @@ def _imports(source: bytes) -> tuple[str, ...]:
 
 @functools.lru_cache(maxsize=1024)
 def _statements(source: bytes) -> bytes:
-    """What a module does, however it is laid out and explained."""
+    """Return the statements of a module, independent of layout, comments and docstrings."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
-        # A docstring stands there; another sentence does nothing either.
+        # Blank docstrings, and other bare constants, which have no effect either.
         body = getattr(node, "body", None)
         for statement in body if isinstance(body, list) else ():
             if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):

@@ -1,8 +1,8 @@
-"""What a person sees in the terminal; everything that is printed goes through here.
+"""Terminal output; everything that is printed goes through this module.
 
-Names of files, breeds and classes, and what servers answer, may hold anything. Whatever would steer
-the terminal, begin another line or hide is spelled out (`plain`), so that no name can colour, wipe
-or forge what stands around it.
+File names, breeds, classes and servers' answers are untrusted text. Control characters, line breaks
+and invisible characters in them are escaped (`plain`), so that no name can colour, erase or forge
+the output around it.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from rich.text import Text
 
 from pipeline.core import errors
 
-_FILE_WIDTH = 160  # columns, where the output is no terminal
-_FOLDED = 16  # columns that a cell has at least that may be broken anywhere
-# Unicode's controls, marks without width (also those that turn the direction of writing), halves of
-# characters (bytes of a file name that is not UTF-8), and ends of lines and paragraphs.
-_SPELLED_OUT = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+_FILE_WIDTH = 160  # columns, if the output is not a terminal
+_FOLDED = 16  # minimum columns of a cell that may be broken anywhere
+# Unicode's controls, invisible format characters (including bidirectional ones), surrogates (bytes
+# of a file name that is not UTF-8), and line and paragraph separators.
+_ESCAPED = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 
 def plain(text: str) -> str:
-    """Text on one line, in which nothing steers a terminal and nothing hides.
+    """Escape control and invisible characters and line breaks.
 
     Example:
       >>> plain("a\\x1b[31m\\nb")
@@ -47,43 +47,43 @@ def plain(text: str) -> str:
     return "".join(map(_plain_character, text))
 
 
-_terminals: list[Terminal] = []  # where `quiet` prints, the innermost last
+_terminals: list[Terminal] = []  # of the active `quiet` contexts, the innermost last
 
 
 def current() -> Console | None:
-    """The way to the terminal while libraries are kept `quiet`, else None."""
+    """Return the console of the innermost `quiet` context, if any."""
     return _terminals[-1] if _terminals else None
 
 
 def _plain_character(character: str) -> str:
-    if unicodedata.category(character) not in _SPELLED_OUT:
+    if unicodedata.category(character) not in _ESCAPED:
         return character
-    if "\udc80" <= character <= "\udcff":  # Python's stand-in for a byte of a file's name
+    if "\udc80" <= character <= "\udcff":  # a byte of a file name, as Python decodes it
         return f"\\x{ord(character) - 0xDC00:02x}"
     return character.encode("unicode_escape").decode()
 
 
 class Terminal(Console):
-    """Rich's console, in which every text and every cell of a table is plain."""
+    """Rich's console, which escapes every text and table cell with `plain`."""
 
     def __init__(self, file: TextIO, width: int | None = None, soft_wrap: bool = True):
         super().__init__(
             file=_for_any_text(file), width=width, highlight=False, emoji=False, soft_wrap=soft_wrap
         )
 
-    def render_str(self, text: str, **how: Any) -> Text:  # type: ignore[override]
-        return super().render_str(plain(text), **how)
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(plain(text), **options)
 
 
 def _for_any_text(stream: TextIO) -> TextIO:
-    """The same stream, which spells out what its encoding lacks instead of failing there."""
+    """Make a stream escape characters that its encoding lacks instead of raising an error."""
     if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(errors="backslashreplace")
     return stream
 
 
 class PlainFormatter(logging.Formatter):
-    """A formatter whose messages are plain; only tracebacks have further lines."""
+    """A formatter that escapes messages with `plain`; only tracebacks span several lines."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         return plain(super().formatMessage(record))
@@ -98,9 +98,9 @@ def _plain_lines(text: str) -> str:
 
 @contextlib.contextmanager
 def libraries_silenced() -> Iterator[None]:
-    """Keeps out of the terminal what libraries warn of, or log, in this process."""
+    """Keep warnings and log records of libraries off the terminal."""
     silent = logging.NullHandler()
-    # Where the root logger has no handler, absl installs one that prints; so does Python.
+    # If the root logger has no handler, absl and Python print records to standard error.
     logging.root.addHandler(silent)
     try:
         with warnings.catch_warnings():
@@ -111,16 +111,13 @@ def libraries_silenced() -> Iterator[None]:
 
 
 def command(do: Callable[[], int], argv: Sequence[str] | None, what: str, again: str = "") -> int:
-    """Runs a command; where it ends with an error, that is one sentence on standard error.
+    """Run a command and return its exit code; print an error as one sentence to standard error.
 
     Args:
-      do: returns the exit code.
-      argv: its command line, in which --verbose asks for tracebacks; None: the process's.
-      what: failed then, such as "The run".
-      again: what to do after an interruption, in a clause.
-
-    Returns:
-      The exit code.
+      do: the command; returns the exit code.
+      argv: its command line, where --verbose asks for tracebacks; None: that of the process.
+      what: the subject of "... failed", such as "The run".
+      again: a clause that says what to do after an interruption.
     """
     try:
         with errors.stoppable():
@@ -135,9 +132,9 @@ def command(do: Callable[[], int], argv: Sequence[str] | None, what: str, again:
 
 @contextlib.contextmanager
 def quiet(log_file: Path) -> Iterator[Console]:
-    """Sends all that libraries print, C++ included, to a log file; yields the way to the terminal.
+    """Redirect what libraries print, C++ included, to a log file; yield a console on the terminal.
 
-    Records of the loggers below ``pipeline`` reach the terminal too: they are written for people.
+    Log records of ``pipeline`` loggers reach the terminal too, since they are written for users.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
     sys.stdout.flush()
@@ -151,15 +148,15 @@ def quiet(log_file: Path) -> Iterator[Console]:
         os.dup2(log.fileno(), 2)
         console = Terminal(out)
         handler = _ConsoleHandler(console)
-        people = logging.getLogger("pipeline")
-        people.setLevel(logging.INFO)
-        people.addHandler(handler)
+        logger = logging.getLogger("pipeline")
+        logger.setLevel(logging.INFO)
+        logger.addHandler(handler)
         _terminals.append(console)
         try:
             yield console
         finally:
             _terminals.remove(console)
-            people.removeHandler(handler)
+            logger.removeHandler(handler)
             sys.stdout.flush()
             sys.stderr.flush()
             os.dup2(terminal, 1)
@@ -177,38 +174,38 @@ class _ConsoleHandler(logging.Handler):
 
 
 def say(console: Console, line: str) -> None:
-    """Prints one line; what it names may hold anything, also what looks like markup."""
+    """Print one line without interpreting markup in it."""
     console.print(line, markup=False)
 
 
 def started(console: Console, component: str) -> None:
-    """Says that a component begins."""
+    """Print that a component starts."""
     console.print(f"[cyan]>[/] {component}")
 
 
 def ended(console: Console, component: str, state: str, seconds: float) -> None:
-    """Says how a component ended."""
+    """Print how a component ended."""
     mark = {"failed": "[red]x[/]", "cached": "[dim]=[/]"}.get(state, "[green]+[/]")
     console.print(f"{mark} {component:<18} {state:<9} {seconds:6.1f} s")
 
 
 def print_table(table: Table, less_important: Sequence[str] = ()) -> None:
-    """Prints a table to standard output, wide where that is no terminal.
+    """Print a table to standard output; wide if that is not a terminal.
 
-    Nothing in it is cut off. A cell is broken between words, one whose column has the overflow
-    `fold` anywhere, and one of a column with `no_wrap` nowhere.
+    Nothing is cut off. Cells wrap between words; in columns with the overflow `fold` they wrap
+    anywhere, in columns with `no_wrap` nowhere.
 
     Args:
-      table: to print.
-      less_important: names of columns that are left out, the first one first, as far as it takes
-        to fit the terminal; the caption then says so.
+      table: the table to print.
+      less_important: names of columns to drop, in this order, until the table fits the terminal;
+        the caption lists them.
     """
     wide = None if sys.stdout.isatty() else _FILE_WIDTH
     print_whole(Terminal(sys.stdout, width=wide, soft_wrap=False), table, less_important)
 
 
 def print_whole(console: Console, table: Table, less_important: Sequence[str] = ()) -> None:
-    """The same to another terminal."""
+    """Print a table as `print_table` does, to any console."""
     left_out = []
     for name in less_important:
         if _least_width(console, table) <= console.width:
@@ -216,16 +213,16 @@ def print_whole(console: Console, table: Table, less_important: Sequence[str] = 
         table.columns[:] = [column for column in table.columns if column.header != name]
         left_out.append(name)
     if left_out:
-        said = f"not shown for want of room: {', '.join(left_out)}"
-        table.caption = f"{table.caption}; {said}" if table.caption else said
+        note = f"hidden columns: {', '.join(left_out)}"
+        table.caption = f"{table.caption}; {note}" if table.caption else note
     least = _least_width(console, table)
-    if least > console.width:  # the terminal itself breaks the lines
+    if least > console.width:  # leave it to the terminal to break the lines
         table.width = least
     console.print(table, crop=False)
 
 
 def _least_width(console: Console, table: Table) -> int:
-    """Columns of the terminal that a table needs so that none of its cells is cut."""
+    """Return the number of terminal columns that a table needs so that no cell is cut."""
     options = console.options.update(width=10_000)
     total = 1
     for column in table.columns:
@@ -238,30 +235,30 @@ def _least_width(console: Console, table: Table) -> int:
 
 
 def show(line: str, stream: TextIO | None = None) -> None:
-    """Prints one line to standard output, or another stream; at once, also into a pipe."""
+    """Print one line to standard output or another stream, and flush it."""
     stream = _for_any_text(stream or sys.stdout)
     print(plain(line), file=stream, flush=True)
 
 
 def show_json(value: Any, indent: int | None = None) -> None:
-    """Prints JSON for scripts to standard output, which spells out by itself what is not ASCII."""
+    """Print JSON for scripts to standard output; `json.dumps` escapes all but ASCII."""
     print(json.dumps(value, indent=indent), flush=True)
 
 
 def show_traceback(details: BaseException | str) -> None:
-    """Prints the traceback of an error, or the text of one, for those who asked for it."""
+    """Print the traceback of an error, or the text of a traceback, to standard error."""
     if isinstance(details, BaseException):
         details = "".join(traceback.format_exception(details))
-    # Indented: a message that is part of it may have lines, too.
+    # Indented, because a message in it may have several lines.
     text = textwrap.indent(_plain_lines(details.rstrip()), "  ")
     print(text, file=_for_any_text(sys.stderr), flush=True)
 
 
 def warn(sentence: str) -> None:
-    """Prints what a person should know, though the work goes on."""
+    """Print a warning to standard error."""
     show(f"Warning: {sentence}", sys.stderr)
 
 
 def complain(sentence: str) -> None:
-    """Prints an error for a person: one sentence, no traceback."""
+    """Print an error, one sentence, to standard error."""
     show(f"Error: {sentence}", sys.stderr)

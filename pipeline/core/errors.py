@@ -1,4 +1,4 @@
-"""Errors for people; each message is one sentence: what, where, what to do."""
+"""Errors shown to users: a sentence that says what was found, where, and what to do."""
 
 import contextlib
 import errno
@@ -17,40 +17,40 @@ class UserError(Exception):
 
 
 class DataError(UserError):
-    """The data set cannot be used as it is: missing folders, too many faulty items, anomalies."""
+    """The data set is unusable as it is: missing folders, too many quarantined items, anomalies."""
 
 
 class CommandError(Exception):
-    """A command could not do what was asked, though nothing was wrong with how it was asked."""
+    """A command failed although its arguments, settings and data are valid."""
 
 
 class CopyError(Exception):
-    """The version in service was not copied to another filesystem; a later attempt may do it."""
+    """Copying the version in service to another filesystem failed; a later attempt may succeed."""
 
 
 class ServerError(Exception):
-    """No model server could be started or reached; nothing is known about the model."""
+    """No model server could be started or reached, so nothing is known about the model."""
 
 
 def first_line(error: BaseException) -> str:
-    """Type and first line of an error, without a full stop."""
+    """Return the type and the first line of an error, without a full stop."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0].rstrip('.')}" if lines else type(error).__name__
 
 
 class Stopped(BaseException):
-    """The process was told to stop, by SIGTERM.
+    """The process received SIGTERM.
 
-    No Exception, so that nothing takes it for a failure of what it was at: TFX would delete a
-    node's output and note it as failed. Like this, the next attempt goes on with it.
+    Not an Exception, because TFX handles those by deleting the node's output and recording the
+    node as failed. The next attempt resumes a node that was stopped.
     """
 
 
 @contextlib.contextmanager
 def stoppable() -> Iterator[None]:
-    """Lets SIGTERM raise `Stopped`, as Ctrl-C raises KeyboardInterrupt."""
+    """Make SIGTERM raise `Stopped`, as Ctrl-C raises KeyboardInterrupt."""
     if threading.current_thread() is not threading.main_thread():
-        yield  # where no signal arrives
+        yield  # signals only arrive in the main thread
         return
     before = signal.signal(signal.SIGTERM, _stop)
     try:
@@ -64,12 +64,12 @@ def _stop(*_: object) -> NoReturn:
 
 
 def explain(error: BaseException, what: str, again: str = "") -> tuple[str, int]:
-    """What a command says when it ends with an error, in a sentence, and its exit code.
+    """Turn the error that ended a command into a sentence and an exit code.
 
     Args:
-      error: that ended it.
-      what: failed, such as "The run".
-      again: what to do after an interruption, in a clause.
+      error: the error.
+      what: the subject of the sentence, such as "The run".
+      again: a clause that says what to do after an interruption.
     """
     if isinstance(error, UserError):
         return str(error), USER_ERROR
@@ -78,22 +78,22 @@ def explain(error: BaseException, what: str, again: str = "") -> tuple[str, int]
     if isinstance(error, KeyboardInterrupt):
         return f"Interrupted{again}.", INTERRUPTED
     if isinstance(error, Stopped):
-        return f"Told to stop{again}.", STOPPED
+        return f"Stopped{again}.", STOPPED
     if isinstance(error, MemoryError):
-        return f"{what} failed: there was not enough memory.", FAILED
-    if place := _full_disk(error):
-        return f"No space is left on the disk of {place}; make room, and start again.", FAILED
+        return f"{what} failed: out of memory.", FAILED
+    if disk := _full_disk(error):
+        return f"No space is left on {disk}; free some space and start again.", FAILED
     return f"{what} failed: {first_line(error)}.", FAILED
 
 
 def _full_disk(error: BaseException) -> str | None:
-    """Which file found no space, or as much as is known of that; None if that is not the error."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT):
-            return str(seen.filename2 or seen.filename or "what was written")
-        for said in ("No space left on device", "database or disk is full"):
-            if said in str(seen):
-                return "what was written"
-        seen = seen.__cause__ or seen.__context__
+    """Describe the disk that is full, if that caused the error."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
+            path = cause.filename2 or cause.filename
+            return f"the disk of {path}" if path else "the disk"
+        if any(text in str(cause) for text in ("No space left on device", "disk is full")):
+            return "the disk"
+        cause = cause.__cause__ or cause.__context__
     return None

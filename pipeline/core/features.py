@@ -1,6 +1,6 @@
-"""Names and numbers that every stage shares: feature names, splits, classes.
+"""Names and numbers that all stages share: features, splits, classes.
 
-Trimaps of the Oxford-IIIT Pet data set hold 1 (pet), 2 (background) and 3 (border). Everywhere
+Trimaps of the Oxford-IIIT Pet data set contain 1 (pet), 2 (background) and 3 (border). Everywhere
 inside the pipeline a pixel's class is its *class id*, ``trimap value - 1``.
 """
 
@@ -10,30 +10,30 @@ TRIMAP_OFFSET = 1  # trimap value of class id 0
 
 SPECIES = ("cat", "dog")
 
-# Splits: `train` fits the weights, `eval` picks the best epoch, only the gate sees `test`.
+# `train` fits the weights, `eval` picks the best epoch, only the gate sees `test`.
 TRAIN, EVAL, TEST = "train", "eval", "test"
 SPLITS = (TRAIN, EVAL, TEST)
 
 # Features of a raw example, as ExampleGen writes it.
-IMAGE = "image"  # the photo file's bytes, untouched
-MASK = "mask"  # the trimap PNG's bytes, untouched
+IMAGE = "image"  # the photo, as encoded on disk
+MASK = "mask"  # the trimap PNG, as encoded on disk
 ID = "id"
 BREED = "breed"
 SPECIES_KEY = "species"
 HEIGHT = "height"  # pixels
 WIDTH = "width"  # pixels
 FILE_SIZE = "file_size"  # of the photo, bytes
-# How a photo looks, 0 to 1 each: see `pipeline.data.appearance`.
+# The appearance of a photo, each 0 to 1; see `pipeline.data.appearance`.
 BRIGHTNESS, SHARPNESS = "brightness", "sharpness"
 COLOURS = ("red", "green", "blue")
 
 
 def share_key(class_name: str) -> str:
-    """Name of the raw feature that holds the share of pixels (0 to 1) of one class."""
+    """Return the name of the raw feature with the share of pixels (0 to 1) of a class."""
     return f"{class_name}_share"
 
 
-# What is compared with the data of the last release, to notice drift.
+# Features that are compared with the last release's data to detect drift.
 DRIFT_NUMBERS = (BRIGHTNESS, SHARPNESS, *COLOURS, *map(share_key, CLASS_NAMES))
 DRIFT_NAMES = (SPECIES_KEY, BREED)
 

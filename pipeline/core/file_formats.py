@@ -1,6 +1,6 @@
-"""Formats that a release can be converted to: names, endings and packages, none of them loaded.
+"""Formats that a release can be converted to: names, file endings, packages.
 
-What writes and asks them is in `pipeline.formats`.
+Loads none of the packages; `pipeline.formats` writes and runs the formats.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ from typing import Any
 from pipeline.core.errors import UserError
 
 _INT8 = "_int8"
-WEIGHTS = ".bin"  # of OpenVINO's second file
-# Versions of ONNX's operations: the lowest with all that are needed, the highest that the converter
-# knows, and the one that is taken.
+WEIGHTS = ".bin"  # ending of OpenVINO's second file
+# ONNX opset versions: from the lowest that has all operations we need to the highest that the
+# converter supports, and the default.
 OPSETS, OPSET = range(13, 19), 17
 
 
 @dataclass(frozen=True)
 class Family:
-    """What is known of a family without loading its module."""
+    """Formats of one runtime, as floats and in 8 bits."""
 
     title: str
     ending: str  # of its files
-    extra: str  # of setup.py, which has its packages
-    runtime: str  # the package that asks them
-    converters: tuple[str, ...]  # the packages that write them, beside that
+    extra: str  # of setup.py, with its packages
+    runtime: str  # the package that runs its files
+    converters: tuple[str, ...]  # the other packages needed to write its files
 
     @property
     def endings(self) -> tuple[str, ...]:
-        """Of its files, when it has two that belong together."""
+        """Endings of all files of a model; OpenVINO has two."""
         return (self.ending, WEIGHTS) if self.ending == ".xml" else (self.ending,)
 
 
@@ -52,27 +52,27 @@ class Format:
 
     @property
     def int8(self) -> bool:
-        """Whether it computes in 8 bits."""
+        """Whether the model computes in 8 bits."""
         return self.name.endswith(_INT8)
 
     @property
     def family(self) -> Family:
-        """What it has in common with its sister."""
+        """The family it belongs to."""
         return FAMILIES[self.name.removesuffix(_INT8)]
 
     @property
     def title(self) -> str:
-        """The name for people."""
+        """The name shown to users."""
         return self.family.title + (", 8 bits" if self.int8 else "")
 
     @property
     def file_name(self) -> str:
-        """Of its file in a release; OpenVINO's has a second one beside it."""
+        """Name of its file in a release; OpenVINO writes a second file beside it."""
         return f"model{_INT8 if self.int8 else ''}{self.family.ending}"
 
 
 def wanted(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The formats that settings (by dotted key) ask for, with the options of each."""
+    """Return the formats that settings (by dotted key) ask for, with the options of each."""
     opset = {"opset": settings.get("release.onnx_opset", OPSET)}
     return {
         name: opset if "onnx" in Format(name).family.converters else {}
@@ -81,13 +81,13 @@ def wanted(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def check_packages(name: str) -> None:
-    """Raises UserError, one sentence, if a package is missing that makes files of this format."""
+    """Raise UserError if a package that writes this format is missing."""
     family = Format(name).family
     _check(family, (family.runtime, *family.converters))
 
 
 def check_runtime(family: Family) -> None:
-    """Raises UserError, one sentence, if the package is missing that asks files of this family."""
+    """Raise UserError if the package that runs files of this family is missing."""
     _check(family, (family.runtime,))
 
 
@@ -108,5 +108,5 @@ def _installed(package: str) -> bool:
 
 
 def family_of(ending: str) -> Family | None:
-    """The family whose files end so; None if there is none."""
+    """Return the family whose files have this ending, if any."""
     return next((each for each in FAMILIES.values() if each.ending == ending), None)

@@ -1,4 +1,4 @@
-"""Files that a reader sees whole or not at all."""
+"""Atomic writing of files."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 
 
 def write_atomically(path: Path, contents: bytes) -> None:
-    """Writes a file that a reader sees whole or not at all; makes its folder where missing.
+    """Write a file so that readers see all of it or none; create its folder if needed.
 
     Raises:
-      OSError: if it cannot be written; then nothing is left behind.
+      OSError: if the file cannot be written; nothing is left behind then.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name[-100:]}.{uuid.uuid4().hex[:8]}.tmp")

@@ -1,4 +1,4 @@
-"""How the report words names, numbers and times."""
+"""Formats names, numbers and times for reports and messages."""
 
 from __future__ import annotations
 
@@ -6,25 +6,24 @@ import datetime
 import math
 import re
 from collections.abc import Sequence
-from typing import Any
 
 OVERALL = "overall"
 
 
-def label(name: Any) -> str:
-    """How people write a metric or feature: ``iou_pet`` and ``iou.pet`` are "IoU pet"."""
+def label(name: object) -> str:
+    """Format the name of a metric or feature: ``iou_pet`` and ``iou.pet`` are "IoU pet"."""
     words = re.split(r"[_./\s]+", str(name))
     words[0] = words[0][:1].upper() + words[0][1:]
     return " ".join("IoU" if word.lower() == "iou" else word for word in words)
 
 
-def slice_label(name: Any) -> str:
-    """How people write a slice: ``breed=Bengal`` is "breed Bengal"."""
+def slice_label(name: object) -> str:
+    """Format the name of a slice: ``breed=Bengal`` is "breed Bengal"."""
     return OVERALL if name in (None, "", OVERALL) else str(name).replace("=", " ", 1)
 
 
-def number(value: Any, digits: int = 3, signed: bool = False) -> str:
-    """A measure with ``digits`` decimals, a count as it is, and the words for what is no number."""
+def number(value: object, digits: int = 3, signed: bool = False) -> str:
+    """Format a metric with ``digits`` decimals, a count as it is, NaN and None as words."""
     if isinstance(value, float) and math.isfinite(value):
         text = f"{value:{'+' if signed else ''}.{digits}f}"
         return text.replace("-", "\N{MINUS SIGN}")
@@ -33,8 +32,8 @@ def number(value: Any, digits: int = 3, signed: bool = False) -> str:
     return str(value)
 
 
-def pair(value: Any, bound: Any, signed: bool) -> tuple[str, str]:
-    """Both numbers with enough decimals to tell them apart."""
+def pair(value: object, bound: object, signed: bool) -> tuple[str, str]:
+    """Format two numbers with enough decimals to tell them apart."""
     for digits in range(3, 10):
         texts = number(value, digits, signed), number(bound, digits, signed)
         if texts[0] != texts[1] or value == bound:
@@ -43,13 +42,13 @@ def pair(value: Any, bound: Any, signed: bool) -> tuple[str, str]:
 
 
 def listed(words: Sequence[str], joined_by: str = "and") -> str:
-    """Words as people list them: ``a``, ``a and b``, ``a, b and c``."""
+    """Join words: ``a``, ``a and b``, ``a, b and c``."""
     *others, last = words
     return f"{', '.join(others)} {joined_by} {last}" if others else last
 
 
-def moment(text: Any) -> str:
-    """An ISO time as people read it, to the minute."""
+def moment(text: object) -> str:
+    """Format an ISO time to the minute."""
     try:
         parsed = datetime.datetime.fromisoformat(str(text).replace("Z", "+00:00"))
     except ValueError:
@@ -57,8 +56,8 @@ def moment(text: Any) -> str:
     return parsed.strftime("%Y-%m-%d %H:%M %Z").strip()
 
 
-def duration(seconds: Any) -> str:
-    """Seconds as people say them: 4.2 s, 1 min 5 s, 2 h 3 min."""
+def duration(seconds: float | None) -> str:
+    """Format seconds: 4.2 s, 1 min 5 s, 2 h 3 min."""
     if seconds is None:
         return ""
     if seconds < 60:

@@ -1,4 +1,4 @@
-"""Image helpers that prediction and the report share: class colours and overlays."""
+"""Class colours and overlays, shared by prediction and the report."""
 
 from __future__ import annotations
 
@@ -14,33 +14,32 @@ from pipeline.core import features
 
 Pixels = npt.NDArray[np.uint8]
 
-# One colour a class, in the order of `features.CLASS_NAMES`. Blue and orange keep apart for
-# colour-blind readers (after Okabe and Ito), slate is darker than both; fur is hardly ever blue, so
-# the pet's tint shows on it.
+# One colour per class, in the order of `features.CLASS_NAMES`. Colour-blind readers can tell blue
+# from orange (Okabe and Ito), and slate is darker than both. Blue stands out on fur.
 COLOURS = np.array([(86, 180, 233), (38, 42, 58), (255, 176, 0)], np.uint8)
-# Share of the class colour in an overlay: the border covers the photo, the others tint it.
+# Opacity of the class colours in an overlay: the border covers the photo, the others tint it.
 OPACITY = np.array([0.35, 0.55, 0.9], np.float32)
-# Floats and Pillow's copies take twenty bytes a pixel: a large photo is worked on in bands of rows.
+# Floats and Pillow's copies take 20 bytes per pixel, so large photos are processed in bands.
 _BAND = 4_000_000  # pixels
-WRONG = np.array([204, 0, 102], np.uint8)  # colour of wrong pixels; no class has one like it
+WRONG = np.array([204, 0, 102], np.uint8)  # colour of wrong pixels, unlike that of any class
 
 
 def hex_colour(colour: Pixels) -> str:
-    """A colour, uint8 [3], as CSS writes it, such as ``#56b4e9``."""
+    """Format a colour, uint8 [3], for CSS, such as ``#56b4e9``."""
     return "#" + bytes(colour.tolist()).hex()
 
 
 def colour_mask(ids: Pixels) -> Pixels:
-    """Paints class ids in their colours: uint8 [h, w] to uint8 [h, w, 3].
+    """Paint class ids, uint8 [h, w], in their colours, uint8 [h, w, 3].
 
     Raises:
-      ValueError: if a value is no class id.
+      ValueError: if a value is not a class id.
     """
     return COLOURS[_check_ids(ids)]
 
 
 def overlay(photo: Pixels, ids: Pixels) -> Pixels:
-    """Tints a photo by class, with the border clearly visible.
+    """Tint a photo by class, with the border clearly visible.
 
     Args:
       photo: uint8 [h, w, 3].
@@ -50,16 +49,16 @@ def overlay(photo: Pixels, ids: Pixels) -> Pixels:
       uint8 [h, w, 3].
 
     Raises:
-      ValueError: if the sizes differ or a value is no class id.
+      ValueError: if the sizes differ or a value is not a class id.
     """
     if photo.shape != (*ids.shape, 3):
-        raise ValueError(f"a photo of shape {photo.shape} cannot carry a mask of shape {ids.shape}")
+        raise ValueError(f"mask of shape {ids.shape} does not fit photo of shape {photo.shape}")
     _check_ids(ids)
     result = np.empty_like(photo)
     for rows in _bands(*ids.shape):
         picture = Image.fromarray(photo[rows])
         band = picture.copy()
-        # Tables of bytes, because floats of a 40-megapixel photo would take gigabytes.
+        # Lookup tables of bytes: as floats, a 40-megapixel photo would take gigabytes.
         for class_id in np.unique(ids[rows]):
             colour, opacity = COLOURS[class_id, :, None], OPACITY[class_id]
             table = np.rint(opacity * colour + (1 - opacity) * np.arange(256)).astype(int)
@@ -70,7 +69,7 @@ def overlay(photo: Pixels, ids: Pixels) -> Pixels:
 
 
 def difference(photo: Pixels, truth: Pixels, prediction: Pixels) -> Pixels:
-    """Paints the pixels of the wrong class over a pale grey photo.
+    """Mark the wrongly predicted pixels on a pale grey photo.
 
     Args:
       photo: uint8 [h, w, 3].
@@ -85,19 +84,19 @@ def difference(photo: Pixels, truth: Pixels, prediction: Pixels) -> Pixels:
 
 
 def to_trimap(ids: Pixels) -> Pixels:
-    """Turns class ids into trimap values (1 pet, 2 background, 3 border); uint8 [h, w] both.
+    """Turn class ids into trimap values (1 pet, 2 background, 3 border), both uint8 [h, w].
 
     Raises:
-      ValueError: if a value is no class id.
+      ValueError: if a value is not a class id.
     """
     return _check_ids(ids) + np.uint8(features.TRIMAP_OFFSET)
 
 
 def mask_at_size(probabilities: npt.NDArray[np.float32], height: int, width: int) -> Pixels:
-    """Takes the most probable class after resizing, so that edges are smooth at any size.
+    """Resize class probabilities and take the most probable class, for smooth edges at any size.
 
     Args:
-      probabilities: float32 [h, w, classes]; resized bilinearly, antialiased where it shrinks.
+      probabilities: float32 [h, w, classes]; resized bilinearly, with antialiasing when shrunk.
       height: of the result, pixels.
       width: of the result, pixels.
 
@@ -128,21 +127,21 @@ def mask_at_size(probabilities: npt.NDArray[np.float32], height: int, width: int
 
 
 def _bands(height: int, width: int) -> Iterator[slice]:
-    """The rows of a picture, a few at a time."""
+    """Split the rows of an image into bands of at most `_BAND` pixels."""
     step = max(1, _BAND // max(1, width))
     for start in range(0, height, step):
         yield slice(start, min(start + step, height))
 
 
 def encode(pixels: Pixels, image_format: str = "PNG", **options: object) -> bytes:
-    """Encodes uint8 [h, w] (grey) or [h, w, 3] (RGB) in a format of Pillow's, with its options."""
+    """Encode uint8 [h, w] (grey) or [h, w, 3] (RGB) in a Pillow format, with Pillow's options."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, image_format, **options)
     return buffer.getvalue()
 
 
 def data_uri(pixels: Pixels, image_format: str, **options: object) -> str:
-    """A picture as `encode` makes it, in a form that a page can hold."""
+    """Encode an image with `encode` as a data URI for a web page."""
     encoded = base64.b64encode(encode(pixels, image_format, **options)).decode("ascii")
     return f"data:image/{image_format.lower()};base64,{encoded}"
 
@@ -150,6 +149,6 @@ def data_uri(pixels: Pixels, image_format: str, **options: object) -> str:
 def _check_ids(ids: Pixels) -> Pixels:
     if ids.size and int(ids.max()) >= features.NUM_CLASSES:
         raise ValueError(
-            f"{int(ids.max())} is no class id: a mask holds 0 to {features.NUM_CLASSES - 1}"
+            f"{int(ids.max())} is not a class id; class ids are 0 to {features.NUM_CLASSES - 1}"
         )
     return ids

@@ -1,7 +1,7 @@
-"""Whether a path can be used: one look at whatever folder or file a person names, links followed.
+"""Checks that every library can handle a path that a user gives, including where it links to.
 
-What was tried: TFX, Beam, TensorFlow and ML Metadata take spaces, quotes, # % : , ; & = + @ $ ! ( )
-{ } ^ ~ | < > `, accents and emoji. They hand paths on as UTF-8, and some take a path for a pattern.
+Tested: TFX, Beam, TensorFlow and ML Metadata accept spaces, quotes, # % : , ; & = + @ $ ! ( ) { } ^
+~ | < > `, accents and emoji. They pass paths on as UTF-8, and some treat a path as a pattern.
 """
 
 from __future__ import annotations
@@ -14,52 +14,51 @@ from pathlib import Path
 
 from pipeline.core.errors import UserError
 
-# What Beam and TensorFlow read as a pattern, in paths that they write to or load models from.
+# Characters that Beam and TensorFlow read as a pattern in paths they write to or load models from.
 PATTERN = "*?[]\\"
 PATTERN_NAMES = " ".join(PATTERN)
-_PATTERN_WHY = "which Beam and TensorFlow take for a pattern"
+_PATTERN_WHY = "which Beam and TensorFlow read as a pattern"
 
 
 def check(path: Path | str) -> None:
-    """Checks that the text of a path is one that all libraries read alike.
+    """Check that all libraries can handle the text of a path.
 
     Args:
-      path: as it was given; where it leads is looked at, too. A bucket's address is text alone.
+      path: the path as it was given, or a URL of a bucket; links are followed and checked, too.
 
     Raises:
-      UserError: if it is not.
+      UserError: if they cannot.
     """
     for text in _texts(path):
-        fault = _fault(text)
-        if fault:
+        if fault := _fault(text):
             raise UserError(f"{_subject(path, text)} {fault}.")
 
 
 def text_without_pattern(text: str) -> str:
-    """Returns a path on another machine, or a bucket's address, of which the text alone counts.
+    """Check and return a path on another machine or in a bucket, which cannot be resolved here.
 
     Raises:
-      ValueError: if it has a control character or one of `PATTERN` in it.
+      ValueError: if it contains a control character or one of `PATTERN`.
     """
     if any(map(_is_control, text)):
-        raise ValueError("must have no line break and no other control character in it")
+        raise ValueError("must not contain a line break or another control character")
     if set(PATTERN) & set(text):
-        raise ValueError(f"must have none of the characters {PATTERN_NAMES}, {_PATTERN_WHY}")
+        raise ValueError(f"must not contain any of {PATTERN_NAMES}, {_PATTERN_WHY}")
     return text
 
 
 def check_no_pattern(path: Path | str) -> None:
-    """The same for a folder that Beam or TensorFlow work in: nothing in it looks like a pattern.
+    """Check a folder that Beam or TensorFlow work in, whose path must not look like a pattern.
 
     Raises:
-      UserError: if it does, or `check` refuses it.
+      UserError: if it does, or if `check` refuses it.
     """
     check(path)
     for text in _texts(path):
         if set(PATTERN) & set(text):
             raise UserError(
-                f"{_subject(path, text)} has one of the characters {PATTERN_NAMES} in it, "
-                f"{_PATTERN_WHY}; give another."
+                f"{_subject(path, text)} contains one of the characters {PATTERN_NAMES}, "
+                f"{_PATTERN_WHY}; give another path."
             )
 
 
@@ -71,22 +70,22 @@ def _texts(path: Path | str) -> list[str]:
 
 
 def _subject(path: Path | str, text: str) -> str:
-    return f"The path {path}" + ("" if text == str(path) else f", which is {text},")
+    return f"The path {path}" + ("" if text == str(path) else f", which resolves to {text},")
 
 
 def _fault(text: str) -> str | None:
     if any(map(_is_control, text)):
-        return "has a line break or another control character in it; rename it, or give another"
+        return "contains a line break or another control character; rename it or give another path"
     if text.isascii():
         return None
     encoding = codecs.lookup(sys.getfilesystemencoding()).name
     if encoding != "utf-8" and (_is_utf8(text) or _is_utf8(_as_bytes(text))):
         return (
-            f"cannot be read here, where the names of files are taken for {encoding}; set a UTF-8 "
-            "locale, such as LC_ALL=C.UTF-8"
+            f"is UTF-8, but this process takes file names for {encoding}; set a UTF-8 locale, such "
+            "as LC_ALL=C.UTF-8"
         )
     if not _is_utf8(text):
-        return "is not UTF-8, which TensorFlow and ML Metadata need; rename it, or give another"
+        return "is not UTF-8, as TensorFlow and ML Metadata need; rename it or give another path"
     return None
 
 
@@ -95,7 +94,7 @@ def _is_control(character: str) -> bool:
 
 
 def _as_bytes(text: str) -> bytes:
-    """The bytes of a path's name on disk; some that are not UTF-8 where it can have none."""
+    """Return the bytes of a path on disk; bytes that are not UTF-8 if it cannot be encoded."""
     try:
         return os.fsencode(text)
     except UnicodeError:

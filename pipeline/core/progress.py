@@ -1,11 +1,11 @@
-"""How far a piece of work is, and how long it will take: shown when it lasts longer than a moment.
+"""Shows progress and remaining time of work that takes long.
 
-On a terminal one line says it, from ten seconds on, and goes when the work is done. Elsewhere, in a
-log or a pod, a line is said when nobody else has said anything for half a minute.
+On a terminal, a line appears after ten seconds and disappears when the work is done. Elsewhere, as
+in a log, a line is printed whenever there was no other output for half a minute.
 
-What was done is counted in files to which each photo adds a byte: it works in the threads and in
-the processes of Beam's direct runner alike, for whoever counts need only know an environment
-variable. Workers on other machines count nothing; there the time alone is shown.
+Progress is counted in files that grow by one byte per photo. The folder is in an environment
+variable, so threads and processes of Beam's direct runner can all count. Workers on other machines
+do not; there only the elapsed time is shown.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ from pipeline.core import console
 
 log = logging.getLogger(__name__)
 
-PATIENCE_S = 10.0  # before the line on a terminal
-SILENCE_S = 30.0  # before, and between, lines elsewhere
-_FOLDER = "PIPELINE_PROGRESS"  # environment variable with the folder to count in
+PATIENCE_S = 10.0  # before the line appears on a terminal
+SILENCE_S = 30.0  # without other output before a line elsewhere
+_FOLDER = "PIPELINE_PROGRESS"  # environment variable with the folder of the counts
 PHOTOS, READ, WRITTEN, STEPS, FILES = "photos", "photos read", "photos written", "steps", "files"
 
-_watches: list[_Watch] = []  # the innermost last
+_watches: list[_Watch] = []  # active ones, the innermost last
 
 
 def count(what: str = PHOTOS) -> None:
-    """Notes that one more is done; may be called in any thread or process of this machine."""
+    """Count one more done; works in any thread or process of this machine."""
     folder = os.environ.get(_FOLDER)
     if folder:
-        # Appended bytes of several writers do not overwrite each other.
+        # Bytes appended by several writers do not overwrite each other.
         with contextlib.suppress(OSError), open(Path(folder, what), "ab", buffering=0) as file:
             file.write(b".")
 
 
 def expect(total: int, what: str = PHOTOS) -> None:
-    """Says how many there are to do from now on, and which count counts; earlier ones do not."""
+    """Set how many are to be done from now on, and in which count."""
     if _watches:
         _watches[-1].expect(total, what)
 
@@ -56,14 +56,14 @@ def expect(total: int, what: str = PHOTOS) -> None:
 def watched(
     what: str, terminal: Console | None = None, patience: float | None = None
 ) -> Iterator[None]:
-    """Shows how far the work within is.
+    """Show the progress of the work inside the context.
 
     Args:
-      what: its name, as people know it.
+      what: the name of the work for users.
       terminal: where to show it; by default where `console.quiet` prints, or as log records.
-      patience: seconds before the line on a terminal; None: `PATIENCE_S`.
+      patience: seconds before the line appears on a terminal; None: `PATIENCE_S`.
     """
-    # A worker of Beam's may still be counting when it ends.
+    # A Beam worker may still be counting when the context ends.
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         before = os.environ.get(_FOLDER)
         os.environ[_FOLDER] = folder
@@ -85,18 +85,18 @@ def watched(
 
 
 class _Watch(logging.Handler):
-    """Looks at the counts from a thread of its own, and hears what else is said meanwhile."""
+    """Shows the counts from its own thread, and notices other log records."""
 
     def __init__(self, name: str, folder: Path, terminal: Console | None, patience: float):
         super().__init__()
         self._name, self._folder, self._terminal = name, folder, terminal
         self._patience = patience
-        self._begin = self._expected = self._heard = time.monotonic()
+        self._begin = self._expected = self._last_output = time.monotonic()
         self._total, self._what, self._before = 0, PHOTOS, 0
         self._over = threading.Event()
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._heard = time.monotonic()
+        self._last_output = time.monotonic()
 
     def expect(self, total: int, what: str) -> None:
         self._total, self._what, self._expected = 0, what, time.monotonic()
@@ -105,20 +105,20 @@ class _Watch(logging.Handler):
 
     @contextlib.contextmanager
     def shown(self) -> Iterator[None]:
-        """Shows it for as long as this lasts."""
+        """Show the progress while the context is active."""
         on_terminal = self._terminal is not None and self._terminal.is_terminal
         thread = threading.Thread(
-            target=self._show_live if on_terminal else self._say_at_times, daemon=True
+            target=self._show_live if on_terminal else self._print_lines, daemon=True
         )
-        others = logging.getLogger("pipeline")
-        others.addHandler(self)
+        logger = logging.getLogger("pipeline")
+        logger.addHandler(self)
         thread.start()
         try:
             yield
         finally:
             self._over.set()
             thread.join()
-            others.removeHandler(self)
+            logger.removeHandler(self)
 
     def _show_live(self) -> None:
         assert self._terminal is not None
@@ -134,13 +134,13 @@ class _Watch(logging.Handler):
         ):
             self._over.wait()
 
-    def _say_at_times(self) -> None:
-        while not self._over.wait(max(0.01, self._heard + SILENCE_S - time.monotonic())):
-            if time.monotonic() < self._heard + SILENCE_S:
-                continue  # somebody else has said something
-            self._heard = time.monotonic()
+    def _print_lines(self) -> None:
+        while not self._over.wait(max(0.01, self._last_output + SILENCE_S - time.monotonic())):
+            if time.monotonic() < self._last_output + SILENCE_S:
+                continue  # there was other output meanwhile
+            self._last_output = time.monotonic()
             if self._terminal is None or self._terminal is console.current():
-                # Records come to it, too.
+                # `console.quiet` prints log records to its terminal.
                 log.info("%s", self.sentence())
             else:
                 console.say(self._terminal, f"    {self.sentence()}")
@@ -155,17 +155,17 @@ class _Watch(logging.Handler):
         return line
 
     def sentence(self) -> str:
-        """How far it is, such as ``Transform: 1,200 of 5,881 photos, 0:31 so far, 2:01 left``."""
+        """Format the progress: ``Transform: 1,200 of 5,881 photos, 0:31 elapsed, 2:01 left``."""
         now, done = time.monotonic(), self._done()
         parts = [f"{done:,} of {self._total:,} {self._what}"] if done else []
-        parts.append(f"{clock(now - self._begin)} so far")
+        parts.append(f"{clock(now - self._begin)} elapsed")
         if 0 < done < self._total:
             left = (now - self._expected) / done * (self._total - done)
             parts.append(f"{clock(left)} left")
         return f"{self._name}: {', '.join(parts)}"
 
     def _done(self) -> int:
-        # Beam does a bundle that failed again.
+        # Beam repeats failed bundles, whose photos then count twice.
         return min(self._counted() - self._before, self._total)
 
     def _counted(self) -> int:
@@ -176,7 +176,7 @@ class _Watch(logging.Handler):
 
 
 def clock(seconds: float) -> str:
-    """Minutes and seconds, ``1:05``; from an hour on with hours, ``1:02:05``."""
+    """Format seconds as ``1:05``, or as ``1:02:05`` from an hour on."""
     minutes, seconds = divmod(max(0, round(seconds)), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

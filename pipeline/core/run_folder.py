@@ -1,4 +1,4 @@
-"""The output folder of runs on this machine: it is made, and used by one run at a time."""
+"""The output folder of runs on this machine, which one run uses at a time."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import sqlite3
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import filelock
@@ -16,16 +17,16 @@ from pipeline.core.errors import UserError
 METADATA, ARTIFACTS = "metadata.sqlite", "artifacts"
 OUTCOME, REPORT = "latest_run.json", "report.html"  # of the last run
 _LOCK = ".lock"
-_PATIENCE_S = 1  # `in_use` holds the lock for a moment
-_STORE_PATIENCE_S = 5  # other tasks on a cluster write for moments
+_PATIENCE_S = 1  # `in_use` holds the lock briefly
+_STORE_PATIENCE_S = 5  # other tasks on a cluster lock the store briefly
 
 
 def make(path: Path) -> Path:
-    """Makes the folder, with its logs/ in it, where they are missing; returns it as absolute path.
+    """Create the folder and its logs/ if they are missing, and return its absolute path.
 
     Raises:
-      UserError: if it cannot be made, the libraries would not understand its path, or a run would
-        write over a file in it that a person made.
+      UserError: if it cannot be created, a library cannot handle its path, or a run would overwrite
+        a user's file in it.
     """
     paths.check_no_pattern(path)
     try:
@@ -33,73 +34,73 @@ def make(path: Path) -> Path:
         (path / "logs").mkdir(exist_ok=True)
     except OSError as error:
         reason = "it is a file" if path.is_file() else error.strerror
-        raise UserError(f"{path} cannot be the output folder: {reason}.") from None
+        raise UserError(f"Cannot use {path} as the output folder: {reason}.") from None
     require_own_results(path)
     return path.resolve()
 
 
 def require_own_results(path: Path) -> None:
-    """Raises UserError if a run would write over a file in the folder that a person made."""
+    """Raise UserError if a run would overwrite a user's file in the folder."""
     ownership.require_own_results(path / OUTCOME, path / REPORT)
 
 
 def lock(
     path: Path, advice: str = ", or give another --output-root"
-) -> filelock.AcquireReturnProxy:
-    """Keeps other runs out of the folder, for as long as the result is held.
+) -> AbstractContextManager[object]:
+    """Lock the folder against other runs until the returned context exits.
 
     Args:
       path: the output folder.
-      advice: what else than waiting helps where another run holds it.
+      advice: an alternative to waiting for the run that holds it.
 
     Raises:
-      UserError: if another run holds it, or nothing can be written there.
+      UserError: if another run holds it, or the folder is not writable.
     """
     try:
         return filelock.FileLock(path / _LOCK, timeout=_PATIENCE_S, mode=0o666).acquire()
     except filelock.Timeout:
-        raise UserError(f"Another run is using {path}; wait for it{advice}.") from None
+        raise UserError(f"Another run is using {path}; wait for it to end{advice}.") from None
     except OSError as error:
         raise UserError(f"Cannot write to {path}: {error.strerror}.") from None
 
 
 def in_use(path: Path) -> bool:
-    """Whether a run holds the folder's lock."""
+    """Return whether a run holds the folder's lock."""
     try:
         filelock.FileLock(path / _LOCK, timeout=0).acquire().lock.release()
     except filelock.Timeout:
         return True
-    except OSError:  # where nothing can be written no run is at work
+    except OSError:  # a folder that cannot be written has no run
         pass
     return False
 
 
 def set_aside_unknown(path: Path, is_new: Callable[[], bool]) -> Path | None:
-    """Moves artifacts aside that no metadata store speaks of, since it is new or was lost.
+    """Rename the artifacts folder if the metadata store is new and does not know its contents.
 
-    A new store numbers its work from 1 again, and would meet the old folders of that number.
+    A new store numbers executions from 1 again, and would collide with old folders of that number.
 
     Args:
       path: the output folder.
-      is_new: whether no work is on record in the store; all work is before it makes a folder.
+      is_new: returns whether the store has no execution. Executions are recorded before they create
+        a folder.
 
     Returns:
-      Where they are now; None if there was nothing to move.
+      The new path; None if there was nothing to move.
     """
     artifacts = path / ARTIFACTS
-    # In this order: a folder that another run made after the first look is that of a known work.
+    # Check the folder before the store: what another run adds in between has an execution.
     if not artifacts.is_dir() or not any(artifacts.iterdir()) or not is_new():
         return None
-    numbers = itertools.count(1)
-    aside = next(p for n in numbers if not (p := path / f"{ARTIFACTS}-{n}").exists())
-    return artifacts.rename(aside)
+    names = (path / f"{ARTIFACTS}-{number}" for number in itertools.count(1))
+    return artifacts.rename(next(name for name in names if not name.exists()))
 
 
 def is_new(store: Path) -> bool:
-    """Whether no work is on record in a metadata store in a file, or there is none."""
+    """Return whether a metadata store in SQLite has no execution or does not exist."""
     if store.exists():
         with (
-            contextlib.suppress(sqlite3.OperationalError),  # it has no tables yet
+            contextlib.suppress(sqlite3.OperationalError),  # no tables yet
             contextlib.closing(sqlite3.connect(store)) as database,
         ):
             return database.execute("SELECT 1 FROM Execution LIMIT 1").fetchone() is None
@@ -107,35 +108,35 @@ def is_new(store: Path) -> bool:
 
 
 def check_metadata(path: Path) -> None:
-    """Sees whether the metadata store in an output folder can be used, if there is one.
+    """Check that the metadata store in an output folder, if there is one, is usable.
 
-    TFX would answer with the query that failed.
+    TFX would only report the query that failed.
 
     Raises:
-      UserError: if it cannot.
+      UserError: if it is not.
     """
     store = path / METADATA
     if not store.exists():
         return
     try:
         with contextlib.closing(sqlite3.connect(store, timeout=_STORE_PATIENCE_S)) as database:
-            (found,) = database.execute("PRAGMA quick_check(1)").fetchone()
-            if found != "ok":
-                raise sqlite3.DatabaseError(" ".join(found.split()))
-            database.execute("BEGIN IMMEDIATE")  # as who writes
+            (result,) = database.execute("PRAGMA quick_check(1)").fetchone()
+            if result != "ok":
+                raise sqlite3.DatabaseError(" ".join(result.split()))
+            database.execute("BEGIN IMMEDIATE")  # fails if the store is not writable
             database.rollback()
     except sqlite3.Error as error:
-        said = str(error).rstrip(".")
-        if "locked" in said:
+        reason = str(error).rstrip(".")
+        if "locked" in reason:
             raise UserError(
-                f"{store} is in use by another program ({said}); end that, and start again."
+                f"Another program is using {store} ({reason}); stop it and start again."
             ) from None
-        if "readonly" in said or "unable to open" in said or store.is_dir():
+        if "readonly" in reason or "unable to open" in reason or store.is_dir():
             raise UserError(
-                f"{store} cannot be opened for writing ({said}); make it a file that you may "
-                "write, or give another --output-root."
+                f"Cannot open {store} for writing ({reason}); make it a writable file or give "
+                "another --output-root."
             ) from None
         raise UserError(
-            f"{store} is damaged ({said}); put a copy of it back, or move it away, or give another "
+            f"{store} is damaged ({reason}); restore a backup, move it away, or give another "
             "--output-root. The releases in serving/ are untouched."
         ) from None

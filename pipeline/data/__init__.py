@@ -1,8 +1,8 @@
-"""The data: where its files lie, which are items, what is wrong with them, how they are read.
+"""The data set: its layout, the checks of its items, and preprocessing.
 
-`layout` lists the items of a folder with their splits, `spans` picks dated batches, `duplicates`
-finds photos that are there twice, `validation` opens an item and says what is wrong with it,
-`health` decides whether the whole is fit to train on, `download` fetches the real data set,
-`synthetic` paints one. `preprocessing` is the one way from encoded bytes to pixels. May import:
-`pipeline.core`, `pipeline.settings`.
+`layout` lists the items of a folder and their splits, `spans` picks the newest batches,
+`duplicates` finds equal photos, `validation` checks one item, `health` decides whether a data set
+is fit to train on. `download` fetches the real data set, `synthetic` generates the built-in one.
+`preprocessing` turns encoded bytes into pixels, for training and serving alike.
+May import: `pipeline.core`, `pipeline.settings`.
 """

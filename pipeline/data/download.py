@@ -1,11 +1,11 @@
-"""Fetches the real data set: two archives, 811 MB.
+"""Downloads the real data set: two archives, 811 MB.
 
-What was fetched stays: a call that was cut off goes on where it stood, and one on a complete folder
-fetches nothing. A folder of the data set appears only when it is whole. The right archive that a
-person has put there is taken, and it stays; another one is not touched.
+An interrupted download resumes, and a complete folder needs no download. The folders of the data
+set appear only when they are complete. An archive that the user put there is used and kept if it is
+the right one, and never touched otherwise.
 
-Neither a server nor an archive is trusted: no more is written than was promised, and nothing but
-plain files in their folder.
+Neither server nor archive is trusted: no more bytes are written than expected, and only regular
+files below their folder.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ from pipeline.data.unpacking import unpack
 
 _BLOCK = 1 << 20  # bytes
 _TIMEOUT = 60  # seconds without a byte
-_WAITS = (1, 4, 15)  # seconds before another attempt
-_SLOWEST = 1000, 60  # bytes that must come within so many seconds
-_PART = ".part"  # ending of an archive that is not whole yet
+_WAITS = (1, 4, 15)  # seconds before each retry
+_SLOWEST = 1000, 60  # minimum bytes within this many seconds
+_PART = ".part"  # suffix of an incomplete archive
 
 
 @dataclass(frozen=True)
 class Archive:
-    """A tar file, named after the folder that it holds."""
+    """A tar file, named after the folder it contains."""
 
     folder: Path  # below the data folder
     size: int  # bytes
@@ -56,21 +56,21 @@ class Archive:
 
 @dataclass(frozen=True)
 class Source:
-    """Where a data set can be fetched, and how it is known to be complete."""
+    """Where to download a data set, and what a complete one contains."""
 
-    url: str  # folder of the archives
+    url: str  # of the folder with the archives
     archives: tuple[Archive, ...]
-    counts: Mapping[str, int]  # as `layout.count`
+    counts: Mapping[str, int]  # as from `layout.count`
 
     def at(self, url: str) -> Source:
-        """The same archives in another place; raises UserError if that is no HTTP address."""
+        """Return the same archives at another URL; raise UserError if that is not HTTP."""
         if not url.startswith(("https://", "http://")):
-            raise UserError(f"--url is {url!r}; it must begin with https:// or http://.")
+            raise UserError(f"--url is {url!r}; it must start with https:// or http://.")
         return dataclasses.replace(self, url=url)
 
 
-# Sizes and digests as TensorFlow Datasets' checksums.tsv has them; torchvision's MD5s,
-# 5c4f3ee8e5d25df40f4fd59a7f44e54c and 95a8c909bbe2e81eed6a22bccdf3f68f, are of the same files.
+# Sizes and digests are those in TensorFlow Datasets' checksums.tsv. torchvision has the MD5s of the
+# same files: 5c4f3ee8e5d25df40f4fd59a7f44e54c and 95a8c909bbe2e81eed6a22bccdf3f68f.
 PETS = Source(
     url="https://thor.robots.ox.ac.uk/pets",
     archives=(
@@ -85,7 +85,7 @@ PETS = Source(
             "67195c5e1c01f1ab5f9b6a5d22b8c27a580d896ece458917e61d459337fa318d",
         ),
     ),
-    # 41 photos are on no list.
+    # 41 photos are not on any list.
     counts={
         "photos": 7390,
         "pairs on list.txt": 7349,
@@ -96,48 +96,47 @@ PETS = Source(
 
 
 class _TransferError(Exception):
-    """An attempt failed, the next may succeed; the message is a clause."""
+    """An attempt failed, but a retry may succeed; the message is a clause."""
 
 
 def download(root: Path, source: Source, console: Console) -> None:
-    """Makes a data folder of a source's archives.
+    """Download and unpack the archives of a source into a data folder.
 
     Args:
-      root: the data folder; an archive lies in it until its folder is there.
-      source: what to fetch.
-      console: shows how far it is.
+      root: the data folder, which also holds the archives until they are unpacked.
+      source: what to download.
+      console: shows the progress.
 
     Raises:
-      UserError: one sentence, if an archive cannot be had, is not what it should be, or cannot be
-        written.
+      UserError: if an archive cannot be downloaded or written, or has the wrong content.
     """
     try:
         root.mkdir(parents=True, exist_ok=True)
         for archive in source.archives:
             if not (root / archive.folder).exists():
                 file = root / archive.name
-                theirs = file.is_file()
-                if theirs and not _is_right(file, archive):
+                is_users = file.is_file()
+                if is_users and not _is_right(file, archive):
                     raise UserError(
-                        f"{file} is not the archive that belongs there; move it away and call"
+                        f"{file} is not the expected archive; move it away and run the command"
                         " again."
                     )
-                if not theirs:
+                if not is_users:
                     _fetch(f"{source.url.rstrip('/')}/{archive.name}", file, archive, console)
                 unpack(file, root, archive.folder)
-                if not theirs:
+                if not is_users:
                     file.unlink()
         _verify_counts(root, source.counts)
     except OSError as error:
         raise UserError(
-            f"Cannot write to {root}: {error.strerror or error}; mend that, or give another folder."
+            f"Cannot write to {root}: {error.strerror or error}; fix that or give another folder."
         ) from None
 
 
 def _fetch(url: str, file: Path, archive: Archive, console: Console) -> None:
-    """Fetches an archive under another name; goes on behind the last byte that is there.
+    """Download an archive under a temporary name; resumes after the last byte that is there.
 
-    The archive appears under its own name when it is whole and the right one.
+    The archive gets its own name when it is complete and its digest is right.
     """
     part, size = file.with_name(f".{file.name}{_PART}"), archive.size
     _receive_all(url, part, size, file.name, console)
@@ -145,8 +144,8 @@ def _fetch(url: str, file: Path, archive: Archive, console: Console) -> None:
         digest = _digest(part)
         part.unlink()
         raise UserError(
-            f"{file.name} has the SHA-256 digest {digest}, not {archive.sha256}: it was damaged on"
-            " its way or is another file; it is removed, call again to fetch it anew."
+            f"{file.name} has the SHA-256 digest {digest}, not {archive.sha256}, so it is damaged"
+            " or another file. It was deleted; run the command again to download it again."
         )
     part.rename(file)
 
@@ -165,7 +164,7 @@ def _receive_all(url: str, part: Path, size: int, name: str, console: Console) -
             except _TransferError as error:
                 if wait is None:
                     raise UserError(
-                        f"Cannot load {url}: {error}; call again to go on where it stopped."
+                        f"Cannot download {url}: {error}; run the command again to resume."
                     ) from None
                 time.sleep(wait)
 
@@ -182,11 +181,11 @@ def _progress(console: Console) -> Progress:
 
 
 def _receive(url: str, start: int, size: int) -> Iterator[tuple[int, bytes]]:
-    """Blocks of a file with their offsets: from `start`, or from 0 if the server knows no ranges.
+    """Yield blocks with their offsets: from `start`, or from 0 if the server ignores ranges.
 
     Raises:
-      _TransferError: the file did not come to its end.
-      UserError: it never will.
+      _TransferError: if the transfer broke off; a retry may succeed.
+      UserError: if a retry cannot succeed.
     """
     if start >= size:
         return
@@ -203,14 +202,14 @@ def _receive(url: str, start: int, size: int) -> Iterator[tuple[int, bytes]]:
                     raise _wrong_length(url, f"more than {size:,}", size)
                 yield offset, block
                 offset += len(block)
-                pace.look(len(block))
+                pace.add(len(block))
     except urllib.error.HTTPError as error:
         if error.code < http.client.INTERNAL_SERVER_ERROR:
             raise UserError(
-                f"Cannot load {url}: the server answers {error.code} {_line(error.reason)}; give"
-                " another --url."
+                f"Cannot download {url}: the server answered {error.code} {_line(error.reason)};"
+                " give another --url."
             ) from None
-        raise _TransferError(f"the server answers {error.code} {_line(error.reason)}") from None
+        raise _TransferError(f"the server answered {error.code} {_line(error.reason)}") from None
     except (OSError, http.client.HTTPException) as error:
         reason = _line(getattr(error, "reason", error))
         raise _TransferError(reason or type(error).__name__) from None
@@ -219,41 +218,41 @@ def _receive(url: str, start: int, size: int) -> Iterator[tuple[int, bytes]]:
 
 
 class _Pace:
-    """Whether a transfer is quick enough to end one day."""
+    """Checks that a transfer is not too slow to ever finish."""
 
     def __init__(self) -> None:
-        self._begin, self._come = time.monotonic(), 0
+        self._begin, self._received = time.monotonic(), 0
 
-    def look(self, come: int) -> None:
-        """Counts bytes that came; raises _TransferError if too few have for too long."""
-        least, window = _SLOWEST
-        self._come += come
+    def add(self, received: int) -> None:
+        """Count received bytes; raise _TransferError if there were too few for too long."""
+        minimum, window = _SLOWEST
+        self._received += received
         if time.monotonic() - self._begin > window:
-            if self._come < least:
-                raise _TransferError(f"fewer than {least:,} bytes came in {window} seconds")
-            self._begin, self._come = time.monotonic(), 0
+            if self._received < minimum:
+                raise _TransferError(f"fewer than {minimum:,} bytes arrived in {window} seconds")
+            self._begin, self._received = time.monotonic(), 0
 
 
 def _first_byte(url: str, response: http.client.HTTPResponse, start: int) -> int:
-    """The offset of what a server sends; raises UserError if it is not what was asked for."""
+    """Return the offset of the server's answer; raise UserError if it is not the requested one."""
     if response.status != http.client.PARTIAL_CONTENT:
         return 0
     if not response.headers.get("Content-Range", f"bytes {start}-").startswith(f"bytes {start}-"):
-        raise UserError(f"{url} comes in other parts than asked for; give another --url.")
+        raise UserError(f"The server sent the wrong part of {url}; give another --url.")
     return start
 
 
-def _wrong_length(url: str, found: str, size: int) -> UserError:
-    return UserError(f"{url} is {found} bytes long, not {size:,}; give another --url.")
+def _wrong_length(url: str, length: str, size: int) -> UserError:
+    return UserError(f"{url} is {length} bytes long, not {size:,}; give another --url.")
 
 
 def _line(text: object) -> str:
-    """What a server said, as one line without control characters."""
+    """Return a server's text as one line without control characters."""
     return "".join(each if each.isprintable() else " " for each in str(text))[:200].strip()
 
 
 def _only_http() -> urllib.request.OpenerDirector:
-    """Opens web addresses and follows to others of that kind, but never to FTP or a file."""
+    """Return an opener that follows redirects to HTTP and HTTPS, but never to FTP or a file."""
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler,
@@ -281,9 +280,9 @@ def _digest(file: Path) -> str:
 
 
 def _verify_counts(root: Path, counts: Mapping[str, int]) -> None:
-    found = layout.count(root)
-    wrong = [f"{found[what]} {what}, not {n}" for what, n in counts.items() if found[what] != n]
+    actual = layout.count(root)
+    wrong = [f"{actual[what]} {what}, not {n}" for what, n in counts.items() if actual[what] != n]
     if wrong:
         raise UserError(
-            f"The data folder {root} holds {'; '.join(wrong)}; remove it and call again."
+            f"The data folder {root} has {'; '.join(wrong)}; remove it and run the command again."
         )

@@ -1,9 +1,8 @@
-"""Drift: how far today's photos are from those that the model in service learned from.
+"""Drift: how far today's photos are from the training data of the model in service.
 
-TFX's DistributionValidator compares the statistics of two train splits, feature by feature: numbers
-by the Jensen-Shannon divergence (base 2) of their histograms, names by the L-infinity norm, the
-largest change of one name's share. Both are 0 for equal data and 1 for data without anything in
-common.
+TFX's DistributionValidator compares the statistics of two train splits feature by feature: numbers
+by the Jensen-Shannon divergence (base 2) of their histograms, names by the L-infinity norm (the
+largest change of a name's share). Both are 0 for equal data and 1 for data with nothing in common.
 """
 
 from __future__ import annotations
@@ -21,14 +20,14 @@ from tfx.utils import io_utils
 from pipeline.core import features
 from pipeline.settings import Data
 
-# The largest split: the distances of a few photos are mostly chance.
+# train is the largest split; with few photos, distances are mostly chance.
 SPLIT_PAIR = (features.TRAIN, features.TRAIN)
 
 _FILE = os.path.join(f"SplitPair-{'_'.join(SPLIT_PAIR)}", "SchemaDiff.pb")
 
 
 def comparators(bound: float) -> dict[str, schema_pb2.FeatureComparator]:
-    """The comparator of each feature, with one bound for all."""
+    """Return the comparator of each feature, all with the same threshold."""
     norm = schema_pb2.FeatureComparator(infinity_norm={"threshold": bound})
     divergence = schema_pb2.FeatureComparator(jensen_shannon_divergence={"threshold": bound})
     return {
@@ -38,10 +37,10 @@ def comparators(bound: float) -> dict[str, schema_pb2.FeatureComparator]:
 
 
 def config(data: Data) -> distribution_validator_pb2.DistributionValidatorConfig:
-    """What DistributionValidator compares: nothing, where `data.drift` is off."""
+    """Return DistributionValidator's configuration, empty if `data.drift` is off."""
     result = distribution_validator_pb2.DistributionValidatorConfig()
-    wanted = comparators(data.drift_bound) if data.drift != "off" else {}
-    for name, comparator in wanted.items():
+    features_compared = comparators(data.drift_bound) if data.drift != "off" else {}
+    for name, comparator in features_compared.items():
         result.default_slice_config.feature.add(
             path=path_pb2.Path(step=[name]), distribution_comparator=comparator
         )
@@ -49,10 +48,10 @@ def config(data: Data) -> distribution_validator_pb2.DistributionValidatorConfig
 
 
 def read(anomalies: types.Artifact) -> list[dict[str, Any]]:
-    """What DistributionValidator found, the farthest feature first.
+    """Read DistributionValidator's result, sorted by distance, the largest first.
 
     Returns:
-      A row a feature, ``{"feature", "distance", "bound", "drifted"}``; none where there was nothing
+      A row per feature, ``{"feature", "distance", "bound", "drifted"}``; none if there was nothing
       to compare with.
     """
     path = os.path.join(anomalies.uri, _FILE)
@@ -62,18 +61,18 @@ def read(anomalies: types.Artifact) -> list[dict[str, Any]]:
 
 
 def rows(anomalies: anomalies_pb2.Anomalies) -> list[dict[str, Any]]:
-    """The same from TFDV's message."""
-    found = []
+    """Return the rows of `read` from TFDV's message."""
+    result = []
     for info in anomalies.drift_skew_info:
         for measured in info.drift_measurements:
-            # Of data without anything in common TFDV's divergence can be 1.0000000000000002.
+            # Rounded, since TFDV's divergence can be 1.0000000000000002.
             distance, bound = round(measured.value, 4), measured.threshold
             row = {"feature": info.path.step[0], "distance": distance, "bound": bound}
-            found.append({**row, "drifted": distance > bound})
-    return sorted(found, key=lambda row: -row["distance"])
+            result.append({**row, "drifted": distance > bound})
+    return sorted(result, key=lambda row: -row["distance"])
 
 
-def describe(found: Iterable[dict[str, Any]]) -> str | None:
-    """The features that drifted, as a clause such as ``brightness by 0.93``; None if none did."""
-    drifted = [f"{row['feature']} by {row['distance']:.2f}" for row in found if row["drifted"]]
+def describe(rows: Iterable[dict[str, Any]]) -> str | None:
+    """List the features that drifted, such as ``brightness by 0.93``; None if none did."""
+    drifted = [f"{row['feature']} by {row['distance']:.2f}" for row in rows if row["drifted"]]
     return ", ".join(drifted) or None

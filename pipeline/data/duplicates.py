@@ -1,4 +1,4 @@
-"""Photos that are there twice, byte for byte: a copy in another split would leak into it."""
+"""Finds photos with equal bytes: a copy in another split would leak into it."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from pipeline.settings import Data
 
 
 def keep_apart(items: Iterable[Item], settings: Data) -> tuple[list[Item], list[Row], list[Row]]:
-    """Sets copies aside that lie in two splits; names those that lie in one.
+    """Quarantine copies in different splits, and note copies in the same split.
 
-    The copy in test stays before one in eval, and that before one in train, so what is judged is
-    never what was learned. An item that is faulty for another reason takes no place from its copy.
-    Only photos of equal size are opened.
+    The copy in `test` is kept before one in `eval`, and that before one in `train`, so that no test
+    photo is trained on. An unusable item is not kept in place of a usable copy. Only photos with
+    equal file sizes are opened.
 
     Args:
-      items: of a data set.
+      items: the items of a data set.
       settings: as for `validation.check_item`.
 
     Returns:
-      The items that stay, rows of the quarantine, and notes.
+      The items to keep, rows of the quarantine, and notes.
     """
-    stay, quarantined, notes = list(items), [], []
-    aside = set()
-    for group in _groups(stay):
+    all_items, quarantined, notes = list(items), [], []
+    removed = set()
+    for group in _groups(all_items):
         group.sort(key=lambda item: (-features.SPLITS.index(item.split), item.id))
         if len({item.split for item in group}) > 1:
             sound = [item for item in group if _is_sound(item, settings)]
@@ -41,12 +41,12 @@ def keep_apart(items: Iterable[Item], settings: Data) -> tuple[list[Item], list[
             else:
                 reason = f"the same photo as {first.id}, which is in the split {first.split}"
                 quarantined.append(faulty(copy.id, reason))
-                aside.add(copy.id)
-    return [item for item in stay if item.id not in aside], quarantined, notes
+                removed.add(copy.id)
+    return [item for item in all_items if item.id not in removed], quarantined, notes
 
 
 def _is_sound(item: Item, settings: Data) -> bool:
-    from pipeline.data import validation  # loads TensorFlow, which takes seconds
+    from pipeline.data import validation  # takes seconds, since it loads TensorFlow
 
     try:
         validation.check_item(item, settings)
@@ -56,7 +56,7 @@ def _is_sound(item: Item, settings: Data) -> bool:
 
 
 def _groups(items: Iterable[Item]) -> Iterator[list[Item]]:
-    """Items whose photos are equal, two or more in each list."""
+    """Yield groups of two or more items with equal photos."""
     by_size = defaultdict(list)
     for item in items:
         if size := _size(item.image):
@@ -70,7 +70,7 @@ def _groups(items: Iterable[Item]) -> Iterator[list[Item]]:
 
 
 def _size(path: str) -> int:
-    """Bytes of a regular file; 0 for anything else, which the check of the item will name."""
+    """Return the size of a regular file; 0 for anything else, which `validation` reports."""
     try:
         status = os.stat(path)
     except OSError:

@@ -1,4 +1,4 @@
-"""Whether a data set is fit to train on: the rule, and a look at every item of a folder."""
+"""Checks every item of a data folder, and decides whether the data set is fit to train on."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ from pipeline.data import conventions, coverage, items, layout, validation
 from pipeline.settings import Data
 
 Sound = tuple[items.Item, validation.Checked]
-Looked = validation.Checked | items.FaultyItem
-Track = Callable[[Iterator[Looked], int], Iterator[Looked]]
+Result = validation.Checked | items.FaultyItem
+Track = Callable[[Iterator[Result], int], Iterator[Result]]
 
 
 @dataclass(frozen=True)
 class Health:
-    """What a run would take from a data folder, and what it would leave."""
+    """What a run would use of a data folder, and what not."""
 
-    sound: dict[str, list[Sound]]  # by split; the files themselves are dropped
-    quarantined: list[items.Row]  # set aside: `items.faulty`
-    notes: list[items.Row]  # used, worth a look: `items.noted`
+    sound: dict[str, list[Sound]]  # usable items by split, without the contents of their files
+    quarantined: list[items.Row]  # rows from `items.faulty`
+    notes: list[items.Row]  # on items that are used, rows from `items.noted`
     unlisted: list[str]  # ids on none of the lists, left out
-    spans: list[str]  # names of the batches taken, newest first
-    classes: list[items.Row]  # which the masks hold: `coverage.row`
-    causes: list[str]  # what may explain what is set aside: `causes`
-    hints: list[str]  # what else is to be known of the whole: `hints`
+    spans: list[str]  # names of the batches that are used, newest first
+    classes: list[items.Row]  # counts of the classes in the masks, rows from `coverage.row`
+    causes: list[str]  # what may explain the quarantined items, from `causes`
+    hints: list[str]  # notes on the data set as a whole, from `hints`
 
 
-def examine(root: Path, settings: Data, track: Track = lambda looked, _: looked) -> Health:
-    """Opens every item that a run would take, several at a time.
+def examine(root: Path, settings: Data, track: Track = lambda results, _: results) -> Health:
+    """Check every item that a run would use, several in parallel.
 
     Args:
       root: the data folder.
-      settings: which of its items are taken.
-      track: gets the results one after the other and their number, and hands them through.
+      settings: which of its items are used.
+      track: wraps the iterator over the results, to show progress; also gets their number.
 
     Raises:
       DataError: as `layout.check_layout`.
@@ -49,22 +49,22 @@ def examine(root: Path, settings: Data, track: Track = lambda looked, _: looked)
     quarantined, notes = list(scan.quarantined), list(scan.notes)
     sound: dict[str, list[Sound]] = {split: [] for split in features.SPLITS}
 
-    def look(item: items.Item) -> Looked:
+    def check(item: items.Item) -> Result:
         try:
             checked = validation.check_item(item, settings)
         except items.FaultyItem as fault:
             return fault
-        # Thousands of items are kept; their files need not be.
+        # Drop the files, since thousands of items are kept.
         return dataclasses.replace(checked, image_file=b"", mask_file=b"")
 
     with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        looked = track(pool.map(look, scan.items), len(scan.items))
-        for item, found in zip(scan.items, looked, strict=True):
-            if isinstance(found, items.FaultyItem):
-                quarantined.append(items.faulty(item.id, str(found), found.found))
+        results = track(pool.map(check, scan.items), len(scan.items))
+        for item, result in zip(scan.items, results, strict=True):
+            if isinstance(result, items.FaultyItem):
+                quarantined.append(items.faulty(item.id, str(result), result.found))
                 continue
-            sound[item.split].append((item, found))
-            notes += found.notes
+            sound[item.split].append((item, result))
+            notes += result.notes
     quarantined = items.by_id(quarantined)
     notes = items.of_used(notes, quarantined)
     classes = _classes(each for pairs in sound.values() for each in pairs)
@@ -83,28 +83,28 @@ def examine(root: Path, settings: Data, track: Track = lambda looked, _: looked)
 def _classes(sound: Iterable[Sound]) -> list[items.Row]:
     counts = defaultdict(list)
     for item, checked in sound:
-        for key, held in coverage.of_item(item, checked.class_shares):
-            counts[key].append(held)
-    return [coverage.row(key, coverage.add(held)) for key, held in counts.items()]
+        for key, count in coverage.of_item(item, checked.class_shares):
+            counts[key].append(count)
+    return [coverage.row(key, coverage.add(each)) for key, each in counts.items()]
 
 
 def hints(notes: Iterable[items.Row], classes: Sequence[items.Row], settings: Data) -> list[str]:
-    """What to know of the data as a whole: sentences without their full stop.
+    """Return notes on the data set as a whole: sentences without full stop.
 
     Args:
-      notes: on items that are used.
-      classes: which of them the masks hold: `coverage.row`.
-      settings: that they were read with.
+      notes: rows on items that are used.
+      classes: counts of the classes in their masks, rows from `coverage.row`.
+      settings: the settings that the items were read with.
     """
     return [*_orientations(notes, classes, settings), *coverage.hints(classes)]
 
 
 def causes(quarantined: Sequence[items.Row], of_folder: Sequence[str]) -> list[str]:
-    """What may explain items that are set aside, as sentences without their full stop.
+    """Return what may explain the quarantined items: sentences without full stop.
 
     Args:
-      quarantined: those items.
-      of_folder: what the names of files and lists say: `layout.Scan.hints`.
+      quarantined: rows of those items.
+      of_folder: hints from the names of files and lists, `layout.Scan.hints`.
     """
     return [*conventions.diagnose(quarantined), *of_folder]
 
@@ -123,20 +123,21 @@ def _orientations(
     )
     if settings.exif == "as_stored":
         return [
-            f"{what}, which is not applied: their masks have to fit the pixels as stored; if they "
+            f"{what}, which is not applied: their masks must fit the pixels as stored; if they "
             'fit the upright photos, set data.exif=apply (docs/how_to/data.md, "EXIF orientation")'
         ]
-    masks = {"upright": "their masks have to fit the upright photos", "as_stored": "to masks too"}
-    return [f"{what}, which is applied: {masks[settings.exif_masks]}"]
+    if settings.exif_masks == "as_stored":
+        return [f"{what}, which is applied to photos and masks"]
+    return [f"{what}, which is applied: their masks must fit the upright photos"]
 
 
-def require_breeds(found: Health, allowed: Sequence[str]) -> None:
-    """Raises DataError if there are breeds beyond those that are allowed; no list allows all."""
-    strange = {item.breed for sound in found.sound.values() for item, _ in sound} - set(allowed)
+def require_breeds(health: Health, allowed: Sequence[str]) -> None:
+    """Raise DataError if a breed is not among those allowed; an empty list allows all."""
+    strange = {item.breed for sound in health.sound.values() for item, _ in sound} - set(allowed)
     if allowed and strange:
         raise DataError(
             f"There are photos of {', '.join(sorted(strange))}, but data.breeds allows only "
-            f"{', '.join(allowed)}; take the photos out, or change the setting."
+            f"{', '.join(allowed)}; remove the photos or change the setting."
         )
 
 
@@ -147,17 +148,17 @@ def require_fit(
     causes: Sequence[str] = (),
     listed: bool = False,
 ) -> None:
-    """Refuses a data set with too many faulty items, or with an empty split.
+    """Refuse a data set with too many quarantined items or an empty split.
 
     Args:
-      splits: number of usable items of each split.
-      quarantined: rows ``{"id", "reason"}`` of the items set aside.
-      max_quarantined: share of faulty items that is tolerated; above 0, one item always is.
-      causes: what is known of the folder that may explain it: sentences without full stop.
-      listed: the faulty items have been named already.
+      splits: number of usable items in each split.
+      quarantined: rows ``{"id", "reason"}``.
+      max_quarantined: maximum share of quarantined items; unless it is 0, one is always tolerated.
+      causes: what may explain them: sentences without full stop.
+      listed: whether the quarantined items have been printed already.
 
     Raises:
-      DataError: one sentence.
+      DataError: if the data set is refused.
     """
     usable = sum(splits.values())
     total = usable + len(quarantined)
@@ -166,14 +167,16 @@ def require_fit(
         worst = "; ".join(f"{row['id']}: {row['reason']}" for row in quarantined[:shown])
         more = ", ..." if len(quarantined) > shown else ""
         examples = "" if listed else f" ({worst}{more})"
-        advice = "; ".join(causes) or "mend them or raise the setting"
+        advice = "; ".join(causes) or "fix them or raise the setting"
         raise DataError(
-            f"{len(quarantined)} of {total} items are faulty, more than data.max_quarantined = "
-            f"{max_quarantined:g} allows{examples}; {advice}."
+            f"{len(quarantined)} of {total} items are quarantined, more than data.max_quarantined ="
+            f" {max_quarantined:g} allows{examples}; {advice}."
         )
     for split, count in splits.items():
         if count == 0:
             advice = "; ".join(causes) or (
                 "add photos, or change data.eval_share, data.test_share or annotations/*.txt"
             )
-            raise DataError(f"The split '{split}' has no usable items ({usable} in all); {advice}.")
+            raise DataError(
+                f"The split '{split}' has no usable items ({usable} in total); {advice}."
+            )

@@ -1,4 +1,4 @@
-"""What an item is: one photo with its mask, and the reasons why one cannot be used."""
+"""Items, one photo with its mask each, and rows of the quarantine and the notes."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-Row = dict[str, Any]  # of the quarantine, `faulty`, or of the notes, `noted`; JSON values
+Row = dict[str, Any]  # JSON values; of the quarantine (`faulty`) or the notes (`noted`)
 
 
 class FaultyItem(Exception):
-    """One item cannot be used; the message is the reason.
+    """An item is unusable and is quarantined; the message is the reason.
 
     Args:
       reason: one clause.
-      found: what its mask is, for `conventions.diagnose`.
+      found: a description of its mask for `conventions.diagnose`.
     """
 
     def __init__(self, reason: str, found: Mapping[str, Any] | None = None):
@@ -35,27 +35,27 @@ class Item:
 
 
 def faulty(id_: str, reason: str, found: Mapping[str, Any] | None = None) -> Row:
-    """A row of the quarantine: an item that is set aside, why, and what its mask is."""
+    """Return a row of the quarantine: the id, the reason, and a description of the mask."""
     return {"id": id_, "reason": reason, **({"found": dict(found)} if found else {})}
 
 
 def noted(id_: str, note: str, orientation: int | None = None) -> Row:
-    """A row of the notes: an item that is used, and what a person should look at.
+    """Return a row of the notes: an item that is used, and what to check in it.
 
     Args:
-      id_: of the item.
+      id_: the id of the item.
       note: one clause.
-      orientation: the EXIF orientation of its photo, if that is what the note is about.
+      orientation: the EXIF orientation of its photo, if the note is about that.
     """
     return {"id": id_, "note": note, **({"orientation": orientation} if orientation else {})}
 
 
 def by_id(rows: Iterable[Row]) -> list[Row]:
-    """Sorts rows of either kind."""
+    """Sort rows of either kind."""
     return sorted(rows, key=lambda row: (row["id"], row.get("reason") or row.get("note")))
 
 
 def of_used(notes: Iterable[Row], quarantined: Iterable[Row]) -> list[Row]:
-    """The notes without those of items that were set aside after all, sorted by id."""
-    aside = {row["id"] for row in quarantined}
-    return by_id(row for row in notes if row["id"] not in aside)
+    """Return the notes without those on quarantined items, sorted by id."""
+    quarantined_ids = {row["id"] for row in quarantined}
+    return by_id(row for row in notes if row["id"] not in quarantined_ids)

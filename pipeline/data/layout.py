@@ -1,14 +1,14 @@
-"""The layout of the Oxford-IIIT Pet data set: a folder's items and their splits.
+"""The layout of the Oxford-IIIT Pet data set: lists the items of a folder and their splits.
 
     images/*.{jpg,jpeg,png}          photos
     annotations/trimaps/*.png        masks: 8-bit greyscale, 1 pet, 2 background, 3 border
-    annotations/list.txt             optional; a line an id: id, class id, species (1 cat, 2 dog),
-                                     number within the species; see `lists`
-    annotations/{trainval,test}.txt  optional; the official split, lines as above or the id alone
+    annotations/list.txt             optional; one id per line: id, class id, species (1 cat, 2
+                                     dog), number within the species; see `lists`
+    annotations/{trainval,test}.txt  optional; the official split, lines as above or just the id
 
 Source: Parkhi, Vedaldi, Zisserman, Jawahar, "Cats and Dogs", CVPR 2012.
 
-A data folder may also hold batches, each in that layout: see `spans`.
+A data folder may also contain spans, each in this layout; see `spans`.
 """
 
 from __future__ import annotations
@@ -35,28 +35,28 @@ LISTS = ("list.txt", "trainval.txt", "test.txt")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 MASK_SUFFIX = ".png"
 
-UNKNOWN_BREED = "unknown"  # of a file without an underscore in its name
+UNKNOWN_BREED = "unknown"  # if the file name has no underscore
 
 
 @dataclass(frozen=True)
 class Scan:
-    """What a data folder holds."""
+    """The contents of a data folder."""
 
     items: list[Item] = field(default_factory=list)
-    quarantined: list[Row] = field(default_factory=list)  # set aside: `items.faulty`
-    notes: list[Row] = field(default_factory=list)  # used, worth a look: `items.noted`
+    quarantined: list[Row] = field(default_factory=list)  # rows from `items.faulty`
+    notes: list[Row] = field(default_factory=list)  # on used items, rows from `items.noted`
     unlisted: list[str] = field(default_factory=list)  # ids on none of the lists, left out
-    spans: list[str] = field(default_factory=list)  # names of the batches taken, newest first
+    spans: list[str] = field(default_factory=list)  # names of the spans in use, newest first
     hints: list[str] = field(default_factory=list)  # on the folder: sentences without full stop
 
 
 def scan(root: Path, settings: Data) -> Scan:
-    """Lists the items of a data folder; a photo is opened only to compare it with its equals.
+    """List the items of a data folder; opens photos only to find duplicates.
 
     Args:
-      root: folder in the layout above, or of spans in that layout.
-      settings: which items are taken, and for which split. Of an id in several spans the newest is
-        taken.
+      root: a folder in the layout above, or with spans in that layout. If an id is in several
+        spans, the newest is used.
+      settings: which items are used, and for which split.
 
     Raises:
       DataError: as `check_layout`.
@@ -71,23 +71,23 @@ def _scan(root: Path, folders: Sequence[Path], settings: Data) -> Scan:
     seen: set[str] = set()
     items: list[Item] = []
     for folder in folders:
-        found = _scan_folder(folder, settings)
-        items += [item for item in found.items if item.id not in seen]
-        result.quarantined.extend(row for row in found.quarantined if row["id"] not in seen)
-        result.notes.extend(row for row in found.notes if row["id"] not in seen)
-        result.unlisted.extend(id_ for id_ in found.unlisted if id_ not in seen)
-        result.hints.extend(found.hints)
-        seen |= {item.id for item in found.items} | {row["id"] for row in found.quarantined}
-        seen.update(found.unlisted)
-    stay, copied, notes = duplicates.keep_apart(items, settings)
-    result.items.extend(stay)
-    result.quarantined.extend(copied)
+        part = _scan_folder(folder, settings)
+        items += [item for item in part.items if item.id not in seen]
+        result.quarantined.extend(row for row in part.quarantined if row["id"] not in seen)
+        result.notes.extend(row for row in part.notes if row["id"] not in seen)
+        result.unlisted.extend(id_ for id_ in part.unlisted if id_ not in seen)
+        result.hints.extend(part.hints)
+        seen |= {item.id for item in part.items} | {row["id"] for row in part.quarantined}
+        seen.update(part.unlisted)
+    kept, copies, notes = duplicates.keep_apart(items, settings)
+    result.items.extend(kept)
+    result.quarantined.extend(copies)
     result.notes.extend(notes)
     return result
 
 
 def fingerprint(root: Path, span_count: int = 1) -> str:
-    """Hex digest of names, sizes and times of all files that a scan takes; nothing is opened.
+    """Return the hex digest of names, sizes and times of all files in a scan; opens none of them.
 
     Raises:
       DataError: as `check_layout`.
@@ -102,10 +102,10 @@ def fingerprint(root: Path, span_count: int = 1) -> str:
 
 
 def check_layout(root: Path, span_count: int = 1) -> list[Path]:
-    """The folders that a run takes its items from: the data folder, or its newest spans.
+    """Return the folders with the items of a run: the data folder, or its newest spans.
 
     Raises:
-      DataError: one sentence, if the folder cannot be a data set at all.
+      DataError: if the folder is not a data set.
     """
     with _readable(root):
         return _check_layout(root, span_count)
@@ -130,7 +130,7 @@ def _check_layout(root: Path, span_count: int) -> list[Path]:
     if batches and (root / IMAGES).is_dir():
         raise DataError(
             f"The data folder {root} has both {IMAGES}/ and the span {batches[0].path.name}/; "
-            "move one of them elsewhere."
+            "move one of them away."
         )
     folders = [batch.path for batch in batches] or [root]
     for folder in folders:
@@ -139,7 +139,7 @@ def _check_layout(root: Path, span_count: int) -> list[Path]:
 
 
 def count(root: Path) -> dict[str, int]:
-    """Number of photos in a folder in the layout above, and on each list of ids with both files."""
+    """Count the photos in a folder, and the ids with photo and mask on each list."""
     images, masks = _files(root / IMAGES, IMAGE_SUFFIXES), _files(root / TRIMAPS, (MASK_SUFFIX,))
     counts = {"photos": len(images)}
     for name in LISTS:
@@ -153,15 +153,15 @@ def _check_folder(root: Path) -> None:
         if not (root / folder).is_dir():
             raise DataError(
                 _sentence(
-                    f"The data folder {root} has no {folder}/ folder with {what}; "
-                    f"the layout is {IMAGES}/*.jpg and {TRIMAPS}/*{MASK_SUFFIX}",
+                    f"The data folder {root} has no {folder}/ folder with {what} "
+                    f"(the layout is {IMAGES}/*.jpg and {TRIMAPS}/*{MASK_SUFFIX})",
                     near_misses.instead_of_layout(root, (IMAGES, TRIMAPS), _has_layout),
                 )
             )
     if not any(Path(n).suffix.lower() in IMAGE_SUFFIXES for n in os.listdir(root / IMAGES)):
         raise DataError(
             _sentence(
-                f"The folder {root / IMAGES} holds no photo ({', '.join(IMAGE_SUFFIXES)})",
+                f"The folder {root / IMAGES} contains no photos ({', '.join(IMAGE_SUFFIXES)})",
                 near_misses.instead_of_photos(root / IMAGES, IMAGE_SUFFIXES),
             )
         )
@@ -172,13 +172,13 @@ def _has_layout(folder: Path) -> bool:
 
 
 def _sentence(what: str, hint: str | None) -> str:
-    """One sentence, with what is there instead behind a semicolon."""
+    """Join an error and a hint about what is there instead, if any, to one sentence."""
     end = "" if hint and hint.endswith("?") else "."
     return f"{what}; {hint}{end}" if hint else f"{what}."
 
 
 def _state(entry: os.DirEntry[str]) -> bytes:
-    """Size and time of a file; nothing of what is none, such as a symbolic link to itself."""
+    """Return size and time of a file; nothing for other entries, such as broken links."""
     try:
         if not entry.is_file():
             return b""
@@ -196,7 +196,7 @@ def _scan_folder(root: Path, settings: Data) -> Scan:
     known = {*images, *masks, *other_images}
     everything, trainval, test = (lists.read(root / ANNOTATIONS / name, known) for name in LISTS)
     species = {**(test or {}), **(trainval or {}), **(everything or {})}
-    # The test photos' list alone, or that of the others, does not say what the folder holds.
+    # One of test.txt and trainval.txt alone does not list all items of the folder.
     complete = everything is not None or (trainval is not None and test is not None)
 
     result = Scan(hints=_hints(root, images, masks, other_images, other_masks))
@@ -207,7 +207,7 @@ def _scan_folder(root: Path, settings: Data) -> Scan:
     for id_ in sorted({*images, *masks, *species, *unread}):
         if not _is_utf8(id_):
             shown = id_.encode(errors="backslashreplace").decode()
-            result.quarantined.append(faulty(shown, "the file's name is not UTF-8"))
+            result.quarantined.append(faulty(shown, "the file name is not UTF-8"))
             continue
         if complete and id_ not in species and settings.unlisted == "leave_out":
             result.unlisted.append(id_)
@@ -220,7 +220,7 @@ def _scan_folder(root: Path, settings: Data) -> Scan:
             result.quarantined.append(faulty(id_, str(fault)))
             continue
         if trainval and test and id_ in trainval and id_ in test:
-            note = "both trainval.txt and test.txt list it; it is in the split test alone"
+            note = "listed in both trainval.txt and test.txt; used only in the split test"
             result.notes.append(noted(id_, note))
         result.items.append(
             Item(
@@ -242,8 +242,8 @@ def _hints(
     other_images: Mapping[str, str],
     other_masks: Mapping[str, str],
 ) -> list[str]:
-    """What to know of the folder as a whole, where its names are near misses."""
-    found = (
+    """Return hints about names in the folder that are near misses."""
+    hints = (
         near_misses.unread(
             [name for id_, name in other_images.items() if id_ not in images],
             IMAGES,
@@ -262,28 +262,27 @@ def _hints(
         ),
         near_misses.unread_lists(root / ANNOTATIONS, LISTS),
     )
-    return [hint for hint in found if hint]
+    return [hint for hint in hints if hint]
 
 
 def _require_read(
     id_: str,
-    taken: Mapping[str, list[str]],
+    usable: Mapping[str, list[str]],
     others: Mapping[str, str],
     folder: Path,
     endings: Sequence[str],
 ) -> None:
-    """Raises FaultyItem if a file of an id is there, but under an ending that is not read."""
-    if id_ in others and id_ not in taken:
-        verb = "are" if len(endings) > 1 else "is"
+    """Raise FaultyItem if the only file of an id has an ending that is not read."""
+    if id_ in others and id_ not in usable:
         raise FaultyItem(
-            f"{folder}/{others[id_]} is not read, only {formatting.listed(endings)} {verb}"
+            f"{folder}/{others[id_]} is not read; only {formatting.listed(endings)} files are"
         )
 
 
 def _files(folder: Path, suffixes: Collection[str]) -> dict[str, list[str]]:
-    """Names of the files that have one of the suffixes in any case, by id.
+    """Return the names of files with one of the suffixes, in any case, by id.
 
-    macOS writes accents in two characters, others in one: ids have them in one (Unicode's NFC).
+    Ids are in Unicode's NFC, since macOS decomposes accented characters in file names.
     """
     files: dict[str, list[str]] = defaultdict(list)
     for name in sorted(os.listdir(folder)):
@@ -296,7 +295,7 @@ def _files(folder: Path, suffixes: Collection[str]) -> dict[str, list[str]]:
 def _is_utf8(id_: str) -> bool:
     try:
         id_.encode()
-    except UnicodeEncodeError:  # the file system's bytes, escaped by Python
+    except UnicodeEncodeError:  # undecodable bytes of the file name, as surrogates
         return False
     return True
 
@@ -314,7 +313,7 @@ def _pair(id_: str, images: list[str], masks: list[str]) -> tuple[str, str]:
 
 
 def _species_by_name(id_: str) -> str:
-    """File names of cats start with a capital letter."""
+    """Return the species by the first letter: file names of cats are capitalised."""
     return "cat" if id_[:1].isupper() else "dog"
 
 
@@ -328,6 +327,6 @@ def _split(id_: str, test: Collection[str] | None, settings: Data) -> str:
 
 
 def _fraction(salt: str, id_: str) -> float:
-    """A stable pseudo-random number in [0, 1) for an id; the salt makes splits independent."""
+    """Hash an id to [0, 1); the salt makes the splits independent."""
     digest = hashlib.sha256(f"{salt}:{id_}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64

@@ -1,8 +1,8 @@
-"""The lists of a data folder: which ids they name, however the lists were written.
+"""Reads the lists of ids in a data folder, tolerant of how they were written.
 
-A line is an id, or an id and three numbers. Whoever makes a list by hand or by a tool also writes
-the file's ending, its path, commas, a line of headings, or UTF-16 (Windows PowerShell): where a
-line is no id as it stands, the id in it is looked for, among those of the folder's files.
+A line is an id, or an id and three numbers. Lists made by hand or by tools also have file endings,
+paths, commas, a heading, or UTF-16 (Windows PowerShell). If a line as it stands is not the id of a
+file in the folder, the reader looks for such an id in it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import unicodedata
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-# An id may hold spaces; the three numbers behind it may be missing.
+# Ids may contain spaces.
 _LINE = re.compile(r"(?P<id>.*\S)\s+\d+\s+(?P<species>\d+)\s+\d+")
 _SPECIES = {"1": "cat", "2": "dog"}
 _ENDING = re.compile(r"\.(jpe?g|png|webp|tiff?|bmp|gif|heic|avif)$", re.IGNORECASE)
@@ -22,7 +22,7 @@ _HEADING = re.compile(
     r"(s|[-_ ]?(id|name|path|file))?\W*",
     re.IGNORECASE,
 )
-# UTF-32 first: its mark begins with that of UTF-16.
+# UTF-32 comes first, since its mark begins with that of UTF-16.
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -33,24 +33,23 @@ _MARKS = (
 
 
 def read(path: Path, known: Collection[str] = ()) -> dict[str, str | None] | None:
-    """The ids of a list, each with its species where the line says it; None without the file.
+    """Return the ids of a list, each with its species if the line has it; None without a file.
 
     Args:
-      path: of the list.
-      known: ids of the files in the folder; a line that names one of them in another way than by
-        its id means that one.
+      path: the list.
+      known: ids of the files in the folder, to recognise in lines that are not plain ids.
     """
     if not path.is_file():
         return None
     text = unicodedata.normalize("NFC", _decode(path.read_bytes()))
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
-    found: dict[str, str | None] = {}
+    ids: dict[str, str | None] = {}
     for number, line in enumerate(lines):
         id_, species = _read_line(line, known)
         if number == 0 and id_ not in known and _is_heading(line):
             continue
-        found[id_] = species
-    return found
+        ids[id_] = species
+    return ids
 
 
 def _decode(contents: bytes) -> str:
@@ -60,12 +59,12 @@ def _decode(contents: bytes) -> str:
     try:
         return contents.decode()
     except UnicodeDecodeError:
-        return contents.decode("cp1252", errors="replace")  # as Windows writes Western letters
+        return contents.decode("cp1252", errors="replace")  # Western Windows
 
 
 def _read_line(line: str, known: Collection[str]) -> tuple[str, str | None]:
     line = line.strip()
-    fields = line.rsplit(None, 3)  # an expression would look at each blank of a long line again
+    fields = line.rsplit(None, 3)  # on a long line, `_LINE` alone would take quadratic time
     match = _LINE.fullmatch(" ".join(fields)) if len(fields) == 4 else None
     whole = fields[0] if match else line
     species = _SPECIES.get(match["species"] or "") if match else None
@@ -80,7 +79,7 @@ def _read_line(line: str, known: Collection[str]) -> tuple[str, str | None]:
 
 
 def _candidates(whole: str, fields: list[str]) -> Iterator[str]:
-    """Ids that a line may mean, the likeliest first; what stands alone in a line counts most."""
+    """Yield the ids that a line may mean, the likeliest first."""
     for text in (fields[0], whole, whole.split()[0], *fields[1:]):
         name = re.split(r"[/\\]", text)[-1]
         yield _ENDING.sub("", name)

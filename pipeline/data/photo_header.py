@@ -1,7 +1,7 @@
-"""What the first bytes of a photo say: its format and size, read before anything is decoded.
+"""Reads the format and size of a photo from its header, before anything is decoded.
 
-The one bound on a photo's pixels lives here. The check of the data, the command line, the page and
-the graph of a release all have it: a file of some kilobytes can unpack to gigabytes.
+The limit on a photo's pixels is defined here, for validation, the command line, the web page and
+the exported graph: a file of a few kilobytes can decode to gigabytes.
 """
 
 from __future__ import annotations
@@ -14,16 +14,15 @@ from dataclasses import dataclass
 import PIL.Image
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP")
-MAX_MEGAPIXELS = 50  # cameras reach this; 10,000 x 10,000 pixels would take 300 MB
+MAX_MEGAPIXELS = 50  # as cameras have; 10,000 x 10,000 pixels would take 300 MB
 MAX_PIXELS = MAX_MEGAPIXELS * 1_000_000
-# TensorFlow unpacks all frames of a GIF, a byte a pixel, to take the first: as much as one photo.
+# TensorFlow decodes all frames of a GIF, one byte per pixel, so this takes as much as one photo.
 MAX_GIF_PIXELS = 3 * MAX_PIXELS
-_MAX_GIF_BLOCKS = 2_000_000  # walking over more takes seconds; a GIF of 400 MB has fewer
-# A progressive JPEG comes in ten scans or so; a small file with thousands takes minutes.
+_MAX_GIF_BLOCKS = 2_000_000  # more take seconds to skip; a GIF of 400 MB has fewer
+# A progressive JPEG has about ten scans; a small file with thousands takes minutes to decode.
 _MAX_SCANS = 200
 
-# First bytes (or others, by their offset) of files: of those that are read, and of what people take
-# for a photo or a mask.
+# Offset and magic bytes of the formats that are read, and of others that people mistake for them.
 _SIGNATURES = (
     (0, b"\xff\xd8\xff", "JPEG"),
     (0, b"\x89PNG", "PNG"),
@@ -45,22 +44,22 @@ _SIGNATURES = (
     (0, b"PK\3\4", "ZIP"),
     (0, b"%PDF", "PDF"),
 )
-BEGIN = 1000  # bytes of a file that tell its kind
+BEGIN = 1000  # bytes of a file that `kind` needs
 _SCAN, _END_OF_JPEG = b"\xff\xda", b"\xff\xd9"
 
-# Pillow's own bound is another one, and its error does not tell the size.
+# Pillow has its own limit, whose error lacks the size.
 PIL.Image.MAX_IMAGE_PIXELS = None
-# What Pillow thinks of a header is for developers.
+# Pillow's warnings about headers are for developers.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 class HeaderError(Exception):
-    """A photo that must not be decoded; the message says why, in one clause."""
+    """A photo must not be decoded; the message is a clause that says why."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a photo says of itself."""
+    """Format and size of a photo."""
 
     format: str  # one of `FORMATS`
     width: int  # pixels
@@ -68,18 +67,18 @@ class Header:
 
     @property
     def pixels(self) -> int:
-        """How many it unpacks to."""
+        """Number of pixels."""
         return self.width * self.height
 
 
 def read(contents: bytes) -> Header:
-    """Reads the header of a photo and holds it to the bounds.
+    """Read the header of a photo and check it against the limits.
 
     Args:
       contents: the whole file.
 
     Raises:
-      HeaderError: if it is empty, of another format, damaged there, or too large.
+      HeaderError: if the file is empty, of another format or too large, or its header is damaged.
     """
     if not contents:
         raise HeaderError("the file is empty")
@@ -95,12 +94,12 @@ def read(contents: bytes) -> Header:
     if format_ == "GIF":
         _check_frames(contents)
     if format_ == "JPEG" and (scans := _scans(contents)) > _MAX_SCANS:
-        raise HeaderError(f"this JPEG has {scans} scans, more than {_MAX_SCANS}; save it anew")
+        raise HeaderError(f"this JPEG has {scans} scans, more than {_MAX_SCANS}; save it again")
     return header
 
 
 def check_size(width: int, height: int) -> None:
-    """Raises HeaderError if a photo of this size, pixels, is too large."""
+    """Raise HeaderError if a photo of this size in pixels is too large."""
     if width * height > MAX_PIXELS:
         raise HeaderError(
             f"it is {width}x{height} pixels, more than {MAX_MEGAPIXELS} megapixels; make it smaller"
@@ -108,7 +107,7 @@ def check_size(width: int, height: int) -> None:
 
 
 def damage(contents: bytes) -> str:
-    """What is wrong with a photo that cannot be decoded, in one clause."""
+    """Return a clause on what is wrong with a photo that cannot be decoded."""
     format_ = kind(contents)
     if format_ not in FORMATS:
         return "this file is damaged"
@@ -119,12 +118,12 @@ def damage(contents: bytes) -> str:
         "BMP": len(contents) < int.from_bytes(contents[2:6], "little"),
     }
     if cut_off[format_]:
-        return f"this {format_} is damaged, its end is missing"
+        return f"this {format_} is truncated"
     return f"this {format_} is damaged"
 
 
 def _scans(contents: bytes) -> int:
-    """Number of scans of a JPEG, as far as the bound needs it; not those of a thumbnail in it."""
+    """Count the scans of a JPEG, up to just above the limit, without those of its thumbnail."""
     at, scans = 2, 0
     while scans <= _MAX_SCANS:
         at = contents.find(b"\xff", at)
@@ -142,23 +141,23 @@ def _scans(contents: bytes) -> int:
     return scans
 
 
-# After these no length stands: a byte of data, restarts, the begin.
+# Markers without a length: escaped data, restarts, start of image.
 _NO_SEGMENT = {0x00, 0x01, *range(0xD0, 0xD9)}
 
 
 def kind(contents: bytes) -> str | None:
-    """The kind of file that begins so, as people name it; None if it is none that is known."""
+    """Return the common name of a file's format, from its first bytes; None if unknown."""
     for offset, magic, name in _SIGNATURES:
         if contents[offset : offset + len(magic)] == magic:
             return name
     begin = contents[:BEGIN].lower()
     if begin.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"<!doctype html", b"<html")):
-        return "HTML"  # a server's error page, say
+        return "HTML"  # such as a server's error page
     return "SVG" if b"<svg" in begin else None
 
 
 def a_file(kind: str) -> str:
-    """How a sentence names a file of a kind."""
+    """Return the kind of a file with its article: "a JPEG file"."""
     return f"{'an' if kind[0] in 'AIS' or kind == 'HTML' else 'a'} {kind} file"
 
 
@@ -178,12 +177,12 @@ def _check_frames(contents: bytes) -> None:
         if total > MAX_GIF_PIXELS:
             raise HeaderError(
                 f"the frames of this GIF have more than {MAX_GIF_PIXELS // 10**6} megapixels in"
-                " all; keep its first frame alone"
+                " total; keep only the first frame"
             )
 
 
 def _gif_frames(contents: bytes) -> Iterator[tuple[int, int]]:
-    """Width and height of each frame, pixels; as far as they are there (GIF89a, section 20)."""
+    """Yield width and height of each frame in pixels, up to the end or damage (GIF89a, 20)."""
     at, blocks = 13 + _colours(contents[10:11]), 0
     while at < len(contents):
         if contents[at] == 0x2C:  # a frame
@@ -201,10 +200,10 @@ def _gif_frames(contents: bytes) -> Iterator[tuple[int, int]]:
             at += contents[at] + 1
             blocks += 1
             if blocks > _MAX_GIF_BLOCKS:
-                raise HeaderError("this GIF is in too many pieces; save it anew")
+                raise HeaderError("this GIF has too many blocks; save it again")
         at += 1
 
 
 def _colours(flags: bytes) -> int:
-    """Bytes of the colour table that follows."""
+    """Return the size in bytes of the colour table that follows."""
     return 3 << ((flags[0] & 7) + 1) if flags and flags[0] & 0x80 else 0

@@ -1,9 +1,9 @@
-"""From encoded bytes to what the model sees: the one way, for training, evaluation and serving.
+"""Turns encoded photos and masks into the model's input, for training, evaluation and serving.
 
-``preprocessing_fn`` is Transform's user code. It packs the resized pixels of an example into a byte
-string each: photos as they are, masks, which shrink well, as PNG. ``unpack_image`` and
-``unpack_mask`` turn them back into tensors. Every function here runs inside a graph, and the
-exported model carries that graph, so training and serving cannot differ.
+``preprocessing_fn`` is Transform's user code. It packs the resized pixels of each example into two
+byte strings: photos uncompressed, masks, which compress well, as PNG. ``unpack_image`` and
+``unpack_mask`` turn them back into tensors. All functions run inside a graph that is exported with
+the model, so training and serving cannot differ.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from pipeline.data import orientation, photo_header
 
 
 def decode_image(contents: tf.Tensor) -> tf.Tensor:
-    """Decodes one photo.
+    """Decode one photo.
+
+    Uses the first frame of a GIF, drops alpha, and turns grey into RGB. Ignores the EXIF
+    orientation; see `decode_upright`. Refuses a photo with more than `photo_header.MAX_PIXELS` in
+    its header without decoding it, so that this holds on any server.
 
     Args:
-      contents: scalar string, an encoded JPEG, PNG, BMP or GIF. Of a GIF the first frame is taken,
-        alpha is dropped, grey becomes RGB; an EXIF orientation is not applied: see
-        `decode_upright`. One of more than `photo_header.MAX_PIXELS` by its header is refused
-        undecoded, so that servers that know nothing of this pipeline do so too.
+      contents: scalar string, an encoded JPEG, PNG, BMP or GIF.
 
     Returns:
       uint8 [height, width, 3].
@@ -35,7 +36,7 @@ def decode_image(contents: tf.Tensor) -> tf.Tensor:
     )
     with tf.control_dependencies([small]):
         contents = tf.identity(contents)
-    # `decode_image` wants a BMP to have as many channels as it is asked for.
+    # `decode_image` fails on a BMP that does not have the requested number of channels.
     is_bmp = tf.equal(tf.strings.substr(contents, 0, 2), b"BM")
     pixels = tf.cond(
         is_bmp,
@@ -46,9 +47,10 @@ def decode_image(contents: tf.Tensor) -> tf.Tensor:
 
 
 def _header_pixels(contents: tf.Tensor) -> tf.Tensor:
-    """Pixels of a photo as its headers have them, int64; 0 of a BMP, which never unpacks to more.
+    """Return the number of pixels in a photo's header, int64; 0 for a BMP, which is uncompressed.
 
-    Of a GIF those of its largest frame, or a third of all, as `photo_header` bounds them.
+    For a GIF, the pixels of its largest frame, or a third of those of all frames if that is more,
+    in line with the limits in `photo_header`.
     """
 
     def jpeg() -> tf.Tensor:
@@ -72,27 +74,29 @@ def _header_pixels(contents: tf.Tensor) -> tf.Tensor:
 
 
 def _gif_pixels(contents: tf.Tensor) -> tf.Tensor:
-    """See `_header_pixels`; TensorFlow unpacks all frames to take the first (GIF89a, 20)."""
+    """See `_header_pixels`; TensorFlow decodes all frames of a GIF (GIF89a, section 20)."""
     data = tf.cast(tf.io.decode_raw(contents, tf.uint8), tf.int64)
     size = tf.size(data, tf.int64)
 
     def at(position: tf.Tensor, length: int = 1) -> tf.Tensor:
-        """A little-endian number; what is cut off counts as 0."""
+        """Read a little-endian number; bytes after the end count as 0."""
         places = position + tf.range(length, dtype=tf.int64)
-        found = tf.gather(data, tf.minimum(places, size - 1))
+        digits = tf.gather(data, tf.minimum(places, size - 1))
         weights = tf.constant([256**i for i in range(length)], tf.int64)
-        return tf.reduce_sum(tf.where(places < size, found, 0) * weights)
+        return tf.reduce_sum(tf.where(places < size, digits, 0) * weights)
 
     def colours(flags: tf.Tensor) -> tf.Tensor:
-        """Bytes of the colour table that follows."""
+        """Return the size in bytes of the colour table that follows."""
         table = tf.bitwise.left_shift(tf.constant(6, tf.int64), tf.bitwise.bitwise_and(flags, 7))
         return tf.where(flags >= 128, table, 0)
 
-    def step(position: tf.Tensor, inside: tf.Tensor, most: tf.Tensor, total: tf.Tensor) -> Any:
+    def step(
+        position: tf.Tensor, inside: tf.Tensor, most: tf.Tensor, total: tf.Tensor
+    ) -> tuple[tf.Tensor, ...]:
         kind = at(position)
         frame = tf.logical_and(~inside, kind == 0x2C)
         pixels = tf.where(frame, at(position + 5, 2) * at(position + 7, 2), 0)
-        block = position + 1 + kind  # of data, where one is looked at; an empty one ends them
+        block = position + 1 + kind  # in a frame or extension, `kind` is the size of a data block
         begin = tf.where(frame, position + 11 + colours(at(position + 9)), position + 2)
         known = frame | (kind == 0x21)
         after = tf.where(inside, block, tf.where(known, begin, size))
@@ -110,13 +114,13 @@ def _gif_pixels(contents: tf.Tensor) -> tf.Tensor:
 
 
 def decode_upright(contents: tf.Tensor, exif: str) -> tf.Tensor:
-    """As `decode_image`, with the EXIF orientation applied where the setting says so."""
-    return _turned(decode_image(contents), contents, exif == "apply")
+    """Decode one photo as `decode_image`, and apply its EXIF orientation if `exif` is "apply"."""
+    return _oriented(decode_image(contents), contents, exif == "apply")
 
 
-def _turned(pixels: tf.Tensor, photo: tf.Tensor, turn: bool) -> tf.Tensor:
-    """Pixels [height, width, channels] as the EXIF orientation of an encoded photo says."""
-    return orientation.upright(pixels, orientation.of(photo)) if turn else pixels
+def _oriented(pixels: tf.Tensor, photo: tf.Tensor, apply: bool) -> tf.Tensor:
+    """Apply the EXIF orientation of an encoded photo to pixels [height, width, channels]."""
+    return orientation.upright(pixels, orientation.of(photo)) if apply else pixels
 
 
 def _to_rgb(pixels: tf.Tensor) -> tf.Tensor:
@@ -128,12 +132,10 @@ def _to_rgb(pixels: tf.Tensor) -> tf.Tensor:
 
 
 def resize_image(pixels: tf.Tensor, size: int) -> tf.Tensor:
-    """Resizes a photo without keeping the aspect ratio.
+    """Resize a photo, uint8 [height, width, 3], to uint8 [size, size, 3].
 
-    A pixel of the smaller photo is the mean of the area that it covers: free of aliases like the
-    antialiased bilinear filter, and quicker. Where a side grows, the filter is bilinear.
-
-    Takes uint8 [height, width, 3], returns uint8 [size, size, 3].
+    Does not keep the aspect ratio. Shrinks by area averaging, which avoids aliasing like the
+    antialiased bilinear filter and is faster. Uses the bilinear filter if a side grows.
     """
     side = [size, size]
     resized = tf.cond(
@@ -141,24 +143,24 @@ def resize_image(pixels: tf.Tensor, size: int) -> tf.Tensor:
         lambda: tf.image.resize(pixels, side, method="area"),
         lambda: tf.image.resize(pixels, side, method="bilinear", antialias=True),
     )
-    return tf.cast(resized + 0.5, tf.uint8)  # rounds; means of bytes are never out of range
+    return tf.cast(resized + 0.5, tf.uint8)  # round; means of bytes stay in range
 
 
 def decode_trimap(contents: tf.Tensor) -> tf.Tensor:
-    """Decodes a trimap PNG (scalar string) into its values, uint8 [height, width, 1]."""
+    """Decode a trimap PNG (scalar string) into its values, uint8 [height, width, 1]."""
     return tf.io.decode_png(contents, channels=1)
 
 
 def decode_mask(contents: tf.Tensor, size: int) -> tf.Tensor:
-    """Decodes a trimap PNG (scalar string) into class ids, uint8 [size, size], by nearest pixel."""
+    """Decode a trimap PNG (scalar string) into class ids, uint8 [size, size], by nearest pixel."""
     resized = tf.image.resize(decode_trimap(contents), [size, size], method="nearest")
     return tf.squeeze(resized, axis=-1) - features.TRIMAP_OFFSET
 
 
 def photo_at_size(contents: tf.Tensor, size: int, exif: str = "as_stored") -> tf.Tensor:
-    """An encoded photo (scalar string) as the model sees it: uint8 [size, size, 3]."""
-    # Turned when it is small, which is quicker and comes to the same.
-    return _turned(resize_image(decode_image(contents), size), contents, exif == "apply")
+    """Decode and resize an encoded photo (scalar string) for the model: uint8 [size, size, 3]."""
+    # Rotating after resizing is faster and gives the same result.
+    return _oriented(resize_image(decode_image(contents), size), contents, exif == "apply")
 
 
 def mask_at_size(
@@ -168,62 +170,63 @@ def mask_at_size(
     exif: str = "as_stored",
     exif_masks: str = "upright",
 ) -> tf.Tensor:
-    """A trimap PNG as the class ids that belong to `photo_at_size`.
+    """Decode and resize a trimap PNG to match `photo_at_size`.
 
     Args:
       trimap: scalar string.
-      photo: scalar string, the encoded photo, whose EXIF orientation may hold for the mask too.
-      size: of the result, pixels.
-      exif: the setting of that name.
-      exif_masks: the setting of that name.
+      photo: scalar string, the encoded photo, whose EXIF orientation may apply to the mask too.
+      size: side of the result in pixels.
+      exif: the setting data.exif.
+      exif_masks: the setting data.exif_masks.
 
     Returns:
-      uint8 [size, size].
+      class ids, uint8 [size, size].
     """
     ids = decode_mask(trimap, size)
-    turn = turns_masks(exif, exif_masks)
-    return _turned(ids[..., None], photo, turn)[..., 0] if turn else ids
+    if not turns_masks(exif, exif_masks):
+        return ids
+    return _oriented(ids[..., None], photo, True)[..., 0]
 
 
 def turns_masks(exif: str, exif_masks: str) -> bool:
-    """Whether masks are turned along with their photos."""
+    """Return whether the EXIF orientation is applied to masks as well."""
     return exif == "apply" and exif_masks == "as_stored"
 
 
 def pack_image(pixels: tf.Tensor) -> tf.Tensor:
-    """Packs one photo, uint8 [size, size, 3], into a scalar string: a byte a value."""
+    """Pack one photo, uint8 [size, size, 3], into a scalar string, one byte per value."""
     return tf.io.serialize_tensor(pixels)
 
 
 def pack_mask(ids: tf.Tensor) -> tf.Tensor:
-    """Packs one mask's class ids, uint8 [size, size], into a scalar string: a PNG."""
+    """Pack one mask's class ids, uint8 [size, size], into a scalar string, a PNG."""
     return tf.io.encode_png(ids[..., None], compression=3)
 
 
 def unpack_image(packed: tf.Tensor, size: int) -> tf.Tensor:
-    """Turns one packed photo (scalar string) into uint8 [size, size, 3]."""
+    """Unpack one photo (scalar string) into uint8 [size, size, 3]."""
     return tf.reshape(tf.io.parse_tensor(packed, tf.uint8), [size, size, 3])
 
 
 def unpack_mask(packed: tf.Tensor, size: int) -> tf.Tensor:
-    """Turns one packed mask (scalar string) into class ids, uint8 [size, size]."""
+    """Unpack one mask (scalar string) into class ids, uint8 [size, size]."""
     return tf.reshape(tf.io.decode_png(packed, channels=1), [size, size])
 
 
 def rescale(pixels: tf.Tensor) -> tf.Tensor:
-    """Maps uint8 pixels to the model's input, float32 in [0, 1]."""
+    """Map uint8 pixels to the model's input, float32 in [0, 1]."""
     return tf.cast(pixels, tf.float32) / 255.0
 
 
 def encode_masks(ids: tf.Tensor, valid: tf.Tensor) -> tf.Tensor:
-    """Encodes masks as grey PNG files whose pixel values are class ids.
+    """Encode masks as grey PNG files whose pixel values are class ids.
 
     Args:
       ids: uint8 [batch, size, size].
-      valid: bool [batch], which of them to encode.
+      valid: bool [batch], the masks to encode.
 
     Returns:
-      string [batch], empty where not `valid`.
+      string [batch], empty for masks that are not `valid`.
     """
     return tf.map_fn(
         lambda each: tf.cond(each[1], lambda: pack_mask(each[0]), lambda: tf.constant(b"")),
@@ -235,33 +238,33 @@ def encode_masks(ids: tf.Tensor, valid: tf.Tensor) -> tf.Tensor:
 def attempt_each(
     do: Callable[[tf.Tensor], tf.Tensor], contents: tf.Tensor, shape: Sequence[int]
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Does in a graph what may fail for one of several inputs.
+    """Apply a function that may fail to each input, in a graph.
 
-    A graph catches no errors, except in the data pipelines that it can hold, which can skip the
-    elements that fail.
+    A graph cannot catch errors, but a tf.data pipeline inside it can skip elements that fail.
 
     Args:
-      do: maps one of the contents, a scalar string, to uint8 of `shape`.
+      do: maps one input, a scalar string, to uint8 of `shape`.
       contents: string [batch].
-      shape: of one result.
+      shape: the shape of one result.
 
     Returns:
-      uint8 [batch, *shape], zeros where `do` failed, and bool [batch], where it did not.
+      The results, uint8 [batch, *shape], zeros where `do` failed; and bool [batch], true where it
+      succeeded.
     """
     size = tf.shape(contents, tf.int64)[0]
     done = tf.data.Dataset.from_tensor_slices(contents).enumerate()
     done = done.map(lambda place, each: (place, do(each)), num_parallel_calls=4)
     done = done.ignore_errors().batch(tf.maximum(size, 1))
-    # The one batch; an empty one if everything failed. To `reduce` would take ten times as long.
-    none = tf.data.Dataset.from_tensors((tf.zeros([0], tf.int64), tf.zeros([0, *shape], tf.uint8)))
-    places, results = done.concatenate(none).take(1).with_options(_lean()).get_single_element()
+    # Take the only batch, or an empty one if all inputs failed; ten times as fast as `reduce`.
+    empty = tf.data.Dataset.from_tensors((tf.zeros([0], tf.int64), tf.zeros([0, *shape], tf.uint8)))
+    places, results = done.concatenate(empty).take(1).with_options(_lean()).get_single_element()
     valid = tf.scatter_nd(places[:, None], tf.ones_like(places, tf.bool), size[None])
     whole = tf.concat([size[None], tf.constant(shape, tf.int64)], axis=0)
     return tf.scatter_nd(places[:, None], results, whole), valid
 
 
 def _lean() -> tf.data.Options:
-    """For a data pipeline of one batch, which is over before tuning could pay."""
+    """Return options without autotuning, which does not pay off for a single batch."""
     options = tf.data.Options()
     options.autotune.enabled = False
     options.experimental_optimization.apply_default_optimizations = False
@@ -275,11 +278,11 @@ def preprocessing_fn(
 
     Args:
       inputs: raw features, each [batch].
-      custom_config: holds ``image_size``, the side of the square in pixels, and the settings
-        ``exif`` and ``exif_masks``.
+      custom_config: ``image_size``, the side of the square in pixels, and the settings ``exif`` and
+        ``exif_masks``.
 
     Returns:
-      Packed pixels and class ids, and the features that name the example; each string [batch].
+      Packed pixels, packed class ids, and the id of the example; each string [batch].
     """
     size = custom_config["image_size"]
     exif: str = custom_config.get("exif", "as_stored")
@@ -290,7 +293,7 @@ def preprocessing_fn(
         return tf.map_fn(pack_one, flat, fn_output_signature=tf.string)
 
     photos, masks = inputs[features.IMAGE], inputs[features.MASK]
-    # A mask waits for its photo only where it needs that: to serve takes no masks.
+    # Masks depend on photos only if needed, since serving has no masks.
     if turns_masks(exif, exif_masks):
         mask_pixels = packed(
             (masks, photos), lambda c: pack_mask(mask_at_size(c[0], c[1], size, exif, exif_masks))

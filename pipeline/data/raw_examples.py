@@ -1,4 +1,4 @@
-"""Reads ExampleGen's output: raw examples, photo and mask as files."""
+"""Reads ExampleGen's output: raw examples with encoded photos and masks."""
 
 from __future__ import annotations
 
@@ -15,23 +15,24 @@ Id = TypeVar("Id", str, bytes)
 
 
 def records(examples_uri: str, split: str) -> Iterator[bytes]:
-    """The serialized examples of a split, one at a time."""
+    """Yield the serialized examples of a split."""
     files = sorted(fileio.glob(os.path.join(examples_uri, f"Split-{split}", "*")))
-    return tf.data.TFRecordDataset(files, compression_type="GZIP").as_numpy_iterator()
+    yield from tf.data.TFRecordDataset(files, compression_type="GZIP").as_numpy_iterator()
 
 
 def id_of(record: bytes) -> bytes:
-    """The id of a serialized example."""
+    """Return the id of a serialized example."""
     example = tf.train.Example.FromString(record)
-    return example.features.feature[features.ID].bytes_list.value[0]
+    id_: bytes = example.features.feature[features.ID].bytes_list.value[0]
+    return id_
 
 
 def spread_ids(examples_uri: str, split: str, count: int) -> list[bytes]:
-    """At most `count` ids of a split, evenly spread over all, sorted."""
+    """Return at most `count` ids of a split, evenly spread over the sorted ids."""
     return spread(sorted(map(id_of, records(examples_uri, split))), count)
 
 
 def spread(ids: Sequence[Id], count: int) -> list[Id]:
-    """At most `count` of some ids, evenly spread, in their order."""
+    """Return at most `count` of the ids, evenly spread, in the same order."""
     count = min(count, len(ids))
     return [ids[i * len(ids) // count] for i in range(count)]

@@ -1,4 +1,4 @@
-"""Spans: a data folder of dated batches, of which a run takes the newest ones.
+"""Spans: numbered or dated batches in a data folder, of which a run uses the newest.
 
 DIR/span-1/{images,annotations}/...        by number, or
 DIR/2026-11-25/{images,annotations}/...    by day
@@ -20,34 +20,34 @@ _EPOCH = datetime.date(1970, 1, 1)
 
 @dataclass(frozen=True)
 class Span:
-    """One batch."""
+    """One span."""
 
-    number: int  # as TFX counts: of a dated batch, the days since 1970
+    number: int  # TFX's span number; for a dated span, the days since 1970-01-01
     path: Path
 
 
 def newest(root: Path, count: int) -> list[Span]:
-    """The `count` newest batches of a folder, newest first; fewer, or none, where it has no more.
+    """Return the newest spans of a folder, at most `count`, newest first.
 
     Raises:
-      DataError: two names mean the same batch, or numbers and dates are mixed.
+      DataError: if two names mean the same span, or numbers and dates are mixed.
     """
-    found: dict[int, Path] = {}
+    paths: dict[int, Path] = {}
     dated = set()
     for path in sorted(path for path in root.iterdir() if path.is_dir()):
         number = _number(path.name)
         if number is None:
             continue
-        if number in found:
-            raise DataError(f"{found[number]} and {path} are the same span; remove one of them.")
-        found[number] = path
+        if number in paths:
+            raise DataError(f"{paths[number]} and {path} are the same span; remove one of them.")
+        paths[number] = path
         dated.add(_DATED.fullmatch(path.name) is not None)
     if len(dated) > 1:
         raise DataError(
-            f"The data folder {root} holds spans by number and by date; rename them all to "
-            "span-NUMBER or all to YYYY-MM-DD."
+            f"The data folder {root} has spans by number and by date; name all of them "
+            "span-NUMBER or all of them YYYY-MM-DD."
         )
-    return [Span(number, found[number]) for number in sorted(found, reverse=True)[:count]]
+    return [Span(number, paths[number]) for number in sorted(paths, reverse=True)[:count]]
 
 
 def _number(name: str) -> int | None:

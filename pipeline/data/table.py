@@ -1,4 +1,4 @@
-"""The health of a data folder, for people."""
+"""Prints the health of a data folder."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _COLUMNS = ("items", *features.SPECIES, "breeds", "height", "width", *features.C
 
 
 def show(terminal: Console, health: Health) -> None:
-    """Prints what a run would take, and names every item that it would not, or with a note."""
+    """Print which items a run would use, and list those quarantined, with notes, or unlisted."""
     if health.spans:
         console.say(terminal, f"Spans: {', '.join(health.spans)}")
     table = Table(
-        title="Usable items, their median size in pixels, mean share of each class in a mask",
+        title="Usable items, median size in pixels, mean share of each class in the masks",
         title_justify="left",
         box=None,
         padding=(0, 2, 0, 0),
@@ -30,19 +30,19 @@ def show(terminal: Console, health: Health) -> None:
     for split, sound in health.sound.items():
         table.add_row(split, *_cells(sound))
     console.print_whole(terminal, table)
-    for title, rows in (("Set aside", health.quarantined), ("Worth a look", health.notes)):
+    for title, rows in (("Quarantined", health.quarantined), ("Worth a look", health.notes)):
         if rows:
             terminal.print(f"{title}: {len(rows)}")
         for row in rows:
             console.say(terminal, f"    {row['id']}: {row.get('reason') or row['note']}")
     if health.unlisted:
         ids = ", ".join(health.unlisted)
-        console.say(terminal, f"On no list and left out: {len(health.unlisted)}")
+        console.say(terminal, f"Left out because on no list: {len(health.unlisted)}")
         console.say(terminal, f"    {ids}")
 
 
 def show_hints(terminal: Console, hints: Sequence[str]) -> None:
-    """Prints what is to be known of the folder as a whole."""
+    """Print notes on the data folder as a whole."""
     for hint in hints:
         console.say(terminal, f"Note: {hint}.")
 

@@ -1,4 +1,4 @@
-"""Unpacks an archive that somebody else made: plain files in its folder, not without bound."""
+"""Unpacks an untrusted archive: only regular files below its folder, up to a limit."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from typing import IO, cast
 
 from pipeline.core.errors import UserError
 
-_UNPACKING = ".unpacking"  # ending of the folder where an archive is unpacked
-# Photos hardly shrink. What unpacks to more, or to more files, was made to fill the disk.
+_UNPACKING = ".unpacking"  # suffix of the temporary folder
+# Photos hardly compress. An archive that unpacks to more was made to fill the disk.
 _MOST_GROWTH, _MOST_FILES = 10, 100_000
-_MOST_HEADER = 1 << 20  # bytes of a name or another note about a file in an archive
-_TOO_MUCH = "it unpacks to far more than it should"
+_MOST_HEADER = 1 << 20  # bytes of one header or read; names in an archive can be any length
+_TOO_MUCH = "it unpacks to far more data than it should"
 
 
 class _Bounded(io.RawIOBase):
-    """What an archive unpacks to, read forward; no piece, and not the whole, beyond a bound."""
+    """A decompressed stream that refuses large reads, and reads beyond a limit."""
 
     def __init__(self, stream: IO[bytes] | gzip.GzipFile, most: int) -> None:
         self._stream, self._most = stream, most
@@ -43,25 +43,25 @@ class _Bounded(io.RawIOBase):
 
 
 def unpack(file: Path, root: Path, folder: Path) -> None:
-    """Unpacks an archive beside its place and moves its folder there when it is whole.
+    """Unpack an archive into a temporary folder, then move the wanted folder to its place.
 
     Args:
       file: a tar file, gzipped or not.
-      root: where its folder goes.
-      folder: that one, relative; all else in the archive is left out.
+      root: where the folder goes.
+      folder: the wanted folder, relative; the rest of the archive is dropped.
 
     Raises:
-      UserError: one sentence, if it is no sound archive, holds something other than plain files, or
-        unpacks to far more than its size allows for.
-      OSError: if it cannot be written.
+      UserError: if the archive is damaged, contains anything but regular files, or unpacks to far
+        more data than its size suggests.
+      OSError: if the files cannot be written.
     """
     if not hasattr(tarfile, "data_filter"):
         raise UserError(
             f"Python {platform.python_version()} cannot unpack {file} safely; use its newest patch "
             "release, or unpack the archive yourself."
         )
-    aside = root / f".{file.name}{_UNPACKING}"
-    shutil.rmtree(aside, ignore_errors=True)
+    temporary = root / f".{file.name}{_UNPACKING}"
+    shutil.rmtree(temporary, ignore_errors=True)
     most = _MOST_GROWTH * file.stat().st_size + _MOST_HEADER
     try:
         with file.open("rb") as packed:
@@ -69,19 +69,23 @@ def unpack(file: Path, root: Path, folder: Path) -> None:
             packed.seek(0)
             stream = _Bounded(gzip.GzipFile(fileobj=packed) if zipped else packed, most)
             with tarfile.open(fileobj=cast(IO[bytes], stream), mode="r:") as tar:
-                tar.extractall(aside, _bounded(tar, most), filter=_plain_file)
-        if not (aside / folder).is_dir():
-            raise UserError(f"{file} holds no folder {folder}/; remove it and call again.")
-        (aside / folder).rename(root / folder)
+                tar.extractall(temporary, _bounded(tar, most), filter=_plain_file)
+        if not (temporary / folder).is_dir():
+            raise UserError(
+                f"{file} contains no folder {folder}/; remove it and run the command again."
+            )
+        (temporary / folder).rename(root / folder)
     except tarfile.FilterError as error:
         raise UserError(
-            f"{file} contains {error.tarinfo.name!r}, which is not a plain file in its folder; "
-            "nothing was unpacked. Do not use this archive."
+            f"{file} contains {error.tarinfo.name!r}, which is not a regular file below its "
+            "folder. Nothing was unpacked; do not use this archive."
         ) from None
     except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
-        raise UserError(f"{file} cannot be unpacked ({error}); remove it and call again.") from None
+        raise UserError(
+            f"Cannot unpack {file} ({error}); remove it and run the command again."
+        ) from None
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _bounded(tar: tarfile.TarFile, limit: int) -> Iterator[tarfile.TarInfo]:

@@ -1,4 +1,4 @@
-"""What a model costs to run."""
+"""The cost of running a model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from keras import layers
 
 
 def multiply_adds(model: keras.Model) -> int:
-    """Multiply-adds of the convolutions for one image; nothing else is counted.
+    """Count the multiply-adds of all convolutions for one image, and of nothing else.
 
     A 3x3 convolution from 8 to 16 channels with an output of 10x10 has 10 * 10 * 3 * 3 * 8 * 16.
     """

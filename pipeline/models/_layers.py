@@ -1,4 +1,4 @@
-"""Building blocks that the U-Nets share. Tensors are float [batch, height, width, channels]."""
+"""Building blocks of the U-Nets. Tensors are float [batch, height, width, channels]."""
 
 from __future__ import annotations
 
@@ -12,19 +12,18 @@ from pipeline.core.features import NUM_CLASSES
 
 
 @keras.saving.register_keras_serializable("pipeline")
-class FusedBatchNormalization(layers.BatchNormalization):
-    """Batch normalisation over the last of four axes by TensorFlow's fused kernel.
+class FusedBatchNormalization(layers.BatchNormalization):  # type: ignore[misc]
+    """Batch normalisation over the last of four axes with TensorFlow's fused kernel.
 
-    Keras 3 computes it in separate steps, each through the whole tensor: slower on a CPU. On
-    several devices Keras' own way is taken, which normalises over the whole batch, not over each
-    device's part.
+    Keras 3 takes several passes over the whole tensor, which is slower on a CPU. With several
+    replicas this falls back to Keras, which normalises over the global batch.
     """
 
     def __init__(self, **options: Any):
         super().__init__(**{"synchronized": True, **options})
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        """From float [batch, height, width, channels] to the same."""
+        """Normalise float [batch, height, width, channels]."""
         training = bool(training and self.trainable)
         context = tf.distribute.get_replica_context()
         if training and (context is None or context.num_replicas_in_sync > 1):
@@ -40,7 +39,7 @@ class FusedBatchNormalization(layers.BatchNormalization):
             is_training=training,
         )
         if training:
-            # The kernel gives the variance of the population; Keras keeps that of the batch.
+            # The kernel returns the variance with Bessel's correction; Keras uses it without.
             pixels = tf.cast(tf.size(inputs) / tf.shape(inputs)[-1], tf.float32)
             variance *= (pixels - 1) / pixels
             for running, new in ((self.moving_mean, mean), (self.moving_variance, variance)):
@@ -53,26 +52,25 @@ def _float32(variable: keras.Variable) -> tf.Tensor:
 
 
 def channels(count: int, width: float) -> int:
-    """So many channels times `width`, to the nearest multiple of 8, which processors like."""
+    """Multiply a number of channels by `width`, rounded to a multiple of 8 for fast kernels."""
     return max(8, round(count * width / 8) * 8)
 
 
 def norm(x: Any, relu: bool = True) -> Any:
-    """Batch normalisation, then ReLU.
+    """Apply batch normalisation, then ReLU.
 
-    The running means follow faster than Keras' default lets them, because an epoch on a small set
-    has few steps.
+    The momentum is lower than Keras' default, since an epoch on a small data set has few steps.
     """
     x = FusedBatchNormalization(momentum=0.95)(x)
     return layers.Activation("relu")(x) if relu else x
 
 
 def residual(x: Any, width: int, strides: int = 1) -> Any:
-    """Two separable 3x3 convolutions to `width` channels beside a shortcut.
+    """Apply two separable 3x3 convolutions to `width` channels, with a shortcut.
 
-    With strides the first of them halves the picture, and so does the shortcut, by the mean.
-    Source: Chollet, "Xception", CVPR 2017, with the stride moved before the pointwise convolution,
-    which then costs a quarter.
+    With strides, the first convolution and average pooling in the shortcut shrink the image.
+    Source: Chollet, "Xception", CVPR 2017, but with the stride before the pointwise convolution,
+    which reduces its cost to a quarter.
     """
     same = {"padding": "same", "use_bias": False}
     y = norm(layers.SeparableConv2D(width, 3, strides=strides, **same)(x))
@@ -85,9 +83,9 @@ def residual(x: Any, width: int, strides: int = 1) -> Any:
 
 
 def merge(x: Any, skip: Any) -> Any:
-    """Brings `x` to twice its size and to the channels of `skip`, and adds the two.
+    """Upsample `x` to the size and channels of `skip`, and add the two.
 
-    A side of 25 is halved to 13 on the way down; what is too much after doubling is cut off.
+    A side of 25 is halved to 13 on the way down, so the result of doubling it is cropped.
     """
     x = norm(layers.Conv2D(skip.shape[-1], 1, use_bias=False)(x), relu=False)
     x = layers.UpSampling2D(2, interpolation="bilinear")(x)
@@ -98,9 +96,9 @@ def merge(x: Any, skip: Any) -> Any:
 
 
 def classify(x: Any) -> keras.KerasTensor:
-    """Class probabilities at twice the size of `x`: the logits are interpolated, then the softmax.
+    """Return class probabilities at twice the size of `x`: interpolated logits, then a softmax.
 
-    Returns float32 [batch, 2 height, 2 width, NUM_CLASSES], also when the rest of the model
+    The result is float32 [batch, 2 height, 2 width, NUM_CLASSES], even if the rest of the model
     computes in half precision.
     """
     x = layers.Conv2D(NUM_CLASSES, 3, padding="same", name="logits")(x)

@@ -1,4 +1,4 @@
-"""The network of `xception_unet` and its sizes."""
+"""The network of `xception_unet` and its larger and smaller variants."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ def build(
     up: Sequence[int],
     width: float,
 ) -> keras.Model:
-    """From float32 [batch, size, size, 3] in [0, 1] to float32 [batch, size, size, NUM_CLASSES].
+    """Build a model: float32 [batch, size, size, 3] to float32 [batch, size, size, NUM_CLASSES].
 
     Args:
       image_size: side in pixels.
-      name: of the model.
-      widths: channels at a half, a quarter, ... of the size.
-      down: residual blocks on the way down, at a quarter, an eighth, ... of the size.
-      up: residual blocks on the way up, at a half, a quarter, ... of the size.
-      width: what all `widths` are multiplied by.
+      name: name of the model.
+      widths: channels at 1/2, 1/4, ... of the size.
+      down: residual blocks in the encoder, at 1/4, 1/8, ... of the size.
+      up: residual blocks in the decoder, at 1/2, 1/4, ... of the size.
+      width: multiplier for all `widths`.
     """
     widths = [_layers.channels(count, width) for count in widths]
     photo = keras.Input((image_size, image_size, 3), name="photo")

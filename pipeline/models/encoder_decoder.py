@@ -1,8 +1,8 @@
-"""The reference model: a plain convolutional encoder and its mirror image, no skip connections.
+"""The reference model: a convolutional encoder and a mirrored decoder without skip connections.
 
-Three halvings down to 256 channels and three doublings back. It is the segmentation example of F.
-Chollet, "Deep Learning with Python", without the Rescaling layer in front: here Transform owns
-rescaling, so the input is in [0, 1] already.
+It halves the image three times, to 256 channels, and doubles it three times. This is the
+segmentation example in F. Chollet, "Deep Learning with Python", without the Rescaling layer, since
+the input is in [0, 1] already.
 
 At 200x200: 2,880,643 parameters, 4,510 million multiply-adds (benchmarks/models.py).
 """
@@ -21,7 +21,7 @@ SCALABLE = True
 
 
 def build(image_size: int, width: float = 1) -> keras.Model:
-    """From float32 [batch, size, size, 3] in [0, 1] to float32 [batch, size, size, NUM_CLASSES]."""
+    """Build the model; see `pipeline.models`."""
     import keras
     from keras import layers
 
@@ -42,7 +42,7 @@ def build(image_size: int, width: float = 1) -> keras.Model:
         3,
         padding="same",
         activation="softmax",
-        dtype="float32",  # also when the rest of the model computes in half precision
+        dtype="float32",  # even if the rest of the model computes in half precision
         name="probabilities",
     )(x)
     return keras.Model(photo, probabilities, name="encoder_decoder")

@@ -1,12 +1,11 @@
-"""A U-Net whose encoder is MobileNetV2 of `keras.applications`, with pretrained weights or without.
+"""A U-Net with MobileNetV2 from `keras.applications` as its encoder, optionally pretrained.
 
-The encoder's weights are ``imagenet`` (downloaded by Keras, where the net allows), a file, or none:
-then the whole model learns from scratch. With pretrained weights the encoder's batch normalisation
-keeps its running means; `pipeline.models.freeze_encoder` freezes the rest of it, too, or lets it
-learn again.
+The encoder weights are ``imagenet`` (Keras downloads them), a file, or none to train from scratch.
+With pretrained weights, batch normalisation in the encoder stays frozen;
+`pipeline.models.freeze_encoder` freezes and unfreezes the rest.
 
-At 200x200: 2,122,587 parameters, 377 million multiply-adds (benchmarks/models.py). Not trained yet
-on real photos, with or without pretrained weights. Sources: Sandler et al., "MobileNetV2", CVPR
+At 200x200: 2,122,587 parameters, 377 million multiply-adds (benchmarks/models.py). Not trained on
+real photos yet, with or without pretrained weights. Sources: Sandler et al., "MobileNetV2", CVPR
 2018; Ronneberger, Fischer, Brox, "U-Net", MICCAI 2015.
 """
 
@@ -18,25 +17,25 @@ if TYPE_CHECKING:
     import keras
 
 SIZE_MULTIPLE = 8
-LEAST_SIZE = 32  # of keras.applications
+LEAST_SIZE = 32  # required by keras.applications
 PRETRAINED = True
 
-# Where MobileNetV2 has a half, a quarter, an eighth, a sixteenth of the size, and the end of it.
+# Layers of MobileNetV2 at 1/2, 1/4, 1/8 and 1/16 of the size, and its last one.
 _SKIPS = ("block_1_expand_relu", "block_3_expand_relu", "block_6_expand_relu")
 _DEEPER, _LAST = "block_13_expand_relu", "block_16_project_BN"
 _WIDTHS = (24, 48, 96, 160)
 
 
 def build(image_size: int, encoder_weights: str | None = None) -> keras.Model:
-    """From float32 [batch, size, size, 3] in [0, 1] to float32 [batch, size, size, NUM_CLASSES].
+    """Build the model; see `pipeline.models`.
 
     Args:
       image_size: side in pixels.
-      encoder_weights: ``imagenet``, the path of a weights file of
+      encoder_weights: ``imagenet``, the path of a weights file for
         ``keras.applications.MobileNetV2(include_top=False)``, or None.
 
     Raises:
-      ValueError: the weights cannot be had or do not fit.
+      ValueError: if the weights cannot be loaded.
     """
     import keras
     from keras import layers
@@ -75,4 +74,4 @@ def _load(backbone: keras.Model, shape: tuple[int, int, int], weights: str) -> N
             backbone.load_weights(weights)
     except Exception as error:
         reason = str(error).strip().split("\n")[0]
-        raise ValueError(f"The encoder weights {weights!r} cannot be loaded: {reason}") from error
+        raise ValueError(f"Cannot load the encoder weights {weights!r}: {reason}") from error

@@ -1,19 +1,14 @@
 """A U-Net of residual blocks with separable convolutions.
 
-Made for processors without a GPU. Dense 3x3 convolutions are all arithmetic, of which the reference
-has 19 times as much; here what costs is going through large tensors, batch normalisation above all.
-So half the size, where borders are decided, has few and narrow layers, and the bulk of the weights
-works at an eighth and a sixteenth, where it sees the whole pet. Logits are interpolated from half
-to full size.
+Designed for CPUs. It needs 1/19 of the multiply-adds of the reference model, so its time goes into
+reading and writing large tensors, mostly in batch normalisation. There are therefore few and narrow
+layers at half the size, which decides the borders, and most weights are at 1/8 and 1/16, where the
+receptive field covers the whole pet. Logits are interpolated from half to full size.
 
-At 200x200: 589,603 parameters, 239 million multiply-adds. In a second of one core's time 174 images
-of inference and 50 of training, where the reference has 23 and 6 (benchmarks/models.py, AMD EPYC
-(Zen 5), compatible stack, 2026-11-24).
-
-Thirty minutes with the default settings on two cores' time (27 epochs, batch 16): pixel accuracy
-0.895, mean IoU 0.730; IoU of the pet 0.809, of the background 0.892, of the border 0.490. The
-curve, and the reference's, are in docs/reference/training_figures.md. Eval split (10 % by hash) of
-../shared/data/oxford-iiit-pet-128, by which batch size and optimiser had been chosen.
+At 200x200: 589,603 parameters, 239 million multiply-adds. One core does 174 images per second in
+inference and 50 in training; the reference model does 23 and 6 (benchmarks/models.py, AMD EPYC
+(Zen 5), compatible stack, 2026-11-24). After 30 minutes on two cores
+its mean IoU is 0.730 on photos it was not trained on (docs/reference/training_figures.md).
 
 Sources: Chollet, "Xception", CVPR 2017; Ronneberger, Fischer, Brox, "U-Net", MICCAI 2015.
 """
@@ -30,7 +25,7 @@ SCALABLE = True
 
 
 def build(image_size: int, width: float = 1) -> keras.Model:
-    """From float32 [batch, size, size, 3] in [0, 1] to float32 [batch, size, size, NUM_CLASSES]."""
+    """Build the model; see `pipeline.models`."""
     from pipeline.models import _xception_unet
 
     return _xception_unet.build(

@@ -1,4 +1,4 @@
-"""The large size of `xception_unet`, for GPUs and large data sets.
+"""A larger `xception_unet`, for GPUs and large data sets.
 
 At 200x200: 1,694,947 parameters, 613 million multiply-adds (benchmarks/models.py).
 """
@@ -15,7 +15,7 @@ SCALABLE = True
 
 
 def build(image_size: int, width: float = 1) -> keras.Model:
-    """From float32 [batch, size, size, 3] in [0, 1] to float32 [batch, size, size, NUM_CLASSES]."""
+    """Build the model; see `pipeline.models`."""
     from pipeline.models import _xception_unet
 
     return _xception_unet.build(

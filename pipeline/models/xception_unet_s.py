@@ -1,4 +1,4 @@
-"""The small size of `xception_unet`, for the laptop and for many images a second.
+"""A smaller `xception_unet`, for laptops and high throughput.
 
 At 200x200: 191,795 parameters, 93 million multiply-adds (benchmarks/models.py).
 """
@@ -15,7 +15,7 @@ SCALABLE = True
 
 
 def build(image_size: int, width: float = 1) -> keras.Model:
-    """From float32 [batch, size, size, 3] in [0, 1] to float32 [batch, size, size, NUM_CLASSES]."""
+    """Build the model; see `pipeline.models`."""
     from pipeline.models import _xception_unet
 
     return _xception_unet.build(

@@ -1,9 +1,9 @@
 """All settings of a run, typed: defaults < YAML files < ``--set KEY=VALUE``.
 
-`schema` and `training` list them, `loader` reads any such model from files and overrides,
-`mistakes` words what pydantic found, `arguments` is the command line's part, ``configs/`` holds
-presets.
-May import: `pipeline.core`, and the names of `pipeline.models`.
+`schema` and `training` define the settings, `loader` builds them from files and overrides,
+`mistakes` words pydantic's errors, `arguments` adds the options to command lines, and ``configs/``
+has presets.
+May import: `pipeline.core`, `pipeline.models`.
 """
 
 from pipeline.settings.schema import (

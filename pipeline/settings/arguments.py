@@ -1,4 +1,4 @@
-"""Command lines: verbs, and mistakes that become one sentence."""
+"""Command-line parsers whose errors are one sentence."""
 
 from __future__ import annotations
 
@@ -12,18 +12,17 @@ from pipeline.core.errors import UserError
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that raises UserError instead of ending the process.
+    """An argument parser that raises UserError instead of exiting.
 
-    Each path among the arguments is looked at (`paths.check`), before anything is done with one,
-    except those of the arguments named in `unchecked`.
+    Every path among the arguments goes through `paths.check`, except the arguments in `unchecked`.
     """
 
     unchecked: Sequence[str] = ()
 
     def parse_args(  # type: ignore[override]
-        self, args: Sequence[str] | None = None, namespace: Any = None
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> argparse.Namespace:
-        parsed = super().parse_args(args, namespace)
+        parsed: argparse.Namespace = super().parse_args(args, namespace)
         for name, value in vars(parsed).items():
             if name in self.unchecked:
                 continue
@@ -37,7 +36,7 @@ class Parser(argparse.ArgumentParser):
 
 
 class _ShowSettings(argparse.Action):
-    """Prints the list of settings, or those of one section, and ends the process."""
+    """Prints all settings, or those of one section, and exits."""
 
     def __init__(self, *, describe: Callable[[], str], **rest: Any):
         super().__init__(**rest)
@@ -53,8 +52,9 @@ class _ShowSettings(argparse.Action):
         lines = self._describe().splitlines()
         sections = list(dict.fromkeys(line.split(".")[0].strip() for line in lines))
         if values is not None and values not in sections:
-            known = ", ".join(sections)
-            raise UserError(f"There is no section {values!r} of settings; sections are {known}.")
+            raise UserError(
+                f"There is no settings section {values!r}; the sections are {', '.join(sections)}."
+            )
         for section in sections if values is None else [values]:
             console.show(f"{section}:")
             for line in lines:
@@ -64,11 +64,11 @@ class _ShowSettings(argparse.Action):
 
 
 def add_settings(parser: argparse.ArgumentParser, describe: Callable[[], str]) -> None:
-    """Adds ``--config`` (a list of paths), ``--set`` (``overrides``, strings), ``--help-settings``.
+    """Add ``--config`` (a list of paths), ``--set`` (``overrides``, strings), ``--help-settings``.
 
     Args:
-      parser: gets them.
-      describe: lists the settings, one a line.
+      parser: the parser to extend.
+      describe: returns the list of settings, one per line.
     """
     parser.add_argument(
         "--config",
@@ -76,7 +76,7 @@ def add_settings(parser: argparse.ArgumentParser, describe: Callable[[], str]) -
         action="append",
         default=[],
         metavar="FILE",
-        help="YAML file of settings; may be given several times, later ones win",
+        help="YAML settings file; may be repeated, later files win",
     )
     parser.add_argument(
         "--set",
@@ -84,7 +84,7 @@ def add_settings(parser: argparse.ArgumentParser, describe: Callable[[], str]) -
         default=[],
         metavar="KEY=VALUE",
         dest="overrides",
-        help="one setting, which overrides the files; may be given several times",
+        help="one setting, overrides the files; may be repeated",
     )
     parser.add_argument(
         "--help-settings",
@@ -97,31 +97,32 @@ def add_settings(parser: argparse.ArgumentParser, describe: Callable[[], str]) -
 
 
 def add_verbose(parser: argparse.ArgumentParser) -> None:
-    """Adds ``--verbose``, which `console.command` looks for."""
+    """Add ``--verbose``, which `console.command` looks for."""
     parser.add_argument("--verbose", action="store_true", help="show tracebacks of errors")
 
 
 def choose(
     program: str, description: str, verbs: Mapping[str, tuple[str, str]], argv: Sequence[str]
 ) -> str:
-    """Which verb the first argument names; shows the list of all with ``--help``.
+    """Return the verb that the first argument names; ``--help`` lists all verbs.
 
     Args:
-      program: as it is called, such as ``python -m pipeline``.
-      description: of the program.
-      verbs: by name, the module behind each and what it does in one line.
+      program: how the program is called, such as ``python -m pipeline``.
+      description: what the program does.
+      verbs: by name, the module of each verb and a line on what it does.
       argv: the command line.
 
     Raises:
-      UserError: if it names none.
+      UserError: if the first argument is not a verb.
     """
     width = max(map(len, verbs))
     lines = [f"  {name:<{width}}  {meaning}" for name, (_, meaning) in verbs.items()]
     parser = Parser(
         prog=program,
         description=description,
-        epilog="\n".join(["commands:", *lines, "", f"{program} COMMAND --help says more."]),
+        epilog="\n".join(["commands:", *lines, "", f"Run {program} COMMAND --help for details."]),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("command", choices=verbs, metavar="COMMAND")
-    return parser.parse_args(argv[:1]).command
+    verb: str = parser.parse_args(argv[:1]).command
+    return verb

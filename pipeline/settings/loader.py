@@ -1,13 +1,12 @@
-"""Typed settings from YAML files and ``KEY=VALUE`` strings; each mistake becomes one sentence.
+"""Loads typed settings from YAML files and ``KEY=VALUE`` strings; each error is one sentence.
 
-A model is a tree of `Section`s whose leaves are settings; a field may also be a ``dict[str,
-SomeSection]``, whose names the user chooses. Dotted keys name leaves: ``train.epochs``.
+A model is a tree of `Section`s whose leaves are the settings. A field may also be a ``dict[str,
+SomeSection]``, whose keys are chosen by the user. Dotted keys name leaves: ``train.epochs``.
 """
 
 from __future__ import annotations
 
 import difflib
-import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,7 +21,7 @@ from pipeline.settings.mistakes import shown
 
 
 class Section(pydantic.BaseModel):
-    """Settings that belong together; knows its fields and no others, and never changes."""
+    """Settings that belong together: immutable, without unknown fields."""
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -34,15 +33,15 @@ def load(
     model: type[Model],
     files: Sequence[Path] = (),
     overrides: Sequence[str] = (),
-    giver: str = "--set",
+    source: str = "--set",
 ) -> Model:
-    """Builds settings: defaults < files < overrides.
+    """Build settings: defaults < files < overrides.
 
     Args:
-      model: to build.
-      files: YAML files, later ones win. Each holds sections (``train:``) of keys (``epochs: 50``).
-      overrides: ``KEY=VALUE`` strings, stronger than any file; VALUE is read as YAML.
-      giver: what people gave the overrides by.
+      model: the model to build.
+      files: YAML files, later ones win. Each has sections (``train:``) of keys (``epochs: 50``).
+      overrides: ``KEY=VALUE`` strings, which win over files; VALUE is read as YAML.
+      source: where the overrides come from, for errors.
 
     Raises:
       UserError: for an unreadable file, an unknown key, or a value that is not allowed.
@@ -54,8 +53,8 @@ def load(
         for path, value in _read_file(model, file):
             values[path], origin[".".join(path)] = value, str(file)
     for override in overrides:
-        path, value = _read_override(model, override, giver)
-        values[path], origin[".".join(path)] = value, giver
+        path, value = _read_override(model, override, source)
+        values[path], origin[".".join(path)] = value, source
         typed[".".join(path)] = override.partition("=")[2].strip()
     nested: dict[str, Any] = {}
     for path, value in values.items():
@@ -70,12 +69,12 @@ def load(
 
 
 def fields(model: type[Section]) -> Iterator[tuple[str, pydantic.fields.FieldInfo]]:
-    """Every setting by its dotted key; NAME stands where the user chooses a name."""
+    """Yield every setting with its dotted key; NAME stands for a key that the user chooses."""
     yield from _fields(model, ())
 
 
 def flat(settings: Section, model: type[Section]) -> dict[str, Any]:
-    """The model's settings by their dotted keys, as plain JSON values."""
+    """Return the settings by their dotted keys, as plain JSON values."""
     dumped = settings.model_dump(mode="json")
     result = {}
     for key, _ in fields(model):
@@ -87,21 +86,21 @@ def flat(settings: Section, model: type[Section]) -> dict[str, Any]:
 
 
 def describe(model: type[Section]) -> str:
-    """The list of settings: key, default, meaning; one a line."""
+    """List the settings, one per line: key, default, meaning."""
     rows = [(key, _plain(info), info.description) for key, info in fields(model)]
     widths = [max(len(str(row[i])) for row in rows) for i in (0, 1)]
     return "\n".join(f"  {k:<{widths[0]}}  {d:<{widths[1]}}  {text}" for k, d, text in rows)
 
 
 def nearest(name: str, known: Sequence[str]) -> str:
-    """The end of an error about an unknown name: the name that was probably meant, or all."""
+    """End an error about an unknown name: the name that was probably meant, or all known ones."""
     close = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"known are: {', '.join(known) or 'none'}."
+    return f"did you mean {close[0]!r}?" if close else f"known names: {', '.join(known) or 'none'}."
 
 
 def _plain(info: pydantic.fields.FieldInfo) -> str:
     if info.is_required():
-        return "(needed)"
+        return "(required)"
     value = info.get_default(call_default_factory=True)
     if value is None:
         return "none"
@@ -109,7 +108,7 @@ def _plain(info: pydantic.fields.FieldInfo) -> str:
 
 
 def _child(annotation: Any) -> tuple[type[Section] | None, bool]:
-    """What a field holds: its section, if any, and whether a name of the user's comes first."""
+    """Return the section in a field, if any, and whether the field is a dict of such sections."""
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return annotation, False
     if typing.get_origin(annotation) is dict:
@@ -124,8 +123,8 @@ def _fields(
 ) -> Iterator[tuple[str, pydantic.fields.FieldInfo]]:
     for name, info in model.model_fields.items():
         path = (*prefix, name)
-        section, chosen = _child(info.annotation)
-        if chosen:
+        section, is_dict = _child(info.annotation)
+        if is_dict:
             path += (named[len(path)] if len(named) > len(path) else "NAME",)
         if section is None:
             yield ".".join(path), info
@@ -133,19 +132,19 @@ def _fields(
             yield from _fields(section, named, path)
 
 
-def _read_override(model: type[Section], override: str, giver: str) -> tuple[tuple[str, ...], Any]:
+def _read_override(model: type[Section], override: str, source: str) -> tuple[tuple[str, ...], Any]:
     key, separator, text = override.partition("=")
     if not separator:
-        raise UserError(f"{giver} takes KEY=VALUE, but got {shown(override)}.")
+        raise UserError(f"{source} takes KEY=VALUE, but got {shown(override)}.")
     path = tuple(key.strip().split("."))
     known = [k for k, _ in _fields(model, path)]
     if ".".join(path) not in known:
-        raise _unknown(".".join(path), known, giver)
+        raise _unknown(".".join(path), known, source)
     try:
         return path, yaml_text.load(text)
     except yaml_text.Malformed as error:
         raise UserError(
-            f"{giver} {'.'.join(path)} has the value {shown(text)}, which {error.what}."
+            f"{source} {'.'.join(path)} has the value {shown(text)}, which {error.what}."
         ) from None
 
 
@@ -160,7 +159,7 @@ def _read_file(model: type[Section], file: Path) -> Iterator[tuple[tuple[str, ..
         return
     if not isinstance(content, Mapping):
         example = next(iter(model.model_fields))
-        raise UserError(f"The settings file {file} must hold sections such as '{example}:'.")
+        raise UserError(f"The settings file {file} must contain sections such as '{example}:'.")
     yield from _walk(model, model, content, (), file)
 
 
@@ -180,11 +179,11 @@ def _walk(
             leaves = [key for key, _ in _fields(root, path)]
             known = siblings if not prefix else leaves
             raise _unknown(".".join(path), known, str(file))
-        child, chosen = _child(section.model_fields[path[-1]].annotation)
+        child, is_dict = _child(section.model_fields[path[-1]].annotation)
         if child is None:
             yield path, value
             continue
-        entries = {None: value} if not chosen else _mapping(value, path, "NAME", file)
+        entries = {None: value} if not is_dict else _mapping(value, path, "NAME", file)
         for name, entry in entries.items():
             inner = path if name is None else (*path, str(name))
             example = next(iter(child.model_fields))
@@ -192,12 +191,12 @@ def _walk(
 
 
 def _refuse_dotted(root: type[Section], path: Sequence[str], file: Path) -> None:
-    """Raises UserError if a key in a file is that of a setting as --set writes it."""
+    """Raise UserError if a key in a file is a dotted key, as --set takes it."""
     key = ".".join(path)
     if key in [known for known, _ in _fields(root, path)]:
         raise UserError(
-            f"Unknown setting {shown(key)} in {file}; in a file write '{path[0]}:', and below it, "
-            f"indented, {' and below it '.join(repr(f'{name}:') for name in path[1:])}."
+            f"Unknown setting {shown(key)} in {file}; in a file, write "
+            f"{' and, indented below it, '.join(repr(f'{name}:') for name in path)}."
         )
 
 
@@ -206,13 +205,13 @@ def _mapping(value: Any, path: Sequence[str], example: str, file: Path) -> Mappi
         return {}
     if not isinstance(value, Mapping):
         key = ".".join(path)
-        raise UserError(f"In {file}, '{key}' must hold keys such as '{example}:'.")
+        raise UserError(f"In {file}, '{key}' must contain keys such as '{example}:'.")
     return value
 
 
 def _unknown(key: str, known: Sequence[str], where: str) -> UserError:
     # `train.epoch` and plain `epochs` should both lead to `train.epochs`.
-    key = key[:200]  # a comparison with what is longer takes long
+    key = key[:200]  # comparing longer keys takes long
     name = key.rpartition(".")[2]
     by_name = {k.rpartition(".")[2]: k for k in known}
     namesakes = [k for k in known if k.rpartition(".")[2] == name]
@@ -235,35 +234,41 @@ def _sentence(
     first = errors[0]
     path, holder = _locate(model, [part for part in first["loc"] if part != "[key]"])
     key = ".".join(path)
-    if not key:  # raised by a check across settings, which is a sentence of its own
+    if not key:  # raised by a validator across sections, whose message is a whole sentence
         return first["msg"].removeprefix("Value error, ")
     source = next((origin[k] for k in _prefixes(path) if k in origin), None)
-    if first["loc"][-1] == "[key]":  # the name is the user's, whatever gave what it names
+    if first["loc"][-1] == "[key]":  # the key of a dict is wrong; its entries have the origin
         source = next((where for k, where in origin.items() if k.startswith(f"{key}.")), source)
     if first["type"] == "extra_forbidden" and holder is not None:
         siblings = [".".join((*path[:-1], name)) for name in holder.model_fields]
         return str(_unknown(key, siblings, source or "the settings"))
     if first["type"] == "missing":
-        return f"Setting '{key}' is missing; {source or 'a file or --set'} must give it."
+        place = "in a file or with --set"
+        if source:
+            place = f"with {source}" if source.startswith("--") else f"in {source}"
+        return f"Setting '{key}' is missing; set it {place}."
     where = f" (from {source})" if source else ""
     if isinstance(first["input"], Mapping) and first["type"] == "value_error":
-        # Fields that do not fit each other.
+        # Raised by a validator across the fields of a section.
         return f"Setting '{key}'{where}: {mistakes.meaning([first])}."
-    hint = ""
-    # Of a value that may be of several kinds, pydantic says what is wrong with each.
+    # For a value of several allowed types, pydantic has an error for each type.
     kinds = [each for each in errors if each["loc"][:-1] == first["loc"][:-1]]
     if len(first["loc"]) == len(path) or not isinstance(first["loc"][-1], str):
         kinds = [first]
-    if first["type"] == "literal_error" and isinstance(first["input"], str):
-        options = first["ctx"]["expected"].replace(" or ", ", ").split(", ")
-        close = difflib.get_close_matches(first["input"], [o.strip("'") for o in options], n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
     given = first["input"]
     if isinstance(given, bool):
-        given = typed.get(key, given)  # YAML takes yes for true
+        given = typed.get(key, given)  # YAML reads yes as true
     what = "empty" if given is None else shown(given)
     sentence = f"Setting '{key}' is {what}{where}; {mistakes.meaning(kinds)}"
-    return sentence + (hint or ".")
+    return sentence + (_did_you_mean(first) or ".")
+
+
+def _did_you_mean(error: Mapping[str, Any]) -> str:
+    if error["type"] != "literal_error" or not isinstance(error["input"], str):
+        return ""
+    options = error["ctx"]["expected"].replace(" or ", ", ").split(", ")
+    close = difflib.get_close_matches(error["input"], [o.strip("'") for o in options], n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def _prefixes(path: Sequence[str]) -> Iterator[str]:
@@ -274,32 +279,28 @@ def _prefixes(path: Sequence[str]) -> Iterator[str]:
 def _locate(
     model: type[Section], location: Sequence[int | str]
 ) -> tuple[list[str], type[Section] | None]:
-    """The setting that pydantic's location lies in, and the section that holds it.
+    """Return the path of the setting at pydantic's location, and the section it belongs to.
 
-    What follows a plain setting in the location (an index, a member of a union) is left out.
+    Drops what follows a plain setting in the location, such as an index or a member of a union.
     """
     path: list[str] = []
     holder: type[Section] | None = model
     annotation: Any = model
     for part in location:
-        section, chosen = _child(annotation)
-        if section is not None and not chosen:
+        section, is_dict = _child(annotation)
+        if section is not None and not is_dict:
             path.append(str(part))
             holder = section
             info = section.model_fields.get(str(part))
             annotation = info.annotation if info else None
-        elif chosen:
+        elif is_dict:
             path.append(str(part))
             annotation = section
         elif typing.get_origin(annotation) is tuple and isinstance(part, int):
-            annotation = _item(annotation)
+            annotation = typing.get_args(annotation)[0]
             if not (isinstance(annotation, type) and issubclass(annotation, Section)):
                 break
             path.append(str(part))
         else:
             break
     return path, holder
-
-
-def _item(annotation: types.GenericAlias) -> Any:
-    return typing.get_args(annotation)[0]

@@ -1,4 +1,4 @@
-"""All settings of a run, as one typed model: defaults < YAML file < ``--set KEY=VALUE``."""
+"""The settings of a run, as one typed model."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pipeline.core.file_formats import NAMES, OPSET, OPSETS, check_packages
 from pipeline.settings import loader
 from pipeline.settings.loader import Section
 from pipeline.settings.training import Model, Train, Tune
-from pipeline.settings.values import Values, off_is_no_switch
+from pipeline.settings.values import Values, off_is_text
 
 CONFIGS = Path(str(resources.files("pipeline.settings") / "configs"))
 BUILTIN_CONFIG = CONFIGS / "builtin.yaml"
@@ -33,7 +33,7 @@ class Data(Values):
         0.01,
         ge=0,
         le=1,
-        description="maximum share of faulty photos; above 0, one faulty photo is always tolerated",
+        description="maximum share of quarantined photos; unless it is 0, one is always tolerated",
     )
     eval_share: float = pydantic.Field(
         0.1,
@@ -48,10 +48,11 @@ class Data(Values):
         description="share of the photos held out for the gate, if there is no test.txt",
     )
     unlisted: Literal["leave_out", "use"] = pydantic.Field(
-        "leave_out", description="leave_out or use photos that no list in annotations/ names"
+        "leave_out", description="leave_out or use photos that are on no list in annotations/"
     )
     one_class_masks: OneClassMasks = pydantic.Field(
-        "keep", description="keep or set_aside photos whose mask has a single class"
+        "keep",
+        description="keep photos whose mask has a single class, or quarantine them (set_aside)",
     )
     exif: Exif = pydantic.Field(
         "as_stored", description="use photos as_stored, or apply their EXIF orientation"
@@ -65,7 +66,7 @@ class Data(Values):
         1, ge=1, description="number of most recent spans to use, if the data has spans"
     )
     breeds: tuple[str, ...] = pydantic.Field(
-        (), description="breeds allowed in the data; empty: any"
+        (), description="breeds allowed in the data; empty: all"
     )
     drift: Literal["warn", "stop", "off"] = pydantic.Field(
         "warn",
@@ -79,7 +80,7 @@ class Data(Values):
         description="maximum distance of a feature's distribution from the last release's data",
     )
 
-    _off = pydantic.field_validator("drift", mode="before")(off_is_no_switch)
+    _off = pydantic.field_validator("drift", mode="before")(off_is_text)
 
 
 class Transform(Values):
@@ -121,7 +122,7 @@ class Gate(Values):
     slices: tuple[Literal["overall", "species", "breed"], ...] = pydantic.Field(
         ("overall",),
         min_length=1,
-        description="slices on which the bounds must hold: overall, species, breed",
+        description="slices that must meet the thresholds: overall, species, breed",
     )
 
     @pydantic.field_validator("slices")
@@ -146,14 +147,14 @@ class Release(Values):
         description="TensorFlow Serving image for that test, with a tag or digest",
     )
 
-    _off = pydantic.field_validator("infra_validation", mode="before")(off_is_no_switch)
+    _off = pydantic.field_validator("infra_validation", mode="before")(off_is_text)
 
     @pydantic.field_validator("infra_image")
     @classmethod
     def _is_pinned(cls, value: str) -> str:
         if not re.fullmatch(r"[a-z0-9][^\s@]*(:[\w][\w.-]{0,127}|@sha256:[0-9a-f]{64})", value):
             raise ValueError(
-                "must be an image with its tag or its digest, such as tensorflow/serving:2.20.0"
+                "must be an image with a tag or digest, such as tensorflow/serving:2.20.0"
             )
         return value
 
@@ -176,11 +177,11 @@ class Release(Values):
 
     @pydantic.field_validator("copy_to")
     @classmethod
-    def _is_found_from_anywhere(cls, value: str | None) -> str | None:
+    def _is_absolute(cls, value: str | None) -> str | None:
         if value is None:
             return None
         if "://" not in value and not Path(value).is_absolute():
-            raise ValueError("must begin with a scheme, such as gs://, or with /")
+            raise ValueError("must start with a scheme, such as gs://, or with /")
         return paths.text_without_pattern(value)
 
 
@@ -194,7 +195,7 @@ class Beam(Values):
     @classmethod
     def _are_options(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if any(not argument.startswith("--") for argument in value):
-            raise ValueError("every option must begin with --")
+            raise ValueError("every option must start with --")
         return value
 
 
@@ -209,12 +210,12 @@ class Settings(Section):
     beam: Beam = Beam()
 
     @pydantic.model_validator(mode="after")
-    def _model_takes_the_image_size(self) -> Settings:
+    def _image_size_fits_model(self) -> Settings:
         models.check_image_size(self.model.name, self.transform.image_size)
         return self
 
     @pydantic.model_validator(mode="after")
-    def _model_has_the_width(self) -> Settings:
+    def _width_fits_model(self) -> Settings:
         models.check_width(self.model.name, self.model.width)
         return self
 
@@ -223,18 +224,18 @@ class Settings(Section):
         if self.tune.trials and self.train.start_from == "champion":
             raise ValueError(
                 f"tune.trials is {self.tune.trials}, but train.start_from is champion; trials "
-                "start from scratch and say nothing about one that goes on: set one of them back."
+                "start from scratch, so set tune.trials=0 or train.start_from=scratch."
             )
         return self
 
     @pydantic.model_validator(mode="after")
-    def _model_has_an_encoder(self) -> Settings:
+    def _encoder_settings_fit_model(self) -> Settings:
         if self.model.encoder_weights or self.train.freeze_epochs:
             models.check_pretrained(self.model.name)
         return self
 
     def check_files(self) -> None:
-        """Raises UserError if a file or package that is named is not here, where the run is."""
+        """Raise UserError if this machine lacks a file or package that the settings need."""
         weights = self.model.encoder_weights
         if self.release.copy_to is not None:
             paths.check_no_pattern(self.release.copy_to)
@@ -242,43 +243,43 @@ class Settings(Section):
             paths.check(str(weights))
             if not Path(str(weights)).is_file():
                 raise UserError(
-                    f"Setting 'model.encoder_weights' names {weights}, which is no file."
+                    f"Setting 'model.encoder_weights' is {weights}, but there is no such file."
                 )
         for name in self.release.formats:
             check_packages(name)
 
     def flat(self) -> dict[str, Any]:
-        """Every setting by its dotted key, as plain JSON values."""
+        """Return every setting by its dotted key, as plain JSON values."""
         return loader.flat(self, Settings)
 
     def effective(self) -> dict[str, Any]:
-        """The same without those of a part that is off, which then changes no cache key."""
-        idle = []
+        """Return `flat` without unused settings, so that those change no cache key."""
+        unused = []
         if self.release.infra_validation == "off":
-            idle.append("release.infra_")
+            unused.append("release.infra_")
         if not self.release.formats:
-            idle += ["release.formats", "release.onnx_opset"]
+            unused += ["release.formats", "release.onnx_opset"]
         flat = self.flat().items()
-        return {key: value for key, value in flat if not key.startswith(tuple(idle))}
+        return {key: value for key, value in flat if not key.startswith(tuple(unused))}
 
 
 def gate_of(flat: Mapping[str, Any]) -> Gate:
-    """The section ``gate`` of settings that were kept as `Settings.flat` gives them."""
+    """Rebuild the section ``gate`` from settings saved as `Settings.flat`."""
     section = "gate."
     return Gate(**{k.removeprefix(section): v for k, v in flat.items() if k.startswith(section)})
 
 
 def describe() -> str:
-    """The list of settings: key, default, meaning; one a line."""
+    """List the settings, one per line: key, default, meaning."""
     return loader.describe(Settings)
 
 
 def load(
-    files: Sequence[Path] = (), overrides: Sequence[str] = (), giver: str = "--set"
+    files: Sequence[Path] = (), overrides: Sequence[str] = (), source: str = "--set"
 ) -> Settings:
-    """Builds the settings of a run: see `loader.load`.
+    """Build the settings of a run; see `loader.load`.
 
     Raises:
       UserError: for an unreadable file, an unknown key, or a value that is not allowed.
     """
-    return loader.load(Settings, files, overrides, giver)
+    return loader.load(Settings, files, overrides, source)

@@ -1,4 +1,4 @@
-"""The sections ``model``, ``train`` and ``tune``: what a training is made with."""
+"""The settings sections ``model``, ``train`` and ``tune``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pipeline.settings.values import Values
 LossName = Literal["cross_entropy", "dice_cross_entropy"]
 OptimizerName = Literal["rmsprop", "adamw"]
 
-# Of settings that the Tuner tries values of.
+# Types of the settings that the Tuner searches.
 Rate = Annotated[float, pydantic.Field(gt=0)]
 Strength = Annotated[float, pydantic.Field(ge=0, le=1)]
 Width = Annotated[float, pydantic.Field(gt=0, le=8)]
@@ -109,11 +109,11 @@ class Train(Values):
         return value
 
     @pydantic.model_validator(mode="after")
-    def _decay_is_adamws(self) -> Train:
+    def _decay_needs_adamw(self) -> Train:
         if self.weight_decay and self.optimizer != "adamw":
             raise ValueError(
-                f"train.weight_decay is {self.weight_decay}, but train.optimizer "
-                f"{self.optimizer} has none; set it to 0 or take adamw."
+                f"train.weight_decay is {self.weight_decay}, but only train.optimizer=adamw uses "
+                "it; set train.weight_decay=0 or train.optimizer=adamw."
             )
         return self
 
@@ -143,7 +143,7 @@ class Tune(Values):
 
     @pydantic.field_validator("learning_rates", "augmentations")
     @classmethod
-    def _least_first(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+    def _is_ascending(cls, value: tuple[float, ...]) -> tuple[float, ...]:
         if value[0] > value[1]:
-            raise ValueError("must begin with the least")
+            raise ValueError("must start with the lower bound")
         return value
