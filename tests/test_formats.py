@@ -222,7 +222,7 @@ def test_predict_takes_files(
     (tmp_path / "broken.onnx").write_bytes(b"no model")
     (tmp_path / "alone.xml").touch()
     for file, sentence in (
-        (tmp_path / "bad.jpg", "is no model"),
+        (tmp_path / "bad.jpg", "is not a model"),
         (tmp_path / "broken.onnx", "cannot"),
         (tmp_path / "alone.xml", "alone.bin cannot be read (No such file"),
     ):

@@ -249,7 +249,7 @@ def test_a_model_that_says_so_and_does_not_is_not_released(small_run: Run, tmp_p
     for damage in ("{", "[]", '{"exif": 6}'):
         (model / contract.FACTS).write_text(damage)
         assert "it is damaged" in str(contract.misfit(str(model)))
-        with pytest.raises(UserError, match="cannot be loaded, it seems damaged"):
+        with pytest.raises(UserError, match="cannot be loaded and is probably damaged"):
             segmenter.Segmenter(model)
 
 

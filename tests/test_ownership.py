@@ -136,8 +136,8 @@ def test_a_folder_that_takes_no_more_is_told_once(
     assert run(model, tmp_path / "out", *photos) == 1
     output = capsys.readouterr()
     assert output.err == (
-        f"Error: Nothing more can be written into {tmp_path / 'out'} (No space left on device);"
-        " make room there, or give another --output-dir.\n"
+        f"Error: No more results can be written to {tmp_path / 'out'} (No space left on device)."
+        " Fix that or give another --output-dir.\n"
     )
     assert "2 of 20 photos" in output.out
 
