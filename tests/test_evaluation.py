@@ -128,9 +128,9 @@ def test_a_class_in_no_test_mask_is_said_and_a_bound_of_0_asks_nothing_of_it() -
     assert not blessed
     assert metrics["overall"]["iou"]["border"] is None
     assert (row["metric"], row["value"]) == ("iou_border", None)
-    assert row["reason"] == "no test mask holds the class border, so its IoU says nothing"
+    assert row["reason"] == "no test mask contains the class border, so its IoU means nothing"
     assert (
-        "no test mask holds the class border"
+        "no test mask contains the class border"
         in html_page.verdict(Outcome.model_validate({"status": "not_blessed", "gate": gate}))[
             "reasons"
         ][0]
