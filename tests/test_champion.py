@@ -91,8 +91,8 @@ def test_champion_is_the_newest_release_to_the_same_folder(
 @pytest.mark.parametrize(
     ("measures", "spoil", "words"),
     [
-        ({"counts": False}, None, "it has no signature 'evaluate' (found: serving_default)"),
-        ({"classes": 2}, None, "its probabilities is float32 [-1, 8, 8, 2]"),
+        ({"counts": False}, None, "it has no signature 'evaluate' (it has: serving_default)"),
+        ({"classes": 2}, None, "its output probabilities is float32 [-1, 8, 8, 2]"),
         ({}, damage, "it is damaged ("),
         ({}, name_other_classes, "its classes are cat, dog, edge, not pet, background, border"),
     ],
