@@ -174,7 +174,7 @@ def test_a_photo_that_fails_takes_no_other_along(
     monkeypatch.setattr(photo_jobs, where, fail_once)
     assert run(model, tmp_path / "out", *photos) == 1
     output = capsys.readouterr()
-    reason = "not enough memory" if fault is MemoryError else "unforeseen"
+    reason = "not enough memory" if fault is MemoryError else "unexpected"
     assert output.err.startswith(f"{photos[2]}: ")
     assert reason in output.err
     assert output.err.count("\n") == 1
