@@ -137,7 +137,7 @@ def test_a_folder_that_takes_no_more_is_told_once(
     output = capsys.readouterr()
     assert output.err == (
         f"Error: No more results can be written to {tmp_path / 'out'} (No space left on device)."
-        " Fix that or give another --output-dir.\n"
+        " Make room there or give another --output-dir.\n"
     )
     assert "2 of 20 photos" in output.out
 

@@ -65,7 +65,7 @@ def eval_config(gate: Gate) -> config_pb2.EvalConfig:
 
 
 def _asked_metrics(gate: Gate) -> Iterator[config_pb2.MetricConfig]:
-    """Copies of the metrics whose overall threshold a class that does not occur passes."""
+    """Copies of the class metrics that pass the overall threshold if their class is absent."""
     if OVERALL in gate.slices:
         for name in sorted(_may_be_absent(gate)):
             kind, bound = _bounds(gate)[name]

@@ -153,5 +153,6 @@ class ErrorHandler:
         elif not self._warned:
             self._warned = True
             console.warn(
-                "The page accepts no more connections for now, because files or memory ran out."
+                "The page accepts no more connections for now, because it ran out of file "
+                "descriptors or memory."
             )

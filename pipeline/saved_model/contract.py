@@ -100,7 +100,7 @@ def misfit(model_path: str) -> str | None:
             return f"its output {name} is {actual}, not {wanted}"
     shape = signatures[EVALUATE][1][CONFUSION][1]
     if shape[1:] not in ([classes**2], [-1]):
-        return f"its confusion matrix has {shape[-1]} cells, not the {classes**2} of its classes"
+        return f"its confusion matrix has {shape[-1]} cells, not {classes**2}"
     return None
 
 

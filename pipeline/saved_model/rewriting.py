@@ -1,4 +1,4 @@
-"""Export a SavedModel again whose variables servers do not restore: see `contract.unservable`.
+"""Export a SavedModel again so that servers restore its variables: see `contract.unservable`.
 
 Python's loader does restore them. So this loads the model in Python, and saves it with a module
 that tracks the plain variables. The transform graph, the network and the weights are unchanged, and
