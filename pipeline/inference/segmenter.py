@@ -242,7 +242,7 @@ def decode_photo(contents: bytes, exif: str = contract.AS_STORED) -> images.Pixe
 
 
 def orientation_note(contents: bytes, exif: str) -> str | None:
-    """Says in one clause that the model ignores the photo's EXIF orientation; None if it need not.
+    """Says in one clause that the model ignores a photo's EXIF orientation; None if it does not.
 
     Args:
       contents: the bytes of the file.

@@ -38,10 +38,10 @@ from pipeline.inference.segmenter import (
 from pipeline.inference.web_guard import Guard
 
 MAX_BYTES = 50_000_000  # of a photo
-_SILENCE_S = 2  # refuse a photo that is too large after this pause, even if it is not all here
+_SILENCE_S = 2  # after such a pause, refuse a photo that is too large without waiting for the rest
 _MAX_TOTAL_BYTES = 4 * MAX_BYTES  # of all photos that are being received or waiting
 _LARGE = photo_jobs.BATCH_PIXELS
-_SMALL_AT_ONCE = 2  # small photos in work at once, beside one large photo
+_SMALL_AT_ONCE = 2  # small photos processed at once, in addition to one large photo
 _MAX_JPEG_SIDE = 65_500  # pixels
 
 

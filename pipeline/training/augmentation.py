@@ -59,8 +59,8 @@ def augmented_batches(
             photos, ids, tf.stack([tf.cast(seed, tf.int64), position[0]]), strength
         )
 
-    # Number the photos before batching. tf.distribute splits batches by replacing the call of
-    # `batch`; with numbered batches, it would change the random numbers.
+    # Number photos, not batches. tf.distribute must find the call of `batch` to split batches for
+    # the devices; otherwise it batches again with fewer photos, which changes the random numbers.
     numbered = data.enumerate(first_photo).batch(batch_size)
     return numbered.map(augment, num_parallel_calls=tf.data.AUTOTUNE)
 
