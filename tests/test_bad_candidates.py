@@ -42,8 +42,11 @@ def bench(small_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Bench:
     ("make", "words"),
     [
         (bad_candidates.other_image_size, "its masks are 32x32 pixels, but transform.image_size"),
-        (bad_candidates.other_signature, "it has no signature 'evaluate' (found: serving_default)"),
-        (bad_candidates.truncated_export, "since it is damaged ("),
+        (
+            bad_candidates.other_signature,
+            "it has no signature 'evaluate' (it has: serving_default)",
+        ),
+        (bad_candidates.truncated_export, "because it is damaged ("),
         (bad_candidates.untrained, "Mean IoU (overall): 0."),
         (bad_candidates.overfit, "Mean IoU (overall) against the champion"),
     ],

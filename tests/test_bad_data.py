@@ -115,9 +115,9 @@ def test_class_in_no_test_mask_is_refused_before_training_unless_nothing_is_aske
     assert run.outcome["data"]["hints"] == [said]
     (row,) = [row for row in run.outcome["gate"] if row["metric"] == "iou_border"]
     assert row["held"]
-    assert row["reason"].startswith("no test mask holds the class border")
+    assert row["reason"].startswith("no test mask contains the class border")
     assert f"Note: {said}." in capfd.readouterr().out
-    assert "no test mask holds the class border" in (run.output_root / "report.html").read_text()
+    assert "no test mask contains the class border" in (run.output_root / "report.html").read_text()
 
 
 def test_empty_split_is_refused_with_a_sentence(

@@ -61,7 +61,7 @@ def test_truncated_model_is_refused_in_a_fresh_process(tmp_path: Path) -> None:
     model = save(tmp_path / "m", sound)
     data = next((tmp_path / "m" / "variables").glob("*.data*"))
     data.write_bytes(data.read_bytes()[:100])
-    with pytest.raises(smoke_test.BrokenModelError, match="since a server cannot load") as error:
+    with pytest.raises(smoke_test.BrokenModelError, match="because a server cannot load") as error:
         in_fresh_process(model)
     assert "\n" not in str(error.value)
     assert str(tmp_path) not in str(error.value)
@@ -75,7 +75,7 @@ def test_truncated_model_is_refused_in_a_fresh_process(tmp_path: Path) -> None:
         (changed(probabilities=lambda p: p[..., :2]), "not float32 (1, 8, 8, 3)"),
         (changed(mask=lambda m: m[:1], probabilities=lambda p: p[:1]), "not uint8 [3, s, s]"),
         (lambda image_bytes: sound(tf.fill(tf.shape(image_bytes), JPEG)), "does not reject"),
-        (changed(mask=lambda m: m + 1), "does not hold the most probable"),
+        (changed(mask=lambda m: m + 1), "does not contain the most probable"),
         (changed(mask=lambda m: tf.cast(m, tf.int64)), "mask int64"),
         (lambda image_bytes: {"scores": tf.shape(image_bytes)}, "KeyError"),
     ],

@@ -91,8 +91,8 @@ def test_champion_is_the_newest_release_to_the_same_folder(
 @pytest.mark.parametrize(
     ("measures", "spoil", "words"),
     [
-        ({"counts": False}, None, "it has no signature 'evaluate' (found: serving_default)"),
-        ({"classes": 2}, None, "its probabilities is float32 [-1, 8, 8, 2]"),
+        ({"counts": False}, None, "it has no signature 'evaluate' (it has: serving_default)"),
+        ({"classes": 2}, None, "its output probabilities is float32 [-1, 8, 8, 2]"),
         ({}, damage, "it is damaged ("),
         ({}, name_other_classes, "its classes are cat, dog, edge, not pet, background, border"),
     ],
@@ -106,7 +106,7 @@ def test_misfit_is_named(
     release = release_of(path)
     assert words in str(comparison.misfit(release, str(path)))
     sentence = str(comparison.note(release, None, None))
-    assert sentence.startswith("Version 7 could not be compared with, since it")
+    assert sentence.startswith("Version 7 could not be used for the comparison, because it")
     assert sentence.count("\n") == 0
 
 
@@ -117,8 +117,8 @@ def test_other_image_size_is_compared_and_said(tmp_path: Path) -> None:
     assert comparison.misfit(release, str(path)) is None
     assert comparison.note(release, str(path), str(save(tmp_path / "same", size=16))) is None
     assert comparison.note(release, str(path), str(save(tmp_path / "other"))) == (
-        "Version 7 makes masks of 16x16 pixels, the candidate of 8x8; each was judged at its own "
-        "size."
+        "Version 7 makes masks of 16x16 pixels, the candidate makes masks of 8x8 pixels. Each was "
+        "evaluated at its own size."
     )
 
 
@@ -148,8 +148,8 @@ def test_run_goes_on_without_a_champion_that_does_not_fit(
     finally:
         path.write_text(json.dumps(record))
     note = (
-        f"Version {version} could not be compared with, since its classes are cat, dog, not pet, "
-        "background, border; the candidate had to hold the absolute bounds alone."
+        f"Version {version} could not be used for the comparison, because its classes are cat, "
+        "dog, not pet, background, border. Only the absolute thresholds applied to the candidate."
     )
     assert run.code == 0
     assert run.outcome["champion"] == {"version": version, "note": note}

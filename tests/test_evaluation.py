@@ -128,9 +128,9 @@ def test_a_class_in_no_test_mask_is_said_and_a_bound_of_0_asks_nothing_of_it() -
     assert not blessed
     assert metrics["overall"]["iou"]["border"] is None
     assert (row["metric"], row["value"]) == ("iou_border", None)
-    assert row["reason"] == "no test mask holds the class border, so its IoU says nothing"
+    assert row["reason"] == "no test mask contains the class border, so its IoU means nothing"
     assert (
-        "no test mask holds the class border"
+        "no test mask contains the class border"
         in html_page.verdict(Outcome.model_validate({"status": "not_blessed", "gate": gate}))[
             "reasons"
         ][0]
@@ -140,7 +140,7 @@ def test_a_class_in_no_test_mask_is_said_and_a_bound_of_0_asks_nothing_of_it() -
     assert blessed
     assert all(row["held"] for row in gate)
     reasons = {row["slice"]: row["reason"] for row in gate if row["metric"] == "iou_border"}
-    assert "no test mask of breed pug holds the class border" in reasons["breed=pug"]
+    assert "no test mask of breed pug contains the class border" in reasons["breed=pug"]
     assert len(reasons) == 4  # too few photos of beagles
 
 

@@ -184,7 +184,7 @@ def test_eight_bits_that_are_slower_are_refused_by_convert_and_not_by_a_release(
 ) -> None:
     monkeypatch.setattr(judgement, "milliseconds", lambda runners, _: [5.0, 4.0][: len(runners)])
     assert write("onnx_int8", small_run, tmp_path)[0] == 1
-    assert "takes 5.0 ms on one core, no less than the 4.0 ms" in capsys.readouterr().err
+    assert "takes 5.0 ms on one core, not less than the 4.0 ms" in capsys.readouterr().err
     release = network.read(small_run.released())
     (tmp_path / "version").mkdir()
     for name in ("variables", "saved_model.pb"):
@@ -222,7 +222,7 @@ def test_predict_takes_files(
     (tmp_path / "broken.onnx").write_bytes(b"no model")
     (tmp_path / "alone.xml").touch()
     for file, sentence in (
-        (tmp_path / "bad.jpg", "is no model"),
+        (tmp_path / "bad.jpg", "is not a model"),
         (tmp_path / "broken.onnx", "cannot"),
         (tmp_path / "alone.xml", "alone.bin cannot be read (No such file"),
     ):

@@ -213,7 +213,7 @@ def test_a_rehearsal_needs_the_daemons_socket(
     ("where", "sentence"),
     [
         ("docker", "is 'docker', but the Docker daemon at unix:///"),
-        ("kubernetes", "is 'kubernetes', which only works in a pod of Kubeflow Pipelines"),
+        ("kubernetes", "is 'kubernetes', which works only in a Kubeflow Pipelines pod"),
     ],
 )
 def test_a_run_that_could_start_no_server_is_refused_before_it_begins(

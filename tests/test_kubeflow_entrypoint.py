@@ -237,7 +237,7 @@ def test_a_stopped_task_leaves_what_the_next_attempt_goes_on_from(tmp_path: Path
     training = cluster.start(["run", "Trainer"], "run-1", many)
     training.wait_for(lambda: epochs_done(working) > done)
     training.kill()
-    assert f"Going on after epoch {done} of an earlier attempt." in training.output()
+    assert f"Resuming after epoch {done} of an earlier attempt." in training.output()
     assert len(list(runs.iterdir())) == 1
     assert [each.name for each in working.iterdir()] == [left.name]
     assert cluster.artifacts("run-1").state("Trainer") == "failed"

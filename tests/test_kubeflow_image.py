@@ -177,7 +177,7 @@ def test_a_rehearsal_with_a_killed_trainer_ends_as_the_local_run(rehearsed: Rehe
         assert ours[same] == local.outcome[same]
     assert "x Trainer: exit code 137, attempt 1 of 3" in rehearsed.printed
     (log,) = (rehearsed.run.output_root / "logs").iterdir()
-    going_on = f"Going on after epoch {rehearsed.epochs_when_killed} of an earlier attempt."
+    going_on = f"Resuming after epoch {rehearsed.epochs_when_killed} of an earlier attempt."
     assert going_on in log.read_text()
     assert (rehearsed.run.output_root / "report.html").stat().st_size > 10_000
     owners = {path.stat().st_uid for path in rehearsed.run.output_root.rglob("*")}

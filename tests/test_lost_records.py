@@ -53,8 +53,8 @@ def test_an_older_version_stands_in_for_a_champion_that_is_lost(
     assert again.outcome["champion"]["version"] == second
     note = again.outcome["champion"]["note"]
     assert note == (
-        f"Version {second} could not be compared with, since {fault}; the candidate was compared "
-        f"with version {first}, the newest one before it that is sound."
+        f"Version {second} could not be used for the comparison, because {fault}. The candidate "
+        f"was compared with version {first} instead, the newest intact version before it."
     )
     (bound,) = [row for row in again.outcome["gate"] if row["kind"] == "change"]
     assert bound["champion"] == record(run, first)["metrics"]["overall"]["mean_iou"]

@@ -247,11 +247,11 @@ def test_a_model_that_says_so_and_does_not_is_not_released(small_run: Run, tmp_p
     model = Path(shutil.copytree(small_run.released(), tmp_path / "1"))
     assert contract.exif(str(model)) == contract.AS_STORED
     (model / contract.FACTS).write_text(json.dumps({"exif": "apply"}))
-    assert "does not turn a photo" in str(smoke_test.fault(str(model)))
+    assert "does not apply the EXIF orientation" in str(smoke_test.fault(str(model)))
     for damage in ("{", "[]", '{"exif": 6}'):
         (model / contract.FACTS).write_text(damage)
         assert "it is damaged" in str(contract.misfit(str(model)))
-        with pytest.raises(UserError, match="cannot be loaded, it seems damaged"):
+        with pytest.raises(UserError, match="cannot be loaded and is probably damaged"):
             segmenter.Segmenter(model)
 
 

@@ -136,8 +136,8 @@ def test_a_folder_that_takes_no_more_is_told_once(
     assert run(model, tmp_path / "out", *photos) == 1
     output = capsys.readouterr()
     assert output.err == (
-        f"Error: Nothing more can be written into {tmp_path / 'out'} (No space left on device);"
-        " make room there, or give another --output-dir.\n"
+        f"Error: No more results can be written to {tmp_path / 'out'} (No space left on device)."
+        " Make room there or give another --output-dir.\n"
     )
     assert "2 of 20 photos" in output.out
 
@@ -174,7 +174,7 @@ def test_a_photo_that_fails_takes_no_other_along(
     monkeypatch.setattr(photo_jobs, where, fail_once)
     assert run(model, tmp_path / "out", *photos) == 1
     output = capsys.readouterr()
-    reason = "not enough memory" if fault is MemoryError else "unforeseen"
+    reason = "not enough memory" if fault is MemoryError else "unexpected"
     assert output.err.startswith(f"{photos[2]}: ")
     assert reason in output.err
     assert output.err.count("\n") == 1

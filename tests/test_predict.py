@@ -171,7 +171,7 @@ def test_bad_photos_get_a_sentence_and_the_rest_is_done(model, tmp_path, capsys)
     output = capsys.readouterr()
     complaints = [line.split(": ", 1) for line in output.err.splitlines()]
     assert [path for path, _ in complaints] == [str(p) for p in bad]
-    words = ("not a JPEG", "is empty", "a folder", "damaged", "no such file", "symbolic links")
+    words = ("not a JPEG", "is empty", "the folder", "damaged", "does not exist", "symbolic links")
     for word, (_, sentence) in zip(words, complaints, strict=True):
         assert word in sentence
         assert sentence.endswith(".")
@@ -204,7 +204,7 @@ def test_folders_are_searched_for_photos(model, tmp_path, capsys):
     ]
     assert (
         output.err
-        == f"{tmp_path / 'none'}: a folder without a JPEG, PNG, GIF or BMP file that can be read.\n"
+        == f"{tmp_path / 'none'}: the folder has no readable JPEG, PNG, GIF or BMP file.\n"
     )
 
 
@@ -253,7 +253,7 @@ def test_the_newest_complete_version_of_a_serving_folder_is_taken(model, tmp_pat
     (serving / "11").mkdir()  # no model in it yet
     (serving / "notes").mkdir()
     assert segmenter.find_saved_model(serving) == serving / "10"
-    with pytest.raises(UserError, match=r"did you mean .*unet"):
+    with pytest.raises(UserError, match=r"Did you mean .*unet"):
         segmenter.find_saved_model(tmp_path / "serving")
     assert run(serving, tmp_path / "out", save_photo(tmp_path / "a.jpg")) == 0
     assert str(serving / "10") in capsys.readouterr().out
@@ -300,10 +300,13 @@ def version_without_weights(tmp_path: Path) -> Path:
     ("make", "words"),
     [
         (lambda tmp: tmp / "nowhere", "nowhere"),
-        (lambda tmp: tmp, "no SavedModel"),
+        (lambda tmp: tmp, "is not a SavedModel"),
         (lambda tmp: tmp / "photo.jpg", "photo.jpg"),
         (broken_model, "damaged"),
-        (version_without_weights, "since its folder variables/ is missing; give another version, "),
+        (
+            version_without_weights,
+            "because its folder variables/ is missing. Give another version, ",
+        ),
         (version_without_weights, "/m/7."),
         (lambda tmp: save_model(tmp / "other", signature="classify"), "'serving_default'"),
     ],
@@ -336,7 +339,7 @@ def test_a_result_never_replaces_a_photo(model, tmp_path, capsys):
 def test_probabilities_that_are_no_numbers_make_no_mask(tmp_path, capsys):
     model = save_model(tmp_path / "nan", poison=float("nan"))
     assert run(model, tmp_path / "out", save_photo(tmp_path / "a.jpg")) == 1
-    assert "not numbers" in capsys.readouterr().err
+    assert "not finite" in capsys.readouterr().err
     assert not list((tmp_path / "out").iterdir())
 
 

@@ -181,7 +181,7 @@ def test_a_plain_path_is_a_filesystem_too(folder: Path, tmp_path: Path) -> None:
     assert content(Path(place)) == content(newest(folder))
     assert [path.name for path in copies.iterdir()] == ["m"]
     (Path(place) / "saved_model.pb").unlink()  # nothing of ours
-    with pytest.raises(CopyError, match=r"a folder of that name, without a saved_model\.pb"):
+    with pytest.raises(CopyError, match=r"that folder already exists, without a saved_model\.pb"):
         mirror.copy(str(folder), str(copies))
 
 
@@ -195,7 +195,7 @@ def test_another_model_of_the_same_number_is_left_alone(
     record = other / newest(other).name / "assets.extra" / "release.json"
     record.write_text(json.dumps({**json.loads(record.read_text()), "digest": "another"}))
     before = content(read(store))
-    with pytest.raises(CopyError, match="another model has this number there"):
+    with pytest.raises(CopyError, match="the copy has a different model under this number"):
         mirror.copy(str(other), BUCKET)
     assert content(read(store)) == before
 
@@ -207,11 +207,11 @@ def test_nothing_in_service_nothing_to_copy(store: type[Store], tmp_path: Path) 
 
 def test_what_beam_lacks_is_said_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     has_hdfs = importlib.util.find_spec("hdfs") is not None  # the compatible stack's Beam brings it
-    no_host = "(ValueError: hdfs_host is not set); beam.args takes its options"
+    no_host = "(ValueError: hdfs_host is not set). Set them in beam.args"
     for copy_to, sentence in (
-        ("s3://bucket/models", "install apache-beam[aws]."),
-        ("ftp://host/models", "plain paths, but not ftp://."),
-        ("hdfs://models", no_host if has_hdfs else "install apache-beam[hadoop]."),
+        ("s3://bucket/models", "Install apache-beam[aws]."),
+        ("ftp://host/models", "Beam does not support ftp://."),
+        ("hdfs://models", no_host if has_hdfs else "Install apache-beam[hadoop]."),
     ):
         monkeypatch.setitem(mirror._PACKAGES, "s3", ("not_installed.at_all", "aws"))
         with pytest.raises(UserError) as found:

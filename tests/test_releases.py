@@ -122,8 +122,8 @@ def test_mistakes_are_told_in_a_sentence(
     newest = str(model_store.versions(str(folder))[-1])
     for arguments, sentence in (
         (["show", "7"], "There is no version 7"),
-        (["rollback", "7"], "There is no version 7"),
-        (["rollback", newest], "is in service already"),
+        (["rollback", "7"], "has no version 7; it has versions"),
+        (["rollback", newest], "is already in service"),
         (["rollback", "abc"], "Argument VERSION: 'abc' is no version; `list` shows"),
         (["prune", "--keep", "0"], "must be at least 1"),
         (["list", "--serving", str(tmp_path / "none")], "There is no serving folder"),
@@ -148,8 +148,8 @@ def test_rollback_waits_for_a_release(folder: Path, capfd: pytest.CaptureFixture
         command = [sys.executable, "-c", program, "prune", "--keep", "1", "--serving", str(folder)]
         waiting = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
         assert waiting.stderr is not None
-        said = f"Another release is at work in {folder}; waiting for it.\n"
-        assert said in iter(waiting.stderr.readline, "")
+        sentence = f"Another release is running in {folder}; waiting for it.\n"
+        assert sentence in iter(waiting.stderr.readline, "")
         assert first in model_store.versions(str(folder))
     assert waiting.wait(60) == 0
     assert len(model_store.versions(str(folder))) == 1

@@ -346,7 +346,7 @@ def test_killed_run_goes_on_where_it_stood(
     assert said.endswith("Error: Stopped; start the same command again to go on.\n")
     assert "Stopped; start the same" in (output / "report.html").read_text()
     process = Forked(local_runner.main, arguments, tmp_path / "log")
-    process.wait_for(lambda: "Going on after epoch" in process.output())
+    process.wait_for(lambda: "Resuming after epoch" in process.output())
     assert newest_verdict(output, capfd) == "goes on"
     process.kill()
     assert newest_verdict(output, capfd) == "cut off in Trainer"

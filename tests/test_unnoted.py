@@ -46,7 +46,7 @@ def test_training_that_could_not_be_noted_is_taken_up(
     assert len(training_states(failed)) == 1
     capfd.readouterr()
     again = failed.again(short)
-    assert "Going on after epoch 1 of an earlier attempt." in capfd.readouterr().out
+    assert "Resuming after epoch 1 of an earlier attempt." in capfd.readouterr().out
     assert again.outcome["status"] == "pushed"
     assert not training_states(again)
 

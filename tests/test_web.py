@@ -93,8 +93,8 @@ def test_photo_is_segmented_at_its_own_size(page: str) -> None:
         (png(13_000, 13_000), 422, "it is 13000x13000 pixels, more than 50 megapixels; make it"),
         (b"no image", 422, "not a JPEG, PNG, GIF or BMP image, or a damaged one."),
         (b"", 422, "the file is empty."),
-        (images.encode(drawing(5000, 20)), 422, "the model cannot take it ("),
-        (bytes(web.MOST_BYTES + 1), 413, "larger than 50 MB; give a smaller one."),
+        (images.encode(drawing(5000, 20)), 422, "the model failed ("),
+        (bytes(web.MAX_BYTES + 1), 413, "larger than 50 MB. Choose a smaller one."),
     ],
 )
 def test_bad_photo_gets_a_sentence_and_the_next_is_done(
@@ -119,7 +119,7 @@ def test_page_loads_nothing_from_elsewhere(page: str) -> None:
 def test_what_is_not_there_is_said_as_any_error(page: str) -> None:
     status, body = ask(page + "nowhere")
     assert status == 404
-    assert "nothing at /nowhere; get / for the page" in json.loads(body)["error"]
+    assert "/nowhere does not exist. Use GET / for the page" in json.loads(body)["error"]
     status, body = ask(page + "segment")
     assert status == 405
     assert "/segment does not take GET" in json.loads(body)["error"]
@@ -142,7 +142,7 @@ def test_a_form_is_told_how_to_send_a_photo(page: str) -> None:
     with pytest.raises(urllib.error.HTTPError) as caught:
         urllib.request.urlopen(request, timeout=60)
     assert caught.value.code == 422
-    assert "curl --data-binary" in json.loads(caught.value.read())["error"]
+    assert "curl, use --data-binary" in json.loads(caught.value.read())["error"]
 
 
 def test_wrong_calls_are_told_in_a_sentence(
@@ -177,7 +177,7 @@ def test_a_name_that_was_made_to_mean_this_machine_is_refused(page: str, host: s
     for path in ("", "segment"):
         status, _, body = headers_of(page + path, Host=host)
         assert status == 403
-        assert "does not go by the name" in json.loads(body)["error"]
+        assert "host name in this request is not the page's own" in json.loads(body)["error"]
 
 
 @pytest.mark.parametrize(
@@ -290,14 +290,14 @@ def shown(model: Slow) -> Iterator[str]:
 
 def test_photos_share_one_budget_of_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     photo = images.encode(np.random.default_rng(0).integers(0, 255, (40, 30, 3), np.uint8))
-    monkeypatch.setattr(web, "_MOST_BYTES_IN_ALL", len(photo) * 3 // 2)
+    monkeypatch.setattr(web, "_MAX_TOTAL_BYTES", len(photo) * 3 // 2)
     model = Slow()
     with shown(model) as url, futures.ThreadPoolExecutor(1) as pool:
         first = pool.submit(ask, url + "segment", photo)
         assert model.asked.wait(60)
         code, body = ask(url + "segment", photo)
         assert code == 503
-        assert json.loads(body)["error"].startswith("Too many photos are here at once; try again")
+        assert json.loads(body)["error"].startswith("The server is busy with too many photos.")
         model.may.set()
         assert first.result()[0] == 200
         assert ask(url + "segment", photo)[0] == 200

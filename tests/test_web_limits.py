@@ -20,7 +20,8 @@ SERVER = """
 import socket, sys
 from pipeline.inference import web_server
 
-web_server.PATIENCE, web_server.WHOLE_REQUEST, web_server._LOOK, web_server._MOST = 0.5, 1.2, 0.1, 8
+web_server.PATIENCE, web_server.WHOLE_REQUEST = 0.5, 1.2
+web_server._CHECK_INTERVAL, web_server._MAX_CONNECTIONS = 0.1, 8
 
 async def app(scope, receive, send):
     while (message := await receive()).get("more_body"):
@@ -139,8 +140,8 @@ def test_nonsense_and_aborts_are_not_worth_a_word(port: int, noise: bytes) -> No
 
 
 def test_want_of_descriptors_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
-    complain = web_server.Complaints()
+    handle = web_server.ErrorHandler()
     with contextlib.closing(asyncio.new_event_loop()) as loop:
         for _ in range(1000):
-            complain(loop, {"message": "accept", "exception": OSError(errno.EMFILE, "many")})
+            handle(loop, {"message": "accept", "exception": OSError(errno.EMFILE, "many")})
     assert capsys.readouterr().err.count("\n") == 1

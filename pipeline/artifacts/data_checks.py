@@ -1,4 +1,4 @@
-"""What StatisticsGen counted and ExampleValidator found."""
+"""Read the outputs of StatisticsGen and ExampleValidator."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.core import features
 
 
 def count_examples(statistics: ExampleStatistics) -> dict[str, int]:
-    """Number of examples of each split, from StatisticsGen's output."""
+    """Reads the number of examples in each split from StatisticsGen's output."""
     counts = {}
     for split in features.SPLITS:
         uri = artifact_utils.get_split_uri([statistics], split)
@@ -24,14 +24,14 @@ def count_examples(statistics: ExampleStatistics) -> dict[str, int]:
 
 
 def read_anomalies(anomalies: ExampleAnomalies, split: str) -> list[str]:
-    """What ExampleValidator found in a split, in a sentence each."""
+    """Reads the anomalies that ExampleValidator found in a split, each as a sentence."""
     uri = artifact_utils.get_split_uri([anomalies], split)
     message = anomalies_pb2.Anomalies.FromString(
         io_utils.read_bytes_file(os.path.join(uri, "SchemaDiff.pb"))
     )
-    found = [
+    sentences = [
         f"{name}: {info.description.rstrip('.')}" for name, info in message.anomaly_info.items()
     ]
     if message.HasField("dataset_anomaly_info"):
-        found.append(message.dataset_anomaly_info.description.rstrip("."))
-    return sorted(found)
+        sentences.append(message.dataset_anomaly_info.description.rstrip("."))
+    return sorted(sentences)

@@ -1,4 +1,4 @@
-"""What ExampleGen leaves beside its examples: what was listed, set aside, noted and counted."""
+"""Read what ExampleGen writes beside its examples: quarantine, notes, classes, the listing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tfx.dsl.io import fileio
 from pipeline.core import progress
 from pipeline.data import items
 
-# What lies beside the examples: rows of items, a JSON line each, and what the listing found.
+# Files beside the examples: three of JSON lines, and the result of listing the data folder.
 QUARANTINE = "quarantine"
 NOTES = "notes"
 CLASSES = "classes"
@@ -21,17 +21,17 @@ LISTED = "listed"
 
 
 def read_quarantine(examples_uri: str) -> list[items.Row]:
-    """The items set aside at ingestion: `items.faulty`, sorted by id."""
+    """Reads the quarantined items, sorted by id: see `items.faulty`."""
     return items.by_id(_read_rows(examples_uri, QUARANTINE))
 
 
 def read_notes(examples_uri: str) -> list[items.Row]:
-    """What a person should look at in items that are used: `items.noted`, sorted by id."""
+    """Reads the notes on items that are used, sorted by id: see `items.noted`."""
     return items.of_used(_read_rows(examples_uri, NOTES), read_quarantine(examples_uri))
 
 
 def read_classes(examples_uri: str) -> list[items.Row]:
-    """Which classes the masks of each split and slice hold: `coverage.row`."""
+    """Reads which classes the masks of each split and slice contain: see `coverage.row`."""
     return _read_rows(examples_uri, CLASSES)
 
 
@@ -44,24 +44,28 @@ def _read_rows(examples_uri: str, name: str) -> list[items.Row]:
 
 
 def read_scan(examples_uri: str) -> dict[str, list[str]]:
-    """``unlisted``: ids that no official list names, left out; ``spans``: the batches taken;
-    ``hints``: what the names of files and lists say of the folder, see `layout.Scan`.
+    """Reads the result of listing the data folder.
+
+    Returns:
+      ``unlisted``: ids that are skipped because no official list names them. ``spans``: the spans
+      in use. ``hints``: what the names of files and lists suggest, see `layout.Scan`.
     """
     scan = _read_scan(examples_uri)
     return {name: value for name, value in scan.items() if name != LISTED}
 
 
 def expect_photos(examples_uri: str, splits: Sequence[str], what: str) -> None:
-    """Tells `progress` how many photos there are to do; those set aside are among them."""
+    """Tells `progress` the number of photos in some splits, quarantined ones included."""
     listed = _read_scan(examples_uri).get(LISTED, {})
     progress.expect(sum(listed.get(split, 0) for split in splits), what)
 
 
 def count_listed(examples_uri: str) -> int:
-    """How many photos with a mask the data folder had, those set aside among them."""
+    """The number of photos with a mask in the data folder, quarantined ones included."""
     return sum(_read_scan(examples_uri).get(LISTED, {}).values())
 
 
 def _read_scan(examples_uri: str) -> dict[str, Any]:
     with fileio.open(os.path.join(examples_uri, SCAN), "r") as file:
-        return json.load(file)
+        scan: dict[str, Any] = json.load(file)
+    return scan

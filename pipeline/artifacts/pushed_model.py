@@ -1,4 +1,4 @@
-"""The PushedModel artifact: the names of what the Pusher notes on it, and in the release record."""
+"""The PushedModel artifact: names of its properties, and of fields in the release record."""
 
 from __future__ import annotations
 
@@ -11,24 +11,25 @@ if TYPE_CHECKING:
 # Custom properties of the PushedModel artifact; the first three are TFX's.
 PUSHED, VERSION, DESTINATION = "pushed", "pushed_version", "pushed_destination"
 MODEL_ID = "model_id"
-STATISTICS_ID = "statistics_id"  # of the examples that the model learned from
+STATISTICS_ID = "statistics_id"  # of the training data
 WITHDRAWN = "withdrawn"  # 1 if a rollback took it out of service
-MADE = "made"  # 1 if the version was made for it, not in service with the same model before
+MADE = "made"  # 1 if the version is new, 0 if it was in service with the same model before
 REFUSED = "refused"  # why a blessed model was not released
-REPLACED = "replaced"  # the version that was in service until then, if one was
-FAULT = "fault"  # what was wrong with that, if anything was: a clause
-FOR_NOW = "refused_for_now"  # 1 if that depends on what the serving folder held then
-# In the release record.
+REPLACED = "replaced"  # the version that was in service before, if any
+FAULT = "fault"  # what was wrong with the replaced version, if anything: a clause
+FOR_NOW = "refused_for_now"  # 1 if the refusal depends on the versions in the serving folder
+# Fields of the release record.
 DATA_ROOT, CLASSES = "data_root", "classes"
 STATISTICS_URI, EXAMPLES_URI = "statistics_uri", "examples_uri"
 
 
 def destination(release: types.Artifact) -> str:
     """The folder of the version."""
-    return release.get_string_custom_property(DESTINATION)
+    folder: str = release.get_string_custom_property(DESTINATION)
+    return folder
 
 
 def place(release: types.Artifact) -> tuple[str, int]:
-    """Serving folder and number of a released version."""
+    """The serving folder and the number of a released version."""
     folder, version = os.path.split(destination(release))
     return folder, int(version)

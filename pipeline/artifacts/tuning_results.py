@@ -1,4 +1,4 @@
-"""What the Tuner leaves: the best values of settings, and its trials."""
+"""Read the outputs of the Tuner: the best settings, and the trials."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from tfx.utils import io_utils
 
 
 def read_best(hyperparameters: Artifact) -> dict[str, float]:
-    """The best values that were found, by the dotted keys of their settings."""
-    return _read(hyperparameters)["values"]
+    """Reads the best values, by the dotted keys of their settings."""
+    values: dict[str, float] = _read(hyperparameters)["values"]
+    return values
 
 
 def read_trials(results: Artifact) -> list[dict[str, Any]]:
-    """The trials in their order: ``trial`` (from 1), ``score``, and what settings each had."""
+    """Reads the trials in order: ``trial`` (from 1), ``score`` and the settings of each."""
     rows = sorted(_read(results), key=lambda row: row["trial_id"])
     return [{"trial": int(row.pop("trial_id")) + 1, **row} for row in rows]
 

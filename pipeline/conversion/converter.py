@@ -1,4 +1,4 @@
-"""Makes the files of a release, judges them, and says what was found."""
+"""Write a release in other formats, compare the files with the SavedModel, describe the result."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from pipeline.formats import network, photos
 from pipeline.inference import segmenter
 from pipeline.release import model_store
 
-CALIBRATED_ON, JUDGED_BY = 64, 1000  # photos of the training and of the test split, at most
-_PAINTED = 16  # photos to compare masks on where no data is at hand
+# Maximum numbers of photos: for calibration, from the training split, and for the comparison.
+MAX_CALIBRATION_PHOTOS, MAX_TEST_PHOTOS = 64, 1000
+_SYNTHETIC = 16  # photos to compare masks on if the release's data is gone
 _BATCH = 8
 
 
 class Bench:
-    """What the files of one release are judged by.
+    """The photos and expected masks that the files of one release are compared on.
 
     Args:
-      release: of which version.
-      source: of its data; None: masks are compared on painted photos, and there is no format in 8
-        bits.
+      release: the released version.
+      source: its data; None to compare masks on synthetic photos, which rules out 8 bits.
     """
 
     def __init__(self, release: network.Release, source: photos.Source | None) -> None:
@@ -42,32 +42,32 @@ class Bench:
 
     @cached_property
     def examples(self) -> list[photos.Example]:
-        """Those of the test split, or painted ones without masks."""
-        return self._source(features.TEST, JUDGED_BY) if self._source else list(_painted())
+        """Examples of the test split, or synthetic ones without masks."""
+        return self._source(features.TEST, MAX_TEST_PHOTOS) if self._source else list(_synthetic())
 
     @cached_property
     def training(self) -> list[photos.Example]:
-        """Those that 8 bits are calibrated on."""
+        """Examples of the training split, for calibration."""
         assert self._source is not None, "8 bits need data"
-        return self._source(features.TRAIN, CALIBRATED_ON)
+        return self._source(features.TRAIN, MAX_CALIBRATION_PHOTOS)
 
     @cached_property
     def expected(self) -> list[images.Pixels]:
-        """The SavedModel's masks."""
+        """The SavedModel's masks of the examples."""
         model = segmenter.Segmenter(self.release.path)
         encoded = [example.photo for example in self.examples]
         batches = (encoded[i : i + _BATCH] for i in range(0, len(encoded), _BATCH))
-        return [answer.mask for batch in batches for answer in model.predict(batch)]
+        return [prediction.mask for batch in batches for prediction in model.predict(batch)]
 
     def judge(self, runner: judgement.Runner) -> dict[str, Any]:
-        """How well a file does: ``agreement``, ``photos``, with data ``mean_iou`` and ``iou``."""
-        found = judgement.masks(runner, self.examples)
+        """Compares a file: ``agreement`` and ``photos``; with data, ``mean_iou`` and ``iou``."""
+        masks = judgement.masks(runner, self.examples)
         facts: dict[str, Any] = {
-            "agreement": judgement.agreement(found, self.expected),
-            "photos": len(found),
+            "agreement": judgement.agreement(masks, self.expected),
+            "photos": len(masks),
         }
         if self._source:
-            quality = judgement.quality(found, self.examples, self.release.size)
+            quality = judgement.quality(masks, self.examples, self.release.size)
             facts |= {"mean_iou": quality.mean_iou, "iou": quality.iou}
         return facts
 
@@ -81,45 +81,32 @@ def make(
     judge_speed: bool = True,
     force: bool = False,
 ) -> dict[str, Any]:
-    """Makes one file of a release.
+    """Writes one file of a release, and compares it with the SavedModel.
 
     Args:
-      name: of the format.
-      bench: the release, and what its files are judged by.
+      name: name of the format.
+      bench: the release, and the photos to compare on.
       path: the file, in an existing folder; OpenVINO's weights go beside it.
-      opset: of ONNX.
-      judge_speed: 8 bits have to be quicker than floats.
-      force: make it also if it is not good enough.
+      opset: ONNX opset.
+      judge_speed: whether 8 bits must be faster than floats.
+      force: whether to keep a file that is not good enough.
 
     Returns:
-      JSON values: ``files`` (SHA-256 by name), ``megabytes``, ``milliseconds`` (of a photo, on one
-      core), ``photos`` (how many it was judged by) and ``agreement`` (share of pixels with the
-      SavedModel's class); with data also ``mean_iou`` and ``iou``; in 8 bits also ``float``, the
-      same of the file of floats; ``fault`` if it is not good enough.
+      JSON values: ``files`` (SHA-256 by name), ``megabytes``, ``milliseconds`` (per photo, on one
+      core), ``photos`` (number of photos it was compared on) and ``agreement`` (share of pixels
+      with the SavedModel's class). With data also ``mean_iou`` and ``iou``. In 8 bits also
+      ``float``, the same values of the float file. ``fault`` if the file is not good enough.
 
     Raises:
-      ConversionError: the file is not good enough.
+      ConversionError: if the file is not good enough.
     """
     format_ = Format(name)
-    module = formats.module(format_.family)
-    if not format_.int8:
-        module.write(bench.release, path, opset=opset)
-        facts = bench.judge(module.Runner(path))
-        runners = [module.Runner(path, threads=1)]
-        (facts["milliseconds"],) = judgement.milliseconds(runners, bench.examples)
-        fault = _differs(facts)
-    else:
-        with tempfile.TemporaryDirectory() as folder:
-            floats = Path(folder, path.name)
-            module.write(bench.release, floats, opset=opset)
-            module.write(bench.release, path, bench.training, opset=opset)
-            facts, facts_of_floats = (bench.judge(module.Runner(each)) for each in (path, floats))
-            runners = [module.Runner(each, threads=1) for each in (path, floats)]
-            spent = judgement.milliseconds(runners, bench.examples)
-            facts["milliseconds"], facts_of_floats["milliseconds"] = spent
-            facts_of_floats["megabytes"] = _megabytes(floats)
-            facts["float"] = facts_of_floats
+    if format_.int8:
+        facts = _make_int8(format_, bench, path, opset)
         fault = _costs_too_much(facts) or (_is_slow(facts) if judge_speed else None)
+    else:
+        facts = _make_float(format_, bench, path, opset)
+        fault = _differs(facts)
     facts["files"] = {
         each.name: hashlib.sha256(each.read_bytes()).hexdigest() for each in _written(path)
     }
@@ -127,8 +114,32 @@ def make(
     if fault and not force:
         for each in _written(path):
             each.unlink()
-        raise ConversionError(f"the release as {format_.title} is not good enough: {fault}")
+        raise ConversionError(f"the conversion to {format_.title} is not good enough: {fault}")
     return {**facts, "fault": fault} if fault else facts
+
+
+def _make_float(format_: Format, bench: Bench, path: Path, opset: int | None) -> dict[str, Any]:
+    module = formats.module(format_.family)
+    module.write(bench.release, path, opset=opset)
+    facts = bench.judge(module.Runner(path))
+    runners = [module.Runner(path, threads=1)]
+    (facts["milliseconds"],) = judgement.milliseconds(runners, bench.examples)
+    return facts
+
+
+def _make_int8(format_: Format, bench: Bench, path: Path, opset: int | None) -> dict[str, Any]:
+    module = formats.module(format_.family)
+    with tempfile.TemporaryDirectory() as folder:
+        float_path = Path(folder, path.name)
+        module.write(bench.release, float_path, opset=opset)
+        module.write(bench.release, path, bench.training, opset=opset)
+        both = (path, float_path)
+        facts, float_facts = (bench.judge(module.Runner(each)) for each in both)
+        runners = [module.Runner(each, threads=1) for each in both]
+        times = judgement.milliseconds(runners, bench.examples)
+        facts["milliseconds"], float_facts["milliseconds"] = times
+        float_facts["megabytes"] = _megabytes(float_path)
+    return {**facts, "float": float_facts}
 
 
 def make_all(
@@ -137,21 +148,20 @@ def make_all(
     record: dict[str, Any],
     examples_uri: str,
 ) -> dict[str, dict[str, Any]]:
-    """Makes the files of a version that is about to be released.
+    """Writes the files of a version that is about to be released.
 
     Args:
-      wanted: options by the name of the format: ``opset``.
-      version_path: its folder, on a disk; files go into `model_store.FORMATS` in it.
-      record: its release record.
-      examples_uri: ExampleGen's output, which the gate judged it by.
+      wanted: options (``opset``) by format name.
+      version_path: the version's folder; the files go into `model_store.FORMATS` in it.
+      record: the version's release record.
+      examples_uri: ExampleGen's output that the gate used.
 
     Returns:
-      What `make` says of each, and its options, by the name of the format.
+      The options and the result of `make`, by format name.
 
     Raises:
-      ConversionError: one of them is not good enough.
+      ConversionError: if one of the files is not good enough.
     """
-
     settings = photos.data_settings(record)
 
     def source(split: str, count: int) -> list[photos.Example]:
@@ -162,8 +172,7 @@ def make_all(
     with tempfile.TemporaryDirectory() as folder:
         for name, options in wanted.items():
             path = Path(folder, Format(name).file_name)
-            # How soon it answers on this machine says little of where it will be asked, and beside
-            # other work too little to stop a release.
+            # The speed on this busy machine is no reason to stop a release that runs elsewhere.
             facts = make(name, bench, path, opset=options.get("opset"), judge_speed=False)
             made[name] = {**options, **facts}
         target = os.path.join(version_path, model_store.FORMATS)
@@ -174,12 +183,12 @@ def make_all(
 
 
 def describe(name: str, facts: dict[str, Any]) -> str:
-    """What was found, in one line for people."""
-    judged_by = f"{facts['photos']} {'test' if 'mean_iou' in facts else 'painted'} photos"
+    """Describes the result of `make` in one line for people."""
+    photos_used = f"{facts['photos']} {'test' if 'mean_iou' in facts else 'synthetic'} photos"
     parts = [
         f"{facts['megabytes']:.1f} MB",
-        f"{facts['milliseconds']:.1f} ms a photo on one core",
-        f"the SavedModel's class on {facts['agreement']:.3%} of the pixels of {judged_by}",
+        f"{facts['milliseconds']:.1f} ms per photo on one core",
+        f"same class as the SavedModel on {facts['agreement']:.3%} of the pixels of {photos_used}",
     ]
     if "mean_iou" in facts:
         parts.append(f"mean IoU {facts['mean_iou']:.4f}")
@@ -195,22 +204,22 @@ def describe(name: str, facts: dict[str, Any]) -> str:
 
 
 def _differs(facts: dict[str, Any]) -> str | None:
-    if facts["agreement"] >= judgement.LEAST_AGREEMENT:
+    if facts["agreement"] >= judgement.MIN_AGREEMENT:
         return None
     return (
-        f"its masks and the SavedModel's agree on {facts['agreement']:.2%} of the pixels, not on"
-        f" {judgement.LEAST_AGREEMENT:.1%}"
+        f"its masks agree with the SavedModel's on {facts['agreement']:.2%} of the pixels; the"
+        f" minimum is {judgement.MIN_AGREEMENT:.1%}"
     )
 
 
 def _costs_too_much(facts: dict[str, Any]) -> str | None:
     floats = facts["float"]
     loss = floats["mean_iou"] - facts["mean_iou"]
-    if loss <= judgement.MOST_LOSS:  # NaN is not
+    if loss <= judgement.MAX_LOSS:  # False for NaN
         return None
     return (
-        f"its mean IoU on {facts['photos']} test photos is {facts['mean_iou']:.4f}, that of float"
-        f" {floats['mean_iou']:.4f}; it may lose {judgement.MOST_LOSS}"
+        f"its mean IoU on {facts['photos']} test photos is {facts['mean_iou']:.4f}, but"
+        f" {floats['mean_iou']:.4f} with floats; the maximum loss is {judgement.MAX_LOSS}"
     )
 
 
@@ -218,13 +227,13 @@ def _is_slow(facts: dict[str, Any]) -> str | None:
     if facts["milliseconds"] < facts["float"]["milliseconds"]:
         return None
     return (
-        f"a photo takes {facts['milliseconds']:.1f} ms on one core, no less than the"
-        f" {facts['float']['milliseconds']:.1f} ms of float"
+        f"a photo takes {facts['milliseconds']:.1f} ms on one core, not less than the"
+        f" {facts['float']['milliseconds']:.1f} ms with floats"
     )
 
 
 def _written(path: Path) -> list[Path]:
-    """A file and, for OpenVINO, the one beside it."""
+    """The file, and OpenVINO's weights beside it."""
     return [each for each in (path, path.with_suffix(WEIGHTS)) if each.exists()]
 
 
@@ -232,9 +241,9 @@ def _megabytes(path: Path) -> float:
     return sum(each.stat().st_size for each in _written(path)) / 1e6
 
 
-def _painted() -> Iterator[photos.Example]:
+def _synthetic() -> Iterator[photos.Example]:
     with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder, "painted")
-        synthetic.generate(root, count=_PAINTED, seed=5)
+        root = Path(folder, "synthetic")
+        synthetic.generate(root, count=_SYNTHETIC, seed=5)
         for path in sorted((root / "images").iterdir()):
             yield photos.Example(path.stem, path.read_bytes(), b"")

@@ -1,4 +1,4 @@
-"""A file beside what it was made of: whether it says the same, and what it costs to ask."""
+"""Compare a converted file with the SavedModel: its masks, its quality, its speed."""
 
 from __future__ import annotations
 
@@ -12,41 +12,40 @@ import numpy as np
 
 from pipeline.core import features, images
 from pipeline.evaluation import metrics
-from pipeline.formats import Answer
+from pipeline.formats import Output
 from pipeline.formats.photos import Example
 
-# Share of pixels on which a file of floats has the SavedModel's masks: it resizes in other steps,
-# and rounding decides where two classes are as probable.
-LEAST_AGREEMENT = 0.995
-# Mean IoU that 8 bits may cost.
-MOST_LOSS = 0.003
+# Minimum share of pixels on which a float file has the SavedModel's masks. It is below 1 because
+# the file resizes differently, and because rounding decides if two classes are equally probable.
+MIN_AGREEMENT = 0.995
+MAX_LOSS = 0.003  # of mean IoU in 8 bits
 _TIMED = 20  # photos
 
 
 class ConversionError(Exception):
-    """A file that must not be used; the message says why, in one sentence."""
+    """A file must not be used; the message is a clause that says why."""
 
 
 class Runner(Protocol):
-    """Asks a file."""
+    """Runs a file."""
 
-    def __call__(self, photos: images.Pixels) -> Answer:
-        """Segments photos, uint8 [batch, h, w, 3]."""
+    def __call__(self, photos: images.Pixels) -> Output:
+        """Segments photos, uint8 [batch, height, width, 3]."""
 
 
 @dataclass(frozen=True)
 class Quality:
-    """How good masks are."""
+    """Metrics of masks against the ground truth."""
 
     mean_iou: float
-    iou: dict[str, float | None]  # by class; None where it does not occur
+    iou: dict[str, float | None]  # by class; None for a class that does not occur
 
 
 def quality(masks: Sequence[images.Pixels], examples: Sequence[Example], size: int) -> Quality:
-    """Compares masks, uint8 [size, size] each, with the truth."""
+    """Compares masks, each uint8 [size, size], with the ground truth."""
     pairs = zip(masks, examples, strict=True)
-    each = [metrics.confusion_of(example.truth(size), mask) for mask, example in pairs]
-    confusion = np.sum(each, axis=0)
+    confusions = [metrics.confusion_of(example.truth(size), mask) for mask, example in pairs]
+    confusion = np.sum(confusions, axis=0)
     iou = metrics.class_iou(confusion).tolist()
     named = {
         name: None if np.isnan(value) else value
@@ -56,26 +55,26 @@ def quality(masks: Sequence[images.Pixels], examples: Sequence[Example], size: i
 
 
 def masks(runner: Runner, examples: Sequence[Example]) -> list[images.Pixels]:
-    """Asks for one photo after the other: masks, uint8 [size, size] each."""
+    """Segments the photos one by one; returns masks, each uint8 [size, size]."""
     return [runner(example.pixels()[None]).mask[0] for example in examples]
 
 
 def agreement(some: Sequence[images.Pixels], others: Sequence[images.Pixels]) -> float:
-    """Share of pixels that are equal in two lists of masks."""
+    """Share of equal pixels in two lists of masks."""
     return float(np.mean([np.mean(a == b) for a, b in zip(some, others, strict=True)]))
 
 
 def milliseconds(runners: Sequence[Runner], examples: Sequence[Example]) -> list[float]:
-    """Processor time of one photo, the median, for each of several runners of one thread.
+    """Median CPU time per photo of each runner, which must use one thread.
 
-    They take turns, so that what else the machine does disturbs them alike.
+    The runners take turns, so that other work on the machine affects them equally.
     """
-    taken: list[list[float]] = [[] for _ in runners]
+    times: list[list[float]] = [[] for _ in runners]
     for example in examples[:_TIMED]:
         photo = example.pixels()
-        for runner, times in zip(runners, taken, strict=True):
-            runner(photo[None])  # prepares for this size
-            begin = time.process_time()
+        for runner, own_times in zip(runners, times, strict=True):
+            runner(photo[None])  # warm up for this photo size
+            start = time.process_time()
             runner(photo[None])
-            times.append(1000 * (time.process_time() - begin))
-    return [statistics.median(times) for times in taken]
+            own_times.append(1000 * (time.process_time() - start))
+    return [statistics.median(own_times) for own_times in times]

@@ -1,11 +1,11 @@
-"""A model repository for NVIDIA's Triton Inference Server, with the ONNX file of a release.
+"""Write a model repository for NVIDIA's Triton Inference Server, with a release as an ONNX file.
 
     <repository>/<model>/config.pbtxt       inputs, outputs, batching
-    <repository>/<model>/labels.txt         a class a line, in the order of the class ids
+    <repository>/<model>/labels.txt         class names, one per line, by class id
     <repository>/<model>/<version>/model.onnx
 
-`labels.txt` is for people. `config.pbtxt` does not name it: Triton ranks the values of all pixels
-together, so the labels would be those of the first pixel.
+`labels.txt` is for people. `config.pbtxt` does not mention it, because Triton ranks the values of
+all pixels together, so the labels would be those of the first pixel.
 
 Source: model_config.proto, docs/user_guide/model_repository.md and, for labels,
 docs/protocol/extension_classification.md of the server.
@@ -19,7 +19,7 @@ from typing import Any
 from pipeline.conversion import converter
 from pipeline.core import features
 
-MOST_AT_ONCE = 16  # photos of one size that the server may join
+MAX_BATCH = 16  # photos of the same size that the server may batch
 _CONFIG = """\
 name: "{name}"
 backend: "onnxruntime"
@@ -39,19 +39,19 @@ version_policy {{ latest {{ num_versions: 1 }} }}
 def write(
     bench: converter.Bench, repository: Path, opset: int | None = None, force: bool = False
 ) -> dict[str, Any]:
-    """Writes a repository with one model of one version.
+    """Writes a repository with one version of one model.
 
     Args:
-      bench: the release, and what its files are judged by.
-      repository: the folder to make.
-      opset: of ONNX.
-      force: write it also if it is not good enough.
+      bench: the release, and the photos to compare on.
+      repository: the folder to create.
+      opset: ONNX opset.
+      force: whether to keep a file that is not good enough.
 
     Returns:
-      What `converter.make` says of the ONNX file.
+      The result of `converter.make` for the ONNX file.
 
     Raises:
-      ConversionError: as `converter.make`.
+      ConversionError: see `converter.make`.
     """
     release = bench.release
     model = repository / release.name
@@ -60,7 +60,7 @@ def write(
     facts = converter.make("onnx", bench, version / "model.onnx", opset=opset, force=force)
     config = _CONFIG.format(
         name=release.name,
-        batch=MOST_AT_ONCE,
+        batch=MAX_BATCH,
         size=release.size,
         classes=features.NUM_CLASSES,
     )

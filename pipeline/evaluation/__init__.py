@@ -1,4 +1,4 @@
-"""The gate: metrics from counts of pixels, their bounds by slice, and the verdict.
+"""The gate: metrics from pixel counts, their thresholds by slice, and the results.
 
 May import: `pipeline.core`, `pipeline.settings`, `pipeline.saved_model`.
 """

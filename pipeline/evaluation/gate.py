@@ -1,4 +1,4 @@
-"""The gate: the metrics Evaluator computes, on which slices, and the bounds on them."""
+"""The gate: the metrics that Evaluator computes, their slices and their thresholds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tensorflow_model_analysis.proto import config_pb2
 from pipeline.core import code, features
 from pipeline.evaluation import metrics, tfma_metrics
 from pipeline.saved_model import contract
-from pipeline.settings import Gate
+from pipeline.settings.schema import Gate
 
 CANDIDATE, CHAMPION = "candidate", "champion"
 OVERALL = "overall"
@@ -23,25 +23,26 @@ SLICE_FEATURES = {"species": features.SPECIES_KEY, "breed": features.BREED}
 
 AT_LEAST, AT_MOST, CHANGE = "at_least", "at_most", "change"
 
-# TFMA knows no least number of examples of a slice. So bounds on species and breeds stand on a twin
-# of the metric, whose value holds any bound where the slice has too few.
+# TFMA cannot require a minimum number of examples in a slice. So thresholds on species and breeds
+# apply to a copy of the metric with this prefix, which passes any threshold if the slice has too
+# few examples.
 _JUDGED = "judged_"
-# Neither does it know that a bound of 0 asks nothing of a class that does not occur, whose IoU has
-# no value: so such a bound stands on another twin.
+# If a class does not occur, its IoU has no value, and TFMA fails it even at a threshold of 0. So a
+# threshold of 0 applies to a copy of the metric with this prefix, which then passes.
 _ASKED = "asked_"
-_HOLDS = {AT_LEAST: 1.0, AT_MOST: 0.0}
+_PASSING_VALUES = {AT_LEAST: 1.0, AT_MOST: 0.0}
 
 
 def eval_config(gate: Gate) -> config_pb2.EvalConfig:
-    """Evaluator's configuration.
+    """The configuration of Evaluator.
 
-    Absolute bounds stand on every slice that `gate.slices` names. The bounds against the champion
-    stand on mean IoU, overall and of each species and breed.
+    The absolute thresholds apply to every slice in `gate.slices`. The maximum drop against the
+    champion applies to mean IoU, overall and for each species and breed.
     """
     overall = {
         name: [_threshold([OVERALL], kind, bound)]
         for name, (kind, bound) in _bounds(gate).items()
-        if OVERALL in gate.slices and name not in _excused(gate)
+        if OVERALL in gate.slices and name not in _may_be_absent(gate)
     }
     overall.setdefault("mean_iou", []).append(_threshold([OVERALL], CHANGE, -gate.max_drop))
     return config_pb2.EvalConfig(
@@ -64,29 +65,33 @@ def eval_config(gate: Gate) -> config_pb2.EvalConfig:
 
 
 def _asked_metrics(gate: Gate) -> Iterator[config_pb2.MetricConfig]:
-    """The twins of the metrics with an overall bound that holds for a class that is not there."""
+    """Copies of the class metrics that pass the overall threshold if their class is absent."""
     if OVERALL in gate.slices:
-        for name in sorted(_excused(gate)):
+        for name in sorted(_may_be_absent(gate)):
             kind, bound = _bounds(gate)[name]
-            twin = {"name": _ASKED + name, "otherwise": _HOLDS[kind], "excuse_absent": True}
-            yield _metric(name, gate, [_threshold([OVERALL], kind, bound)], **twin)
+            options = {
+                "name": _ASKED + name,
+                "otherwise": _PASSING_VALUES[kind],
+                "excuse_absent": True,
+            }
+            yield _metric(name, gate, [_threshold([OVERALL], kind, bound)], **options)
 
 
 def _judged_metrics(gate: Gate) -> Iterator[config_pb2.MetricConfig]:
-    """The twins of the metrics that have bounds on species or breeds."""
-    where = [name for name in gate.slices if name != OVERALL]
+    """Copies of the metrics that have thresholds on species or breeds."""
+    slices = [name for name in gate.slices if name != OVERALL]
     for name, (kind, bound) in _bounds(gate).items():
-        thresholds = [_threshold(where, kind, bound)] if where else []
+        thresholds = [_threshold(slices, kind, bound)] if slices else []
         if name == "mean_iou":
             thresholds.append(_threshold(SLICE_FEATURES, CHANGE, -gate.max_drop_slice))
         if thresholds:
-            twin = {"name": _JUDGED + name, "otherwise": _HOLDS[kind]}
-            excuse = {"excuse_absent": True} if name in _excused(gate) else {}
-            yield _metric(name, gate, thresholds, min_images=gate.min_examples, **twin, **excuse)
+            options = {"name": _JUDGED + name, "otherwise": _PASSING_VALUES[kind]}
+            absent = {"excuse_absent": True} if name in _may_be_absent(gate) else {}
+            yield _metric(name, gate, thresholds, min_images=gate.min_examples, **options, **absent)
 
 
 def _bounds(gate: Gate) -> dict[str, tuple[str, float]]:
-    """The absolute bounds that are set, by metric, with their kind."""
+    """Kind and value of the absolute thresholds that are set, by metric."""
     bounds = {
         "pixel_accuracy": (AT_LEAST, gate.pixel_accuracy),
         "mean_iou": (AT_LEAST, gate.mean_iou),
@@ -98,47 +103,50 @@ def _bounds(gate: Gate) -> dict[str, tuple[str, float]]:
     return {name: (kind, bound) for name, (kind, bound) in bounds.items() if bound is not None}
 
 
-def _excused(gate: Gate) -> set[str]:
-    """Metrics whose bound holds where their class is neither in the truth nor predicted."""
+def _may_be_absent(gate: Gate) -> set[str]:
+    """Metrics that pass if their class is neither in the ground truth nor predicted."""
     return set() if gate.class_iou else {metrics.iou_name(name) for name in features.CLASS_NAMES}
 
 
 def read_metrics(evaluation_uri: str) -> dict[str, dict[str, Any]]:
-    """The candidate's metrics by slice, in the shape of latest_run.json.
+    """Reads the candidate's metrics by slice, in the layout of latest_run.json.
 
-    Keys are ``overall``, ``species=cat``, ``breed=Bengal``, ...; a NaN is None.
+    Keys are ``overall``, ``species=cat``, ``breed=Bengal`` and so on. NaN becomes None.
     """
     by_slice = {}
     for key, values in _read(evaluation_uri):
-        found = {name: value for (name, kind), value in values.items() if kind == CANDIDATE}
-        interval = [found["mean_iou_low"], found["mean_iou_high"]]
+        candidate = {name: value for (name, kind), value in values.items() if kind == CANDIDATE}
+        interval = [candidate["mean_iou_low"], candidate["mean_iou_high"]]
         by_slice[key] = {
-            "examples": round(found[EXAMPLE_COUNT] or 0),
-            "pixel_accuracy": found["pixel_accuracy"],
-            "mean_pixel_accuracy": found["mean_pixel_accuracy"],
-            "mean_iou": found["mean_iou"],
+            "examples": round(candidate[EXAMPLE_COUNT] or 0),
+            "pixel_accuracy": candidate["pixel_accuracy"],
+            "mean_pixel_accuracy": candidate["mean_pixel_accuracy"],
+            "mean_iou": candidate["mean_iou"],
             "mean_iou_interval": None if None in interval else interval,
-            "frequency_weighted_iou": found["frequency_weighted_iou"],
-            "boundary_iou": found["boundary_iou"],
-            "calibration_error": found["calibration_error"],
-            "images_below_floor": found["images_below_floor"],
-            "iou": {name: found[metrics.iou_name(name)] for name in features.CLASS_NAMES},
-            "dice": {name: found[metrics.dice_name(name)] for name in features.CLASS_NAMES},
+            "frequency_weighted_iou": candidate["frequency_weighted_iou"],
+            "boundary_iou": candidate["boundary_iou"],
+            "calibration_error": candidate["calibration_error"],
+            "images_below_floor": candidate["images_below_floor"],
+            "iou": {name: candidate[metrics.iou_name(name)] for name in features.CLASS_NAMES},
+            "dice": {name: candidate[metrics.dice_name(name)] for name in features.CLASS_NAMES},
         }
     return dict(sorted(by_slice.items(), key=lambda item: _slice_order(item[0])))
 
 
 def read_comparison(evaluation_uri: str) -> tuple[float, float] | None:
-    """Mean IoU of the candidate and of the champion on all test photos; None without a champion."""
+    """Reads the overall mean IoU of candidate and champion; None without a champion."""
     values = next((values for key, values in _read(evaluation_uri) if key == OVERALL), {})
     candidate, champion = (values.get(("mean_iou", each)) for each in (CANDIDATE, CHAMPION))
     return None if candidate is None or champion is None else (candidate, champion)
 
 
 def read_confusion(evaluation_uri: str) -> dict[str, dict[str, float | None]] | None:
-    """Pixels of all test photos by true class, then by predicted class; None without photos.
+    """Reads the pixel counts of all test photos, by true class and then by predicted class.
 
-    At the model's own size; None where its output was not finite.
+    Pixels are at the model's own size.
+
+    Returns:
+      The counts, with None for a count that is not finite; None without test photos.
     """
     overall = next((values for key, values in _read(evaluation_uri) if key == OVERALL), None)
     if overall is None:
@@ -153,11 +161,12 @@ def read_confusion(evaluation_uri: str) -> dict[str, dict[str, float | None]] | 
 
 
 def read_gate(evaluation_uri: str, gate: Gate) -> list[dict[str, Any]]:
-    """Each threshold that Evaluator checked, with value, bound and verdict, as in latest_run.json.
+    """Reads one row for each threshold that Evaluator checked, in the layout of latest_run.json.
 
-    A row of kind ``change`` holds, as value, the candidate's metric less the champion's, and both
-    of these. A row whose class is in no true mask says so as ``reason``. Species and breeds with
-    fewer examples than `gate.min_examples` have no row.
+    In a row of kind ``change``, ``value`` is the candidate's metric minus the champion's, and
+    ``candidate`` and ``champion`` are these two. If no ground truth mask contains the class of a
+    row, ``reason`` says so. Species and breeds with fewer than `gate.min_examples` examples have no
+    rows.
     """
     failed = {
         (
@@ -201,21 +210,24 @@ def read_gate(evaluation_uri: str, gate: Gate) -> list[dict[str, Any]]:
     return rows
 
 
-def _absence(metric: str, values: Mapping[tuple[str, str], float | None], key: str) -> Any:
-    """``{"reason"}``, a clause, where a metric is the IoU of a class that no true mask holds."""
+def _absence(
+    metric: str, values: Mapping[tuple[str, str], float | None], key: str
+) -> dict[str, str]:
+    """A ``reason``, if a metric is the IoU of a class that no ground truth mask contains."""
     for true in features.CLASS_NAMES:
         if metric == metrics.iou_name(true):
             cells = (metrics.confusion_name(true, each) for each in features.CLASS_NAMES)
             if all(values.get((cell, CANDIDATE)) == 0 for cell in cells):
-                where = "" if key == OVERALL else f" of {key.replace('=', ' ')}"
+                of_slice = "" if key == OVERALL else f" of {key.replace('=', ' ')}"
                 return {
-                    "reason": f"no test mask{where} holds the class {true}, so its IoU says nothing"
+                    "reason": f"no test mask{of_slice} contains the class {true}, so its IoU means "
+                    "nothing"
                 }
     return {}
 
 
 def _read(evaluation_uri: str) -> Iterator[tuple[str, dict[tuple[str, str], float | None]]]:
-    """Yields each slice with its metrics by (name, candidate | champion | change)."""
+    """Yields each slice and its metrics by (name, CANDIDATE | CHAMPION | CHANGE)."""
     for row in tfma.load_metrics(evaluation_uri):
         values = {}
         for entry in row.metric_keys_and_values:
@@ -248,12 +260,12 @@ def _metric(
     measure: str,
     gate: Gate,
     thresholds: list[config_pb2.PerSliceMetricThreshold],
-    **twin: Any,
+    **options: Any,
 ) -> config_pb2.MetricConfig:
-    config = {"name": measure, "measure": measure, **twin}
+    config = {"name": measure, "measure": measure, **options}
     if measure == "images_below_floor":
         config["iou_floor"] = gate.iou_floor
-    # The fingerprint makes Evaluator run again when a metric's code has changed.
+    # The fingerprint makes Evaluator run again if the code of the metrics changes.
     config["code"] = code.fingerprint(tfma_metrics.__name__)
     return config_pb2.MetricConfig(
         class_name=tfma_metrics.SegmentationMetric.__name__,
@@ -266,7 +278,7 @@ def _metric(
 def _threshold(
     slices: Iterable[str], kind: str, bound: float
 ) -> config_pb2.PerSliceMetricThreshold:
-    # Named slices even for the overall one: TFMA applies `MetricConfig.threshold` to all slices.
+    # Even the overall slice is named, because TFMA applies `MetricConfig.threshold` to all slices.
     value = wrappers_pb2.DoubleValue(value=bound)
     if kind == CHANGE:
         better = config_pb2.MetricDirection.HIGHER_IS_BETTER

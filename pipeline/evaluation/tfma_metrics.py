@@ -1,7 +1,7 @@
-"""The metrics of `pipeline.evaluation.metrics` for TensorFlow Model Analysis.
+"""Wrap the metrics of `pipeline.evaluation.metrics` for TensorFlow Model Analysis (TFMA).
 
-The model's ``evaluate`` signature counts; here the counts of all images of a slice are gathered
-once, and each metric is derived from them.
+The model's ``evaluate`` signature counts pixels. One combiner gathers the counts of all images in a
+slice, and every metric is derived from these.
 """
 
 from __future__ import annotations
@@ -16,19 +16,20 @@ from tensorflow_model_analysis.metrics import metric_types
 
 from pipeline.core import features
 from pipeline.evaluation import metrics
+from pipeline.evaluation.metrics import Floats
 from pipeline.saved_model.pixel_counts import BINS
 
-_COUNTS = "_counts"  # TFMA keeps metrics whose name starts with _ to itself
+_COUNTS = "_counts"  # TFMA does not output metrics whose name starts with _
 _SHAPES = {
     "confusion": (features.NUM_CLASSES, features.NUM_CLASSES),
     "boundary": (2, features.NUM_CLASSES),
     "calibration": (3, BINS),
 }
-_Accumulator = tuple[list[np.ndarray], np.ndarray, np.ndarray]  # the fields of Counts
+_Accumulator = tuple[list[Floats], Floats, Floats]  # the fields of Counts
 
 
-class _Gather(beam.CombineFn):
-    """Gathers the outputs of a model over the images of a slice into `metrics.Counts`."""
+class _Gather(beam.CombineFn):  # type: ignore[misc]
+    """Gathers a model's outputs for the images of a slice into `metrics.Counts`."""
 
     def __init__(self, key: metric_types.MetricKey):
         self._key = key
@@ -40,7 +41,7 @@ class _Gather(beam.CombineFn):
         self, accumulator: _Accumulator, element: metric_types.StandardMetricInputs
     ) -> _Accumulator:
         outputs = element.get_predictions(model_name=self._key.model_name)
-        if not isinstance(outputs, dict):  # a champion that counts nothing else
+        if not isinstance(outputs, dict):  # an old champion counts only this
             outputs = {"confusion": outputs}
         confusion, boundary, calibration = (
             np.reshape(outputs[name], shape) if name in outputs else np.full(shape, np.nan)
@@ -66,8 +67,8 @@ class _Gather(beam.CombineFn):
         return {self._key: metrics.Counts(stacked, boundaries, calibrations)}
 
 
-class SegmentationMetric(metric_types.Metric):
-    """One of `metrics.MEASURES`."""
+class SegmentationMetric(metric_types.Metric):  # type: ignore[misc]
+    """A TFMA metric for one of `metrics.MEASURES`."""
 
     def __init__(
         self,
@@ -82,22 +83,23 @@ class SegmentationMetric(metric_types.Metric):
         """Creates the metric.
 
         Args:
-          name: TFMA's for it.
+          name: name of the metric in TFMA.
           measure: key in `metrics.MEASURES`.
-          code: fingerprint of what computes it; only there to be part of Evaluator's configuration.
-          min_images: a slice of fewer has the value `otherwise`.
-          otherwise: see above.
-          excuse_absent: a slice that has no value, though its counts are finite, since the class of
-            the measure does not occur in it, has the value `otherwise` too.
-          **parameters: further arguments of the measure.
+          code: fingerprint of the code that computes it. Unused here; it is an argument so that it
+            becomes part of Evaluator's configuration.
+          min_images: slices with fewer images get the value ``otherwise``.
+          otherwise: the value for slices with too few images.
+          excuse_absent: whether slices in which the measure's class does not occur get the value
+            ``otherwise``, too.
+          **parameters: more arguments of the measure.
         """
 
         def value(counts: metrics.Counts) -> float:
             if len(counts.images) < min_images:
                 return otherwise
-            found = metrics.MEASURES[measure](counts, **parameters)
-            absent = excuse_absent and np.isnan(found) and np.isfinite(counts.confusion).all()
-            return otherwise if absent else found
+            measured = metrics.MEASURES[measure](counts, **parameters)
+            absent = excuse_absent and np.isnan(measured) and np.isfinite(counts.confusion).all()
+            return otherwise if absent else measured
 
         def create(
             model_names: list[str] | None = None, **_: Any
@@ -110,7 +112,7 @@ class SegmentationMetric(metric_types.Metric):
                     metric_types.MetricComputation([source], None, _Gather(source)),
                     metric_types.DerivedMetricComputation(
                         [target],
-                        lambda values, s=source, t=target: {t: value(values[s])},  # type: ignore[misc]
+                        lambda values, s=source, t=target: {t: value(values[s])},
                     ),
                 ]
             return computations

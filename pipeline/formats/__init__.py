@@ -1,14 +1,15 @@
-"""Files of other formats that a release is turned into: each family is written and asked here.
+"""Write and run releases in other file formats.
 
-* `network`: what every file holds, from a photo's pixels to mask and probabilities.
-* `onnx`, `litert`, `openvino`: one module a family of `core.file_formats`.
-* `photos`: examples of the training data, which 8 bits are calibrated on and files are judged by.
+* `network`: the function in every file, from a photo's pixels to mask and probabilities.
+* `onnx`, `litert`, `openvino`: one module for each family of `core.file_formats`.
+* `photos`: examples from the release's data, for calibration and for the comparison of the files.
 
 A family module has
 
-* ``write(release, path, examples=None, opset=None)``: writes a file; with examples in 8 bits,
-  calibrated on their photos;
-* ``Runner(path, threads=None)``: asks one: `Answer` of photos, uint8 [batch, h, w, 3].
+* ``write(release, path, examples=None, opset=None)``, which writes a file; with examples, it
+  quantizes to 8 bits and calibrates on their photos;
+* ``Runner(path, threads=None)``, which loads a file and returns the `Output` of photos, uint8
+  [batch, height, width, 3].
 
 May import: `pipeline.core`, `pipeline.settings`, `pipeline.data`, `pipeline.models`,
 `pipeline.saved_model`, `pipeline.release`.
@@ -31,14 +32,14 @@ IMAGE = "image"  # the input: uint8 [batch, height, width, 3], RGB
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What a file says of photos."""
+class Output:
+    """The output of a file for a batch of photos."""
 
     mask: npt.NDArray[np.uint8]  # class ids, [batch, size, size]
     probabilities: npt.NDArray[np.float32]  # [batch, size, size, 3]
 
 
 def module(family: file_formats.Family) -> ModuleType:
-    """The module that writes and asks the files of a family; loads TensorFlow."""
+    """Imports the module that writes and runs the files of a family, and TensorFlow with it."""
     names = (name for name, each in file_formats.FAMILIES.items() if each == family)
     return importlib.import_module(f"{__name__}.{next(names)}")

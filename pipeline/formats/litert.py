@@ -1,7 +1,7 @@
-"""LiteRT files (TensorFlow Lite's format), for telephones and small devices.
+"""Write and run LiteRT files (TensorFlow Lite's format), for phones and small devices.
 
-TensorFlow converts; LiteRT's own package, `ai-edge-litert`, runs them, since `tf.lite` is no longer
-kept up.
+TensorFlow converts the model. LiteRT's own package, `ai-edge-litert`, runs it, because `tf.lite` is
+no longer maintained.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.core import images
-from pipeline.formats import IMAGE, Answer
+from pipeline.formats import IMAGE, Output
 from pipeline.saved_model import contract
 
-if TYPE_CHECKING:  # they load TensorFlow and TFX
+if TYPE_CHECKING:  # these modules load TensorFlow and TFX
     from pipeline.formats.network import Release
     from pipeline.formats.photos import Example
 
-# Resizing and the softmax: eight bits would move pixels, and blur probabilities.
+# The operations of resizing and softmax stay floats: 8 bits would move pixels and blur
+# probabilities.
 _FLOATS = (
     "BATCH_MATMUL",
     "FULLY_CONNECTED",
@@ -39,13 +40,13 @@ def write(
     examples: Sequence[Example] | None = None,
     opset: int | None = None,
 ) -> None:
-    """Writes the file of a release, which takes one photo at a time.
+    """Writes a release as a file that takes one photo at a time.
 
     Args:
-      release: of which version.
-      path: the file.
-      examples: whose photos 8 bits are calibrated on; None: as floats.
-      opset: not of this format.
+      release: the released version.
+      path: the file to write.
+      examples: calibration photos for 8 bits; None for floats.
+      opset: unused.
     """
     import tensorflow as tf
 
@@ -55,21 +56,21 @@ def write(
     module = tf.Module()
     module.weights = list(concrete.variables)
     with tempfile.TemporaryDirectory() as folder:
-        # From a SavedModel: only then the file has the names of inputs and outputs.
+        # The file gets named inputs and outputs only if it is converted from a SavedModel.
         tf.saved_model.save(module, folder, signatures={contract.SERVE: concrete})
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
-        made = converter.convert() if examples is None else _quantize(converter, examples)
-        path.write_bytes(_described(made, release.metadata()))
+        content = converter.convert() if examples is None else _quantize(converter, examples)
+        path.write_bytes(_with_metadata(content, release.metadata()))
 
 
-def _described(made: bytes, facts: Mapping[str, str]) -> bytes:
-    """A file with what must be known to ask it; the format has no place that runners show."""
+def _with_metadata(content: bytes, facts: Mapping[str, str]) -> bytes:
+    """Adds the EXIF setting to a file, if it has one."""
     if contract.EXIF not in facts:
-        return made
+        return content
     from tensorflow.lite.python import schema_py_generated as schema
     from tensorflow.lite.tools import flatbuffer_utils
 
-    model = flatbuffer_utils.convert_bytearray_to_object(bytearray(made))
+    model = flatbuffer_utils.convert_bytearray_to_object(bytearray(content))
     entry, buffer = schema.MetadataT(), schema.BufferT()
     entry.name, entry.buffer = contract.EXIF, len(model.buffers)
     buffer.data = list(facts[contract.EXIF].encode())
@@ -97,17 +98,18 @@ def _quantize(converter: Any, examples: Sequence[Example]) -> bytes:
 
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = photos
-    # The one way to leave operations of a kind as floats.
+    # Only the debugger can exclude types of operations from quantization.
     debugger = tf.lite.experimental.QuantizationDebugger(
         converter=converter,
         debug_dataset=photos,
         debug_options=tf.lite.experimental.QuantizationDebugOptions(denylisted_ops=list(_FLOATS)),
     )
-    return debugger.get_nondebug_quantized_model()
+    content: bytes = debugger.get_nondebug_quantized_model()
+    return content
 
 
 class Runner:
-    """Asks a file through LiteRT's interpreter."""
+    """Runs a file in LiteRT's interpreter."""
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
         from ai_edge_litert.interpreter import Interpreter
@@ -116,11 +118,11 @@ class Runner:
         self._interpreter = Interpreter(model_path=str(path), num_threads=threads)
         self._runner = self._interpreter.get_signature_runner(contract.SERVE)
 
-    def __call__(self, photos: images.Pixels) -> Answer:
-        """Segments photos, uint8 [batch, h, w, 3], one after the other."""
-        answers = [self._runner(**{IMAGE: photo[None]}) for photo in photos]
+    def __call__(self, photos: images.Pixels) -> Output:
+        """Segments photos, uint8 [batch, height, width, 3], one by one."""
+        outputs = [self._runner(**{IMAGE: photo[None]}) for photo in photos]
         mask, probabilities = (
-            np.concatenate([answer[name] for answer in answers])
+            np.concatenate([output[name] for output in outputs])
             for name in (contract.MASK, contract.PROBABILITIES)
         )
-        return Answer(mask, probabilities)
+        return Output(mask, probabilities)

@@ -1,7 +1,7 @@
-"""What a file of another format holds: resizing, network and classes, from decoded photos on.
+"""The function in a file of another format: resizing, network and class ids of decoded photos.
 
-No such format decodes JPEGs, so decoding stays outside; resizing goes in, so that everybody who
-asks the file resizes as the training did.
+None of these formats can decode JPEGs, so callers decode the photos. Resizing is inside, so that
+every caller resizes as in training.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pipeline.saved_model import contract, export
 
 @dataclass(frozen=True)
 class Release:
-    """A released version, from its own record: what converting it takes."""
+    """A released version with its record, ready to be converted."""
 
     path: Path
     record: dict[str, Any]
@@ -31,46 +31,45 @@ class Release:
     @property
     def size(self) -> int:
         """Side of the masks, pixels."""
-        return self.record["settings"]["transform.image_size"]
+        return int(self.record["settings"]["transform.image_size"])
 
     @property
     def name(self) -> str:
         """The model's name."""
-        return self.record["settings"]["model.name"]
+        return str(self.record["settings"]["model.name"])
 
     @property
     def exif(self) -> str:
-        """What it takes photos to be: `contract.APPLY` wants them upright."""
+        """How it treats the EXIF orientation of photos: see `contract.exif`."""
         return contract.exif(str(self.path))
 
     def metadata(self) -> dict[str, str]:
-        """What a file says of itself."""
-        turned = {contract.EXIF: self.exif} if self.exif != contract.AS_STORED else {}
+        """The metadata to store in a file."""
+        exif = {contract.EXIF: self.exif} if self.exif != contract.AS_STORED else {}
         return {
             "model": self.name,
             "version": str(self.record["version"]),
             "image_size": str(self.size),
             "classes": ",".join(features.CLASS_NAMES),
             "colours": ",".join(images.hex_colour(each) for each in images.COLOURS),
-            **turned,
+            **exif,
         }
 
     def network(self) -> keras.Model:
         """The model with its weights: float32 [batch, size, size, 3] to class probabilities.
 
         Raises:
-          UserError: if today's code does not make that model any more.
+          UserError: if the weights do not fit the model that the current code builds.
         """
         settings = self.record["settings"]
-        # A release from before there was a width has none in its record.
-        width = settings.get("model.width", 1.0)
+        width = settings.get("model.width", 1.0)  # old records have no width
         try:
             model = models.build(self.name, self.size, width=width)
             export.load_weights(model, str(self.path))
         except (OSError, ValueError, fileio.NotFoundError) as error:
             raise UserError(
-                f"The weights of {self.path} do not fit the model {self.name!r} of this code"
-                f" ({first_line(error)}); convert it with the code that made it."
+                f"The weights of {self.path} do not fit the current code of the model {self.name!r}"
+                f" ({first_line(error)}). Convert it with the code that trained it."
             ) from error
         return model
 
@@ -79,7 +78,7 @@ def read(model_path: Path) -> Release:
     """Reads the record of a released version.
 
     Raises:
-      UserError: if it has none.
+      UserError: if there is no readable record.
     """
     from pipeline.release import model_store
 
@@ -87,7 +86,7 @@ def read(model_path: Path) -> Release:
     if not record:
         name = Path(model_store.RECORD).name
         raise UserError(
-            f"{model_path} has no {name} that can be read; give a version that was released."
+            f"{model_path} has no readable {name}. Give a version that this pipeline released."
         )
     return Release(model_path, record)
 
@@ -95,19 +94,20 @@ def read(model_path: Path) -> Release:
 def function(
     release: Release, batch: int | None = None
 ) -> tf.types.experimental.PolymorphicFunction:
-    """The function that a file holds.
+    """Builds the function to write into a file.
 
     Args:
-      release: of which version.
-      batch: how many photos it takes at once; None: any number.
+      release: the released version.
+      batch: the fixed batch size; None for any.
 
     Returns:
-      It takes `IMAGE`, uint8 [batch, height, width, 3] of any height and width, and gives ``mask``,
-      class ids, uint8 [batch, size, size], and ``probabilities``, float32 [batch, size, size, 3].
+      A function of `IMAGE`, uint8 [batch, height, width, 3] of any height and width, that returns
+      ``mask``, class ids, uint8 [batch, size, size], and ``probabilities``, float32
+      [batch, size, size, 3].
     """
     model, size = release.network(), release.size
 
-    @tf.function(
+    @tf.function(  # type: ignore[untyped-decorator]
         input_signature=[tf.TensorSpec([batch, None, None, 3], tf.uint8, name=IMAGE)],
         autograph=False,
     )
@@ -121,10 +121,10 @@ def function(
 
 
 def resize(photos: tf.Tensor, size: int) -> tf.Tensor:
-    """`preprocessing.resize_image` by two matrix products, for formats without its operations.
+    """`preprocessing.resize_image` as two matrix products, for formats without its operations.
 
-    Each row and each column of the result is a weighted mean of those of the photo; the weights
-    follow from its shape alone.
+    Each row and column of the result is a weighted mean of the photo's rows and columns. The
+    weights depend only on its shape.
 
     Args:
       photos: uint8 [batch, height, width, 3].
@@ -140,23 +140,26 @@ def resize(photos: tf.Tensor, size: int) -> tf.Tensor:
     flat = tf.reshape(tf.cast(photos, tf.float32), tf.stack([batch, height, width * 3]))
     lower = tf.reshape(tf.matmul(rows, flat), tf.stack([batch, size, width, 3]))
     narrow = tf.matmul(tf.transpose(lower, [0, 3, 1, 2]), columns, transpose_b=True)
-    # Halves go up, as in `preprocessing`; a sum instead would be one of 8 bits in LiteRT.
+    # Round halves up, as `preprocessing` does. The factor replaces an addition, which LiteRT would
+    # quantize to 8 bits.
     return tf.round(tf.transpose(narrow, [0, 2, 3, 1]) * (1 + 2**-20))
 
 
 def _weights(side: tf.Tensor, size: int, shrinks: tf.Tensor) -> tf.Tensor:
-    """How much of each pixel of a side goes into each pixel of the result: float32 [size, side].
+    """The weight of each pixel of a side in each pixel of the result: float32 [size, side].
 
-    In whole numbers up to the last step, which programs leave alone that compute in half precision
-    (OpenVINO on some processors) or in 8 bits: a coordinate above 256 is more than those hold.
+    Integers up to the last step, because runtimes that compute in half precision (OpenVINO on some
+    processors) or in 8 bits leave integers alone. Their floats could not represent large
+    coordinates.
 
     Args:
-      side: of the photo, pixels, a scalar.
-      size: of the result, pixels.
-      shrinks: whether both sides shrink: then by area, else by a bilinear filter (antialiased).
+      side: side of the photo, pixels, a scalar.
+      size: side of the result, pixels.
+      shrinks: whether both sides shrink. If so, pixels are averaged by area, else by an antialiased
+        bilinear filter.
     """
-    # A pixel of the photo is `size` units wide, one of the result `side` units; the distance is
-    # twice that of their centres. The area that both cover falls with it, and so does the filter.
+    # A pixel of the photo is `size` units wide and one of the result `side` units. `distance` is
+    # twice the distance of their centres. Both the common area and the filter decrease with it.
     photo, result = tf.range(side) * (2 * size) + size, tf.range(size) * (2 * side) + side
     distance = tf.abs(photo[None, :] - result[:, None])
     reach = tf.where(shrinks, size + side, 2 * tf.maximum(side, size))

@@ -1,8 +1,8 @@
-"""ONNX files, for ONNX Runtime and the servers around it.
+"""Write and run ONNX files, for ONNX Runtime and the servers that use it.
 
-Calibration and 8 bits: Jacob et al., "Quantization and Training of Neural Networks for Efficient
-Integer-Arithmetic-Only Inference", CVPR 2018. Convolutions alone are quantized: in ONNX Runtime the
-operations between them are no quicker in 8 bits.
+For calibration and 8 bits, see Jacob et al., "Quantization and Training of Neural Networks for
+Efficient Integer-Arithmetic-Only Inference", CVPR 2018. Only convolutions are quantized, because
+ONNX Runtime's other operations are no faster in 8 bits.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.core import file_formats, images
-from pipeline.formats import IMAGE, Answer
+from pipeline.formats import IMAGE, Output
 from pipeline.saved_model import contract
 
-if TYPE_CHECKING:  # they load TensorFlow and TFX
+if TYPE_CHECKING:  # these modules load TensorFlow and TFX
     from pipeline.formats.network import Release
     from pipeline.formats.photos import Example
 
@@ -29,13 +29,13 @@ def write(
     examples: Sequence[Example] | None = None,
     opset: int | None = None,
 ) -> None:
-    """Writes the file of a release.
+    """Writes a release as an ONNX file.
 
     Args:
-      release: of which version.
-      path: the file.
-      examples: whose photos 8 bits are calibrated on; None: as floats.
-      opset: of ONNX, one of `file_formats.OPSETS`; None: `file_formats.OPSET`.
+      release: the released version.
+      path: the file to write.
+      examples: calibration photos for 8 bits; None for floats.
+      opset: ONNX opset, one of `file_formats.OPSETS`; None for `file_formats.OPSET`.
     """
     import onnx
     import tf2onnx
@@ -47,11 +47,11 @@ def write(
         function, input_signature=function.input_signature, opset=opset or file_formats.OPSET
     )
     with tempfile.TemporaryDirectory() as folder:
-        made = Path(folder, "model.onnx")
-        onnx.save(model, made)
+        file = Path(folder, "model.onnx")
+        onnx.save(model, file)
         if examples is not None:
-            _quantize(made, examples)
-        model = onnx.load(made)
+            _quantize(file, examples)
+        model = onnx.load(file)
     onnx.helper.set_model_props(model, release.metadata())
     for tensor in (*model.graph.input, *model.graph.output):
         names = ("batch", "height", "width") if tensor.name == IMAGE else ("batch",)
@@ -65,7 +65,7 @@ def _quantize(path: Path, examples: Sequence[Example]) -> None:
     from onnxruntime import quantization
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    class Photos(quantization.CalibrationDataReader):
+    class Photos(quantization.CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
             self._examples = iter(examples)
 
@@ -73,7 +73,7 @@ def _quantize(path: Path, examples: Sequence[Example]) -> None:
             example = next(self._examples, None)
             return None if example is None else {IMAGE: example.pixels()[None]}
 
-    # Symbolic shapes are of no use to the quantizer, and the tool fails at some.
+    # The quantizer does not need symbolic shapes, and inferring them fails for some models.
     quant_pre_process(str(path), str(path), skip_symbolic_shape=True)
     quantization.quantize_static(
         str(path),
@@ -88,7 +88,7 @@ def _quantize(path: Path, examples: Sequence[Example]) -> None:
 
 
 class Runner:
-    """Asks a file through ONNX Runtime, on the CPU."""
+    """Runs a file in ONNX Runtime, on the CPU."""
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
         import onnxruntime
@@ -100,11 +100,11 @@ class Runner:
         self._session = onnxruntime.InferenceSession(
             str(path), options, providers=["CPUExecutionProvider"]
         )
-        described = self._session.get_modelmeta().custom_metadata_map
-        self.exif = described.get(contract.EXIF, contract.AS_STORED)
+        metadata = self._session.get_modelmeta().custom_metadata_map
+        self.exif = metadata.get(contract.EXIF, contract.AS_STORED)
 
-    def __call__(self, photos: images.Pixels) -> Answer:
-        """Segments photos, uint8 [batch, h, w, 3]."""
-        wanted = [contract.MASK, contract.PROBABILITIES]
-        mask, probabilities = self._session.run(wanted, {IMAGE: photos})
-        return Answer(mask, np.asarray(probabilities, np.float32))
+    def __call__(self, photos: images.Pixels) -> Output:
+        """Segments photos, uint8 [batch, height, width, 3]."""
+        names = [contract.MASK, contract.PROBABILITIES]
+        mask, probabilities = self._session.run(names, {IMAGE: photos})
+        return Output(mask, np.asarray(probabilities, np.float32))

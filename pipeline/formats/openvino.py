@@ -1,6 +1,6 @@
-"""OpenVINO IR, for Intel's and AMD's processors: an XML file and its weights in a BIN file beside.
+"""Write and run OpenVINO IR files, for Intel and AMD processors: an XML file and a BIN file.
 
-Read from the ONNX file. 8 bits by NNCF, which OpenVINO's authors keep.
+OpenVINO reads the model from an ONNX file. NNCF, of the OpenVINO project, quantizes it to 8 bits.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.core import images
-from pipeline.formats import IMAGE, Answer, onnx
+from pipeline.formats import IMAGE, Output, onnx
 from pipeline.saved_model import contract
 
-if TYPE_CHECKING:  # they load TensorFlow and TFX
+if TYPE_CHECKING:  # these modules load TensorFlow and TFX
     from pipeline.formats.network import Release
     from pipeline.formats.photos import Example
 
@@ -27,19 +27,19 @@ def write(
     examples: Sequence[Example] | None = None,
     opset: int | None = None,
 ) -> None:
-    """Writes the two files of a release.
+    """Writes a release as an XML file, with a BIN file beside it.
 
     Args:
-      release: of which version.
-      path: the XML file.
-      examples: whose photos 8 bits are calibrated on; None: as floats.
-      opset: of the ONNX file in between.
+      release: the released version.
+      path: the XML file to write.
+      examples: calibration photos for 8 bits; None for floats.
+      opset: opset of the intermediate ONNX file.
     """
     import openvino
 
     with tempfile.TemporaryDirectory() as folder:
-        onnx.write(release, between := Path(folder, "model.onnx"), opset=opset)
-        model = openvino.Core().read_model(between)
+        onnx.write(release, onnx_file := Path(folder, "model.onnx"), opset=opset)
+        model = openvino.Core().read_model(onnx_file)
         if examples is not None:
             model = _quantize(model, examples)
         for name, value in release.metadata().items():
@@ -48,13 +48,13 @@ def write(
 
 
 def _quantize(model: Any, examples: Sequence[Example]) -> Any:
-    os.environ.setdefault("NNCF_CI", "1")  # else it tells its authors of each use
+    os.environ.setdefault("NNCF_CI", "1")  # turns NNCF's telemetry off
     import nncf
 
     nncf.set_log_level(logging.ERROR)
     operations = model.get_ordered_ops()
     first = next(i for i, each in enumerate(operations) if "Convolution" in each.get_type_name())
-    # Resizing comes before the first convolution: eight bits would move pixels.
+    # Resizing precedes the first convolution and stays as floats: 8 bits would move pixels.
     resizing = [
         each.get_friendly_name()
         for each in operations[:first]
@@ -69,12 +69,12 @@ def _quantize(model: Any, examples: Sequence[Example]) -> Any:
 
 
 class Runner:
-    """Asks a file through OpenVINO, on the CPU, in the precision that the file has."""
+    """Runs a file in OpenVINO, on the CPU, at the precision of the file."""
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
         import openvino
 
-        # Left to itself it takes half precision where the processor has it.
+        # By default, OpenVINO uses half precision if the processor supports it.
         options: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": "f32",
@@ -83,17 +83,17 @@ class Runner:
             options["INFERENCE_NUM_THREADS"] = threads
         core = openvino.Core()
         model = core.read_model(path)
-        place = ["model_info", contract.EXIF]
-        said = model.has_rt_info(place)
-        self.exif = model.get_rt_info(place).astype(str) if said else contract.AS_STORED
+        key = ["model_info", contract.EXIF]
+        has_exif = model.has_rt_info(key)
+        self.exif = model.get_rt_info(key).astype(str) if has_exif else contract.AS_STORED
         self._model = core.compile_model(model, "CPU", options)
         self._request = self._model.create_infer_request()
 
-    def __call__(self, photos: images.Pixels) -> Answer:
-        """Segments photos, uint8 [batch, h, w, 3]."""
-        found = self._request.infer({IMAGE: photos})
+    def __call__(self, photos: images.Pixels) -> Output:
+        """Segments photos, uint8 [batch, height, width, 3]."""
+        outputs = self._request.infer({IMAGE: photos})
         mask, probabilities = (
-            found[self._model.output(name)].copy()
+            outputs[self._model.output(name)].copy()
             for name in (contract.MASK, contract.PROBABILITIES)
         )
-        return Answer(mask, probabilities)
+        return Output(mask, probabilities)

@@ -1,6 +1,7 @@
-"""Photos to segment, one by one in sight but in small batches at work, and the files to make.
+"""Segment a list of photos in small batches, and write a mask and an overlay for each.
 
-A photo that fails, whatever the reason, takes no other along; memory is bounded by pixels.
+A photo that fails never affects the others. The number of pixels in a batch is limited, and so is
+memory.
 """
 
 from __future__ import annotations
@@ -30,18 +31,17 @@ from pipeline.inference.segmenter import (
     shares,
 )
 
-# Photos go through the model together, as far as memory for this many pixels allows.
-BATCH_SIZE, BATCH_PIXELS = 8, 12_000_000
-_MOST_BYTES = 8 * photo_header.MAX_PIXELS  # of a photo's file; no format takes more
-# Once one result cannot be written for such a reason, no other can.
-_NO_MORE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
-ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".gif", ".bmp"})  # of the photos in a folder
+BATCH_SIZE, BATCH_PIXELS = 8, 12_000_000  # limits of a batch: photos, and decoded pixels
+_MAX_BYTES = 8 * photo_header.MAX_PIXELS  # of a photo file; no format needs more
+# After one of these errors, no other result can be written either.
+_FATAL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".gif", ".bmp"})  # of photos in a folder
 PIPE = Path("-")
 
 
 @dataclass(frozen=True)
 class Job:
-    """One photo and the two files to make of it."""
+    """One photo and the two files to write for it."""
 
     photo: Path
     mask: Path
@@ -49,37 +49,37 @@ class Job:
 
 
 def photos_in(paths: Iterable[Path]) -> list[Path]:
-    """Puts the photos of each folder, by name, in the folder's place; an empty one stays."""
+    """Replaces each folder by its photos, sorted by name; keeps a folder without photos."""
     photos = []
     for path in paths:
-        inside: list[Path] = []
-        with contextlib.suppress(OSError):  # no folder, or none that may be read
-            inside = sorted(path.iterdir())
-        found = [
+        entries: list[Path] = []
+        with contextlib.suppress(OSError):  # not a folder, or not readable
+            entries = sorted(path.iterdir())
+        in_folder = [
             file
-            for file in inside
+            for file in entries
             if file.suffix.lower() in ENDINGS and not file.name.startswith(".") and file.is_file()
         ]
-        photos += found or [path]
+        photos += in_folder or [path]
     return photos
 
 
 def plan(photos: Sequence[Path], output_dir: Path) -> list[Job]:
-    """Names the files to make; of photos with one stem the first keeps it, the next get ``-2``, ...
+    """Names the result files by the photos' stems; photos with the same stem get ``-2``, ``-3``...
 
     Raises:
       UserError: if a result would replace one of the photos.
     """
-    # Case is ignored because some file systems ignore it too.
+    # Ignore case, as some filesystems do.
     taken = {photo.stem.casefold() for photo in photos}
     seen: set[str] = set()
-    # Not `resolve`, which raises at a symbolic link to itself.
+    # `Path.resolve` raises for a symbolic link to itself; `realpath` does not.
     inputs = {os.path.realpath(photo): photo for photo in photos}
     jobs = []
     for photo in photos:
-        stem = first = "stdin" if photo == PIPE else photo.stem
+        stem = original = "stdin" if photo == PIPE else photo.stem
         if stem.casefold() in seen:
-            numbered = (f"{first}-{number}" for number in itertools.count(2))
+            numbered = (f"{original}-{number}" for number in itertools.count(2))
             stem = next(name for name in numbered if name.casefold() not in taken)
         taken.add(stem.casefold())
         seen.add(stem.casefold())
@@ -88,22 +88,25 @@ def plan(photos: Sequence[Path], output_dir: Path) -> list[Job]:
             replaced = inputs.get(os.path.realpath(path))
             if replaced:
                 raise UserError(
-                    f"A result of {photo} would replace the photo {replaced};"
-                    " choose another --output-dir."
+                    f"A result of {photo} would replace the photo {replaced}."
+                    " Choose another --output-dir."
                 )
         jobs.append(job)
     return jobs
 
 
 class OutputError(Exception):
-    """Nothing more can be written; the message is one sentence."""
+    """No more results can be written; the message is a sentence for people."""
 
 
 def segment(segmenter: Predictor, jobs: Sequence[Job]) -> Iterator[tuple[Job, str | ImageError]]:
-    """Does the jobs in small batches; yields each, in order, with a line on its result.
+    """Segments the photos in small batches and writes the results.
+
+    Yields:
+      Each job, in order, with a one-line summary of its result or the error.
 
     Raises:
-      OutputError: if the folder of the results takes nothing more.
+      OutputError: if no more results can be written.
     """
     for batch in _batches(jobs):
         with native_noise_held_back():
@@ -116,17 +119,15 @@ def _read(photo: Path) -> bytes:
     try:
         pipe = contextlib.nullcontext(sys.stdin.buffer)
         with pipe if photo == PIPE else photo.open("rb") as file:
-            contents = file.read(_MOST_BYTES + 1)
+            contents = file.read(_MAX_BYTES + 1)
     except FileNotFoundError as error:
-        raise ImageError("there is no such file") from error
+        raise ImageError("the file does not exist") from error
     except IsADirectoryError as error:
-        raise ImageError(
-            "a folder without a JPEG, PNG, GIF or BMP file that can be read"
-        ) from error
+        raise ImageError("the folder has no readable JPEG, PNG, GIF or BMP file") from error
     except OSError as error:
-        raise ImageError(f"cannot be read ({error.strerror or error})") from error
-    if len(contents) > _MOST_BYTES:
-        raise ImageError(f"the file is larger than {_MOST_BYTES // 10**6} MB; make it smaller")
+        raise ImageError(f"the file cannot be read ({error.strerror or error})") from error
+    if len(contents) > _MAX_BYTES:
+        raise ImageError(f"the file is larger than {_MAX_BYTES // 10**6} MB; make it smaller")
     return contents
 
 
@@ -134,7 +135,7 @@ _T = TypeVar("_T")
 
 
 def _attempt(do: Callable[..., _T], *arguments: object) -> _T | ImageError:
-    """What it gives, or why one photo fails: none may take the photos after it along."""
+    """Returns the result, or the error as an ImageError, so that one photo cannot stop the rest."""
     try:
         return do(*arguments)
     except ImageError as error:
@@ -142,64 +143,63 @@ def _attempt(do: Callable[..., _T], *arguments: object) -> _T | ImageError:
     except (OutputError, UserError):
         raise
     except MemoryError as error:
-        failed = ImageError(NO_MEMORY)
-        failed.__cause__ = error
+        failure = ImageError(NO_MEMORY)
+        failure.__cause__ = error
     except Exception as error:
-        failed = ImageError(f"something unforeseen happened ({first_line(error)})")
-        failed.__cause__ = error
-    return failed
+        failure = ImageError(f"an unexpected error occurred ({first_line(error)})")
+        failure.__cause__ = error
+    return failure
 
 
 Contents = bytes | ImageError
-Result = tuple[images.Pixels, Prediction, str | None]  # with a note
+Result = tuple[images.Pixels, Prediction, str | None]  # the photo, its prediction, a note
 
 
 def _batches(jobs: Iterable[Job]) -> Iterator[list[tuple[Job, Contents]]]:
-    """Reads the photos, as many at a time as fit into memory decoded."""
+    """Reads the photos in batches that fit into memory when decoded."""
     batch: list[tuple[Job, Contents]] = []
-    pixels = 0
+    batch_pixels = 0
     for job in jobs:
         contents = _attempt(_read, job.photo)
         head = contents if isinstance(contents, ImageError) else _attempt(header, contents)
         if isinstance(head, ImageError):
-            contents, more = head, 0
+            contents, pixels = head, 0
         else:
-            more = head.pixels
-        if batch and (len(batch) == BATCH_SIZE or pixels + more > BATCH_PIXELS):
+            pixels = head.pixels
+        if batch and (len(batch) == BATCH_SIZE or batch_pixels + pixels > BATCH_PIXELS):
             yield batch
-            batch, pixels = [], 0
+            batch, batch_pixels = [], 0
         batch.append((job, contents))
-        pixels += more
+        batch_pixels += pixels
     if batch:
         yield batch
 
 
 def _predict_batch(segmenter: Predictor, batch: Iterable[Contents]) -> list[Result | ImageError]:
-    """Decodes and segments; the good photos go through the model together."""
+    """Decodes the photos and segments those that can be decoded, as one batch."""
     decoded: list[tuple[bytes, images.Pixels] | ImageError] = []
     for contents in batch:
         if isinstance(contents, ImageError):
             decoded.append(contents)
         else:
             decoded.append(_attempt(_decode, contents, segmenter.exif))
-    good = [item[0] for item in decoded if not isinstance(item, ImageError)]
-    together = _attempt(segmenter.predict, good)
-    answers: Iterator[Prediction | ImageError]
-    if isinstance(together, ImageError):  # one of them spoils the batch: find out which
-        answers = (_attempt(_predict_alone, segmenter, contents) for contents in good)
+    valid = [item[0] for item in decoded if not isinstance(item, ImageError)]
+    batch_result = _attempt(segmenter.predict, valid)
+    predictions: Iterator[Prediction | ImageError]
+    if isinstance(batch_result, ImageError):  # retry one by one, so that only the bad photo fails
+        predictions = (_attempt(_predict_alone, segmenter, contents) for contents in valid)
     else:
-        answers = iter(together)
+        predictions = iter(batch_result)
     results: list[Result | ImageError] = []
     for item in decoded:
         if isinstance(item, ImageError):
             results.append(item)
+            continue
+        prediction, (contents, photo) = next(predictions), item
+        if isinstance(prediction, ImageError):
+            results.append(prediction)
         else:
-            answer, (contents, photo) = next(answers), item
-            if isinstance(answer, ImageError):
-                results.append(answer)
-            else:
-                note = orientation_note(contents, segmenter.exif)
-                results.append((photo, answer, note))
+            results.append((photo, prediction, orientation_note(contents, segmenter.exif)))
     return results
 
 
@@ -217,10 +217,10 @@ def _write(job: Job, photo: images.Pixels, prediction: Prediction, note: str | N
         ownership.write(job.mask, images.encode(images.to_trimap(ids)))
         ownership.write(job.overlay, images.encode(images.overlay(photo, ids)))
     except OSError as error:
-        if error.errno in _NO_MORE:
+        if error.errno in _FATAL:
             raise OutputError(
-                f"Nothing more can be written into {job.mask.parent} ({error.strerror}); make room"
-                " there, or give another --output-dir."
+                f"No more results can be written to {job.mask.parent} ({error.strerror}). Make room"
+                " there or give another --output-dir."
             ) from error
         raise ImageError(f"its result cannot be written ({error.strerror or error})") from error
     text = ", ".join(f"{name} {share:.0%}" for name, share in shares(ids).items())

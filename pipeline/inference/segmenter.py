@@ -1,4 +1,4 @@
-"""A released model that segments encoded photos; TensorFlow is all it needs."""
+"""Segment encoded photos with a released model, in TensorFlow or in another format."""
 
 from __future__ import annotations
 
@@ -19,39 +19,39 @@ from pipeline.core.errors import UserError, first_line
 from pipeline.data import photo_header
 from pipeline.saved_model import contract
 
-NO_MEMORY = "there is not enough memory for it"
+NO_MEMORY = "there is not enough memory"
 
 
 class ImageError(Exception):
-    """One photo cannot be segmented; the message says why, in one clause, without its path."""
+    """A photo cannot be segmented; the message is one clause, without the path."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the model says of one photo, at the model's own size."""
+    """The model's output for one photo, at the model's own size."""
 
     mask: images.Pixels  # class ids, uint8 [size, size]
     probabilities: npt.NDArray[np.float32]  # [size, size, 3]
 
 
 class Predictor(Protocol):
-    """Segments encoded photos: `Segmenter`, `FileSegmenter`."""
+    """A model that segments encoded photos: `Segmenter` or `FileSegmenter`."""
 
     path: Path
-    exif: str  # what it does with a photo's EXIF orientation: see `contract.exif`
+    exif: str  # how it treats a photo's EXIF orientation: see `contract.exif`
 
     def predict(self, photos: Sequence[bytes]) -> list[Prediction]:
-        """Segments one batch, in its order; raises ImageError if one of them cannot be."""
+        """Segments one batch, in order; raises ImageError if one of the photos fails."""
 
 
 class Segmenter:
-    """A released model, ready to segment encoded photos.
+    """A SavedModel, loaded and ready to segment encoded photos.
 
     Args:
-      model_dir: a SavedModel, or a model's serving folder (its newest version is taken).
+      model_dir: a SavedModel, or a model's serving folder, whose newest version is used.
 
     Raises:
-      UserError: if there is no such model or it lacks the signature of the contract.
+      UserError: if there is no such model, or it lacks the signature of the contract.
     """
 
     def __init__(self, model_dir: str | Path) -> None:
@@ -61,40 +61,39 @@ class Segmenter:
 
         if fault := contract.missing(str(self.path)):
             raise UserError(
-                f"The model in {self.path} cannot be loaded, since {fault}; {_another(self.path)}."
+                f"The model in {self.path} cannot be loaded, because {fault}. {_advice(self.path)}."
             )
         try:
             self._model = tf.saved_model.load(str(self.path))
             self.exif = contract.exif(str(self.path))
-        except Exception as error:  # TensorFlow raises many kinds for a damaged file
+        except Exception as error:  # TensorFlow raises many kinds of errors for a damaged file
             raise UserError(
-                f"The model in {self.path} cannot be loaded, it seems damaged"
-                f" ({first_line(error)}); {_another(self.path)}."
+                f"The model in {self.path} cannot be loaded and is probably damaged"
+                f" ({first_line(error)}). {_advice(self.path)}."
             ) from error
         signatures = self._model.signatures
         if contract.SERVE not in signatures:
-            found = ", ".join(sorted(signatures)) or "none"
+            names = ", ".join(sorted(signatures)) or "none"
             raise UserError(
-                f"The model in {self.path} has no signature {contract.SERVE!r} (found: {found});"
-                " give a model that this pipeline released."
+                f"The model in {self.path} has no signature {contract.SERVE!r} (it has: {names})."
+                " Give a model that this pipeline released."
             )
         self._serve = signatures[contract.SERVE]
         inputs = set(self._serve.structured_input_signature[1])
         missing = {contract.MASK, contract.PROBABILITIES} - set(self._serve.structured_outputs)
         if inputs != {contract.IMAGE_BYTES} or missing:
             raise UserError(
-                f"The signature {contract.SERVE!r} of the model in {self.path} must take"
+                f"The signature {contract.SERVE!r} of the model in {self.path} does not take"
                 f" {contract.IMAGE_BYTES!r} and return {contract.MASK!r} and"
-                f" {contract.PROBABILITIES!r};"
-                " give a model that this pipeline released."
+                f" {contract.PROBABILITIES!r}. Give a model that this pipeline released."
             )
 
     def predict(self, photos: Sequence[bytes]) -> list[Prediction]:
-        """Segments one batch of encoded photos (JPEG, PNG, GIF or BMP), in their order.
+        """Segments one batch of encoded photos (JPEG, PNG, GIF or BMP), in order.
 
         Raises:
-          ImageError: if one of them is no photo or too large, the model cannot decode it, or its
-            probabilities are unusable.
+          ImageError: if a photo is not valid or too large, the model fails on it, or the model's
+            probabilities are not finite.
         """
         import tensorflow as tf
 
@@ -107,32 +106,32 @@ class Segmenter:
         except (tf.errors.ResourceExhaustedError, MemoryError) as error:
             raise ImageError(NO_MEMORY) from error
         except tf.errors.OpError as error:
-            raise ImageError(f"the model cannot take it ({first_line(error)})") from error
+            raise ImageError(f"the model failed ({first_line(error)})") from error
         masks = outputs[contract.MASK].numpy()
         probabilities = outputs[contract.PROBABILITIES].numpy()
         return _predictions(masks, probabilities)
 
 
 def _predictions(masks: images.Pixels, probabilities: npt.NDArray[np.float32]) -> list[Prediction]:
-    """What a model answered to a batch; raises ImageError if it cannot be used."""
+    """Splits the output of a batch by photo; raises ImageError if it is unusable."""
     if probabilities.shape != (*masks.shape, features.NUM_CLASSES):
         raise ImageError(
-            f"the model answers with masks of shape {masks.shape[1:]} and probabilities of"
-            f" shape {probabilities.shape[1:]}, not with {features.NUM_CLASSES} a pixel"
+            f"the model returned masks of shape {masks.shape[1:]} and probabilities of"
+            f" shape {probabilities.shape[1:]}, not {features.NUM_CLASSES} per pixel"
         )
     if not np.isfinite(probabilities).all():
-        raise ImageError("the model answers with probabilities that are not numbers")
+        raise ImageError("the model returned probabilities that are not finite")
     return [Prediction(m, p) for m, p in zip(masks, probabilities, strict=True)]
 
 
 class FileSegmenter:
-    """A release in another format, ready to segment encoded photos.
+    """A release in another format, loaded and ready to segment encoded photos.
 
     Args:
-      file: as `pipeline.cli.convert` writes it.
+      file: a file that `pipeline.cli.convert` wrote.
 
     Raises:
-      UserError: if it is no such file, or a package is missing that asks it.
+      UserError: if the file cannot be loaded, or the package that runs it is missing.
     """
 
     def __init__(self, file: Path) -> None:
@@ -144,7 +143,7 @@ class FileSegmenter:
         if family is None:
             *others, last = (each.ending for each in file_formats.FAMILIES.values())
             raise UserError(
-                f"{file} is no model: give a file that ends in {', '.join(others)} or {last}, or"
+                f"{file} is not a model. Give a file ending in {', '.join(others)} or {last}, or"
                 " the folder of a released model."
             )
         file_formats.check_runtime(family)
@@ -152,42 +151,45 @@ class FileSegmenter:
             for ending in family.endings:
                 file.with_suffix(ending).open("rb").close()
         except OSError as error:
-            raise UserError(f"{error.filename} cannot be read ({error.strerror}).") from error
-        try:
-            self._ask = formats.module(family).Runner(file)
-            self.exif: str = self._ask.exif
-        except Exception as error:  # each program has its own
             raise UserError(
-                f"The model in {file} cannot be loaded ({first_line(error)}); write it again with"
+                f"{error.filename} cannot be read ({error.strerror}). Convert the model again with"
+                " `python -m pipeline convert`."
+            ) from error
+        try:
+            self._runner = formats.module(family).Runner(file)
+            self.exif: str = self._runner.exif
+        except Exception as error:  # every runtime raises its own errors
+            raise UserError(
+                f"The model in {file} cannot be loaded ({first_line(error)}). Convert it again with"
                 " `python -m pipeline convert`."
             ) from error
 
     def predict(self, photos: Sequence[bytes]) -> list[Prediction]:
-        """As `Segmenter.predict`."""
-        answers: list[Prediction] = []
+        """Segments photos one by one; see `Segmenter.predict`."""
+        predictions: list[Prediction] = []
         for photo in photos:
             pixels = decode_photo(photo, self.exif)[None]
             try:
-                answer = self._ask(pixels)
+                output = self._runner(pixels)
             except MemoryError as error:
                 raise ImageError(NO_MEMORY) from error
             except Exception as error:
-                raise ImageError(f"the model cannot take it ({first_line(error)})") from error
-            answers += _predictions(answer.mask, answer.probabilities)
-        return answers
+                raise ImageError(f"the model failed ({first_line(error)})") from error
+            predictions += _predictions(output.mask, output.probabilities)
+        return predictions
 
 
 def find_saved_model(model_dir: Path) -> Path:
-    """Finds the SavedModel that ``model_dir`` means: itself, or its version of the highest number.
+    """Returns ``model_dir`` itself if it is a SavedModel, else its newest version.
 
     Raises:
-      UserError: if there is none, or TensorFlow would take its path for a pattern.
+      UserError: if there is none, or TensorFlow would take the path for a glob pattern.
     """
     paths.check_no_pattern(model_dir)
     if not model_dir.is_dir():
         raise UserError(
-            f"There is no model folder {model_dir}; give the folder of a released model, or a file"
-            " that `python -m pipeline convert` wrote."
+            f"The model folder {model_dir} does not exist. Give the folder of a released model, or"
+            " a file that `python -m pipeline convert` wrote."
         )
     if _is_saved_model(model_dir):
         return model_dir
@@ -195,15 +197,15 @@ def find_saved_model(model_dir: Path) -> Path:
     if newest:
         return newest
     hint = next((d for d in sorted(model_dir.iterdir()) if d.is_dir() and _newest_version(d)), None)
-    advice = f"did you mean {hint}?" if hint else "give a SavedModel or a model's serving folder."
-    raise UserError(f"{model_dir} is no SavedModel and holds no version folders with one; {advice}")
+    advice = f"Did you mean {hint}?" if hint else "Give a SavedModel or a model's serving folder."
+    raise UserError(f"{model_dir} is not a SavedModel and has no versions of one. {advice}")
 
 
 def header(contents: bytes) -> photo_header.Header:
     """Reads the header of a photo.
 
     Raises:
-      ImageError: if it is no photo, or one that is too large to decode.
+      ImageError: if the file is not a photo, or too large to decode.
     """
     try:
         return photo_header.read(contents)
@@ -212,14 +214,17 @@ def header(contents: bytes) -> photo_header.Header:
 
 
 def decode_photo(contents: bytes, exif: str = contract.AS_STORED) -> images.Pixels:
-    """Decodes a photo as a model's graph does: uint8 [h, w, 3].
+    """Decodes a photo as the model's graph does.
 
     Args:
-      contents: of the file.
-      exif: what the model does with the EXIF orientation: see `contract.exif`.
+      contents: the bytes of the file.
+      exif: how the model treats the EXIF orientation: see `contract.exif`.
+
+    Returns:
+      uint8 [height, width, 3].
 
     Raises:
-      ImageError: if it is empty, damaged, too large or of another format.
+      ImageError: if the photo is empty, damaged, too large or in another format.
     """
     header(contents)
     import tensorflow as tf
@@ -237,32 +242,37 @@ def decode_photo(contents: bytes, exif: str = contract.AS_STORED) -> images.Pixe
 
 
 def orientation_note(contents: bytes, exif: str) -> str | None:
-    """What to know of a photo whose EXIF orientation a model does not honour, in one clause."""
+    """Says in one clause that the model ignores a photo's EXIF orientation; None if it does not.
+
+    Args:
+      contents: the bytes of the file.
+      exif: how the model treats the EXIF orientation: see `contract.exif`.
+    """
     from pipeline.data import orientation
 
-    found = orientation.of_file(contents)
-    if exif == contract.APPLY or found == 1:
+    value = orientation.of_file(contents)
+    if exif == contract.APPLY or value == 1:
         return None
     return (
-        f"its EXIF orientation {found} ({orientation.WORDS[found]}) is not applied, since the model"
-        " learned from photos as they are stored; the mask fits the stored pixels"
+        f"its EXIF orientation {value} ({orientation.WORDS[value]}) is ignored, because the model"
+        " was trained on photos as stored; the mask fits the stored pixels"
     )
 
 
 def shares(ids: images.Pixels) -> dict[str, float]:
-    """Share of each class, by its name, among class ids, uint8 [h, w]."""
+    """Share of pixels of each class, 0 to 1, by class name; ids are uint8 [height, width]."""
     counts = np.bincount(ids.ravel(), minlength=features.NUM_CLASSES) / ids.size
     return dict(zip(features.CLASS_NAMES, counts.tolist(), strict=True))
 
 
 @contextlib.contextmanager
 def native_noise_held_back() -> Iterator[None]:
-    """Keeps what native code writes to stderr from the user, unless something unforeseen happens.
+    """Hides what native code writes to stderr, unless an unexpected error occurs.
 
-    TensorFlow reports on its start, and libjpeg on every damaged photo, past all log settings.
+    TensorFlow's start-up messages and libjpeg's warnings bypass all log settings.
     """
     sys.stderr.flush()
-    kept = os.dup(2)
+    stderr = os.dup(2)
     with tempfile.TemporaryFile() as noise:
         os.dup2(noise.fileno(), 2)
         try:
@@ -270,21 +280,21 @@ def native_noise_held_back() -> Iterator[None]:
         except Exception as error:
             if not isinstance(error, UserError):
                 noise.seek(0)
-                os.write(kept, noise.read())
+                os.write(stderr, noise.read())
             raise
         finally:
             sys.stderr.flush()
-            os.dup2(kept, 2)
-            os.close(kept)
+            os.dup2(stderr, 2)
+            os.close(stderr)
 
 
-def _another(version: Path) -> str:
-    """What to do where a version cannot be loaded, in a clause."""
+def _advice(version: Path) -> str:
+    """Advice for a version that cannot be loaded, without a full stop."""
     others = [d for d in version.parent.iterdir() if d.name.isdecimal() and d != version]
-    whole = [d for d in others if version.name.isdecimal() and not contract.missing(str(d))]
-    if not whole:
-        return "give another version"
-    return f"give another version, such as {max(whole, key=lambda d: int(d.name))}"
+    complete = [d for d in others if version.name.isdecimal() and not contract.missing(str(d))]
+    if not complete:
+        return "Give another version"
+    return f"Give another version, such as {max(complete, key=lambda d: int(d.name))}"
 
 
 def _is_saved_model(folder: Path) -> bool:

@@ -1,8 +1,8 @@
-"""The page of ``python -m pipeline serve``: drop a photo, see its mask.
+"""The web page of ``python -m pipeline serve``: drop a photo, see its mask.
 
-``GET /`` is the page, ``POST /segment`` takes the bytes of one photo and answers in JSON. The page
-loads nothing from elsewhere, and nothing that it is given is kept. Who may ask is in `web_guard`,
-how many at once and for how long in `web_server`; how much memory photos may take is here.
+``GET /`` returns the page. ``POST /segment`` takes the bytes of one photo and returns JSON. The
+page loads nothing from other hosts, and no photo is stored. `web_guard` decides who may send
+requests, `web_server` limits connections and their duration, and this module limits memory.
 """
 
 from __future__ import annotations
@@ -37,40 +37,46 @@ from pipeline.inference.segmenter import (
 )
 from pipeline.inference.web_guard import Guard
 
-MOST_BYTES = 50_000_000  # of a photo
-_SILENCE_S = 2  # after which who announced a larger one is answered
-_MOST_BYTES_IN_ALL = 4 * MOST_BYTES  # of all that are received or wait
+MAX_BYTES = 50_000_000  # of a photo
+_SILENCE_S = 2  # after such a pause, refuse a photo that is too large without waiting for the rest
+_MAX_TOTAL_BYTES = 4 * MAX_BYTES  # of all photos that are being received or waiting
 _LARGE = photo_jobs.BATCH_PIXELS
-_SMALL_AT_ONCE = 2  # and beside them one that is larger
-_LONGEST_JPEG = 65_500  # pixels of a side
+_SMALL_AT_ONCE = 2  # small photos processed at once, in addition to one large photo
+_MAX_JPEG_SIDE = 65_500  # pixels
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Takes a port, 0 for any free one, at an IPv4 or IPv6 address or a name.
+    """Opens a listening socket at an IPv4 or IPv6 address or a host name.
+
+    Args:
+      host: the address or name.
+      port: the port; 0 for any free one.
 
     Raises:
-      UserError: if it cannot be had.
+      UserError: if the port or the address cannot be used.
     """
     if not 0 <= port < 2**16:
-        raise UserError(f"There is no port {port}; give one from 0 to {2**16 - 1}, 0 for any.")
+        raise UserError(
+            f"{port} is not a valid port. Give one from 1 to {2**16 - 1}, or 0 for any free port."
+        )
     try:
-        found = socket.getaddrinfo(host.strip("[]"), None, type=socket.SOCK_STREAM)
-        family, _, _, _, (name, _, *scope) = found[0]
-        everywhere = name == "::" and socket.has_dualstack_ipv6()
+        addresses = socket.getaddrinfo(host.strip("[]"), None, type=socket.SOCK_STREAM)
+        family, _, _, _, (name, _, *scope) = addresses[0]
+        dual_stack = name == "::" and socket.has_dualstack_ipv6()
         address = (name, port, *scope)
-        return socket.create_server(address, family=family, dualstack_ipv6=everywhere)
+        return socket.create_server(address, family=family, dualstack_ipv6=dual_stack)
     except (OSError, OverflowError, UnicodeError) as error:
         code = getattr(error, "errno", None) or 0
-        # `create_server` adds the address, which the sentence has already.
-        what = os.strerror(code) if code > 0 else getattr(error, "strerror", None) or error
+        # The text of `create_server` would repeat the address.
+        reason = os.strerror(code) if code > 0 else getattr(error, "strerror", None) or error
         raise UserError(
-            f"The page cannot be shown on {host}, port {port} ({what}); give another --port or"
+            f"The page cannot be served at {host}, port {port} ({reason}). Give another --port or"
             " --host."
         ) from error
 
 
 def address_of(listener: socket.socket) -> str:
-    """Where a browser on this machine finds the page."""
+    """The URL of the page for a browser on this machine."""
     host, port = listener.getsockname()[:2]
     if ipaddress.ip_address(host.partition("%")[0]).is_unspecified:
         host = "::1" if ":" in host else "127.0.0.1"
@@ -78,25 +84,25 @@ def address_of(listener: socket.socket) -> str:
 
 
 def serve(segmenter: Predictor, listener: socket.socket, host: str) -> None:
-    """Serves the page on a listening socket, under the name `host`, until SIGINT or SIGTERM."""
+    """Serves the page on a listening socket, as ``host``, until SIGINT or SIGTERM."""
     bound = listener.getsockname()[0].partition("%")[0]
     local = ipaddress.ip_address(bound).is_loopback
     web_server.run(Guard(create_app(segmenter), host.strip("[]"), local), listener)
 
 
 class _Busy(Exception):
-    """More photos at once than memory allows."""
+    """Too many photos are in memory."""
 
 
 class _Uploads:
-    """The photos that are in memory, encoded; bounded all together."""
+    """The encoded photos in memory, with a limit on their total size."""
 
     def __init__(self) -> None:
-        self._size = 0  # bytes; changed on the event loop alone
+        self._size = 0  # bytes; changed only on the event loop
 
     @contextlib.contextmanager
     def one(self) -> Iterator[bytearray]:
-        """A buffer for one of them."""
+        """Yields a buffer for one photo."""
         contents = bytearray()
         try:
             yield contents
@@ -105,45 +111,47 @@ class _Uploads:
             contents.clear()
 
     def add(self, contents: bytearray, chunk: bytes) -> None:
-        """Adds to the buffer; raises `_Busy` if there is no room."""
-        if self._size + len(chunk) > _MOST_BYTES_IN_ALL:
+        """Appends to the buffer; raises `_Busy` if the total would exceed the limit."""
+        if self._size + len(chunk) > _MAX_TOTAL_BYTES:
             raise _Busy
         self._size += len(chunk)
         contents += chunk
 
     async def receive(self, request: fastapi.Request, contents: bytearray) -> bool:
-        """Fills the buffer with the body; whether it is short enough. A longer one is not kept."""
+        """Reads the body into the buffer; returns False, and drops the rest, if it is too large."""
         length = request.headers.get("content-length", "")
-        fits = not length.isdecimal() or int(length) <= MOST_BYTES
+        fits = not length.isdecimal() or int(length) <= MAX_BYTES
         stream = request.stream()
         while True:
-            # Who is refused at the first byte may not read that while sending; but who is silent
-            # then waits for an answer.
+            # Many clients read the response only after sending the whole body, so an oversized body
+            # is read and dropped. A client that pauses is waiting for the response.
             chunk = None
             with anyio.move_on_after(None if fits else _SILENCE_S):
                 chunk = await anext(stream, None)
             if chunk is None:
                 return fits
-            fits = fits and len(contents) + len(chunk) <= MOST_BYTES
+            fits = fits and len(contents) + len(chunk) <= MAX_BYTES
             if fits:
                 self.add(contents, chunk)
 
 
 def create_app(segmenter: Predictor) -> fastapi.FastAPI:
-    """The application, without its guard.
+    """Builds the application, without its guard.
 
-    ``POST /segment`` answers 200 with ``width`` and ``height`` (pixels), ``shares`` (by class name)
-    and three data URIs: ``mask`` (PNG, trimap values), ``picture`` (PNG, the mask in colours) and
-    ``overlay`` (JPEG), all of the photo's size as the model saw it; ``note``, a sentence, if it has
-    an EXIF orientation that the model does not honour, else null; 413, 422 or 503 with ``error``,
-    one sentence, if it cannot. So do 404 and 405, for whatever else is asked.
+    ``POST /segment`` returns 200 with ``width`` and ``height`` (pixels), ``shares`` (0 to 1, by
+    class name), ``note`` (a sentence if the model ignores the photo's EXIF orientation, else null)
+    and three data URIs at the photo's size as the model saw it: ``mask`` (PNG, trimap values),
+    ``picture`` (PNG, the mask in colours) and ``overlay`` (JPEG).
+
+    Errors are 413, 422 or 503 for a photo and 404 or 405 for other requests, with ``error``, a
+    sentence.
     """
     app = fastapi.FastAPI(openapi_url=None)
     page = _page()
     one_at_a_time = threading.Lock()
     uploads = _Uploads()
-    # A small photo need not wait for a large one.
-    lanes = {True: anyio.CapacityLimiter(1), False: anyio.CapacityLimiter(_SMALL_AT_ONCE)}
+    # Separate limits, so that a small photo need not wait for a large one.
+    limiters = {True: anyio.CapacityLimiter(1), False: anyio.CapacityLimiter(_SMALL_AT_ONCE)}
 
     def answer(contents: bytes) -> JSONResponse:
         with one_at_a_time, native_noise_held_back():
@@ -151,10 +159,10 @@ def create_app(segmenter: Predictor) -> fastapi.FastAPI:
             try:
                 (prediction,) = segmenter.predict([contents])
             except ImageError:
-                del photo  # the traceback, which may live on for long, would keep it
+                del photo  # the traceback can live long, and would keep the pixels in memory
                 raise
         ids = images.mask_at_size(prediction.probabilities, *photo.shape[:2])
-        overlay = ("JPEG", {"quality": 90}) if max(ids.shape) <= _LONGEST_JPEG else ("PNG", {})
+        overlay = ("JPEG", {"quality": 90}) if max(ids.shape) <= _MAX_JPEG_SIDE else ("PNG", {})
         note = orientation_note(contents, segmenter.exif)
         return JSONResponse(
             {
@@ -171,11 +179,11 @@ def create_app(segmenter: Predictor) -> fastapi.FastAPI:
     @app.exception_handler(HTTPException)
     async def refuse(request: fastapi.Request, error: HTTPException) -> JSONResponse:
         text = (
-            f"There is nothing at {request.url.path}"
+            f"{request.url.path} does not exist."
             if error.status_code == 404
-            else (f"{request.url.path} does not take {request.method}")
+            else f"{request.url.path} does not accept {request.method}."
         )
-        text += "; get / for the page, post a photo to /segment."
+        text += " Use GET / for the page and POST /segment for a photo."
         return JSONResponse({"error": text}, error.status_code, error.headers)
 
     @app.get("/")
@@ -185,18 +193,19 @@ def create_app(segmenter: Predictor) -> fastapi.FastAPI:
     @app.post("/segment")
     async def segment(request: fastapi.Request) -> Response:
         if request.headers.get("content-type", "").startswith("multipart/"):
-            text = "Send the bytes of the photo as they are, without a form (curl --data-binary)."
+            text = "Send the bytes of the photo as the request body, not as a form."
+            text += " With curl, use --data-binary @FILE."
             return JSONResponse({"error": text}, 422)
         try:
             with uploads.one() as buffer:
                 if not await uploads.receive(request, buffer):
                     text = (
-                        f"This photo is larger than {MOST_BYTES // 10**6} MB; give a smaller one."
+                        f"This photo is larger than {MAX_BYTES // 10**6} MB. Choose a smaller one."
                     )
                     return JSONResponse({"error": text}, 413)
                 contents = bytes(buffer)
                 head = await run_in_threadpool(header, contents)
-                async with lanes[head.pixels > _LARGE]:
+                async with limiters[head.pixels > _LARGE]:
                     if await request.is_disconnected():
                         raise ClientDisconnect
                     return await run_in_threadpool(answer, contents)
@@ -204,11 +213,11 @@ def create_app(segmenter: Predictor) -> fastapi.FastAPI:
             return JSONResponse({"error": f"This photo cannot be segmented: {error}."}, 422)
         except MemoryError:
             return JSONResponse({"error": f"This photo cannot be segmented: {NO_MEMORY}."}, 503)
-        except (_Busy, OSError):  # OSError: no more files may be opened
-            text = "Too many photos are here at once; try again in a moment."
+        except (_Busy, OSError):  # OSError: the process has too many open files
+            text = "The server is busy with too many photos. Try again in a moment."
             return JSONResponse({"error": text}, 503)
         except ClientDisconnect:
-            return Response(status_code=499)  # nobody reads it
+            return Response(status_code=499)  # the client is gone; the code is nginx's
 
     return app
 

@@ -1,8 +1,9 @@
-"""Who may ask the page: a browser or script that calls it by its own name, and no other site.
+"""Refuse requests that other web sites make through a visitor's browser.
 
-A foreign page can make a browser ask any address. If its name is made to mean this machine (DNS
-rebinding) the browser takes the two for one site, so the name in the request must be one of the
-page's own. And what a foreign page posts is refused by what the browser says of its origin.
+Any web site can make a browser send requests to any address. With DNS rebinding, the site's name
+resolves to this machine and the browser sees a single site, so the host name in a request must be
+one of the page's own. Cross-site posts are refused by their ``Origin`` and ``Sec-Fetch-Site``
+headers.
 """
 
 from __future__ import annotations
@@ -15,16 +16,16 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-_ONLY_READ = ("GET", "HEAD", "OPTIONS")
+_SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
 
 class Guard:
-    """ASGI middleware that answers 403 with ``error``, one sentence, to those who may not ask.
+    """ASGI middleware that refuses foreign requests with status 403 and ``error``, a sentence.
 
     Args:
       app: the application.
-      host: the name or address that the page was started under.
-      local: whether it listens on this machine alone.
+      host: the host name or address that the server was started with.
+      local: whether the server listens only on a loopback address.
     """
 
     def __init__(self, app: ASGIApp, host: str, local: bool) -> None:
@@ -34,7 +35,7 @@ class Guard:
             self._names.add(socket.gethostname().lower())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hands a request on, or refuses it."""
+        """Passes a request on, or refuses it."""
         if scope["type"] == "http" and (reason := self._reason(scope)):
             await JSONResponse({"error": reason}, 403)(scope, receive, send)
         else:
@@ -45,15 +46,15 @@ class Guard:
         host = headers.get("host", "")
         if not self._is_own(host):
             return (
-                "This page does not go by the name in the request; open it by the address that it"
-                " was started with, or start it with --host NAME."
+                "The host name in this request is not the page's own. Open the page at the address"
+                " printed at startup, or restart it with --host NAME."
             )
-        if scope["method"] in _ONLY_READ:
+        if scope["method"] in _SAFE_METHODS:
             return None
         origin, site = headers.get("origin"), headers.get("sec-fetch-site", "none")
         foreign = origin is not None and origin.lower() != f"{scope['scheme']}://{host.lower()}"
         if foreign or site not in ("same-origin", "none"):
-            return "Another site must not send photos here; open the page itself."
+            return "Other web sites may not send photos to this page. Open the page itself."
         return None
 
     def _is_own(self, host: str) -> bool:
@@ -65,7 +66,7 @@ class Guard:
             return False
         if name.rstrip(".") in self._names:
             return True
-        try:  # an address cannot be made to mean another machine
+        try:  # DNS rebinding needs a name, so addresses are safe
             address = ipaddress.ip_address(name)
         except ValueError:
             return False

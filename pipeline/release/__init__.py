@@ -1,4 +1,4 @@
-"""Released versions: the folder that servers watch, changes to it, copies, model cards.
+"""Released versions: the serving folder, changes to it, its copies, model cards.
 
 May import: `pipeline.core`, `pipeline.settings`, `pipeline.saved_model`.
 """

@@ -1,4 +1,4 @@
-"""Setting ``release.infra_validation``: which model server tries a candidate, and where it runs."""
+"""Setting ``release.infra_validation``: which model server tests a candidate, and where."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from tfx.proto import infra_validator_pb2
 from pipeline.core import features
 from pipeline.core.errors import UserError
 from pipeline.saved_model import contract
-from pipeline.settings import Release
+from pipeline.settings.schema import Release
 
-NODE = "InfraValidator"  # id of the component, which the pipeline has where it is asked for
+NODE = "InfraValidator"  # component id; the pipeline has the component only if the setting is on
 SETTING = "release.infra_validation"
 DOCKER, KUBERNETES = "docker", "kubernetes"
 
-# TensorFlow Serving tries five times more, a minute apart, before it says that it cannot load a
-# model; and there must be time to pull its image.
+# TensorFlow Serving retries a failed load five times, a minute apart, before it reports an error.
+# The rest is time to pull its image.
 LOADING_SECONDS = 480
 _TRIES = 2
-_REQUESTS = 3  # photos, one a request
+_REQUESTS = 3  # photos, one per request
 
-# In a rehearsal Docker stands for the cluster: the environment names a folder that has the same
-# path for the task and for the Docker daemon.
+# In a rehearsal, Docker replaces the cluster. This environment variable names a folder that has the
+# same path in the task and for the Docker daemon.
 SHARED_FOLDER = "INFRA_VALIDATION_FOLDER"
 
 
 def serving_spec(release: Release) -> infra_validator_pb2.ServingSpec:
-    """Which server, and where it runs."""
-    found = re.fullmatch(r"([^@]*)(?::([^:/]+)|@(.+))", release.infra_image)
-    assert found, "the settings are checked"
-    name, tag, digest = found.groups()
+    """The server image, and the platform that runs it."""
+    match = re.fullmatch(r"([^@]*)(?::([^:/]+)|@(.+))", release.infra_image)
+    assert match, "the settings schema accepts only images with a tag or a digest"
+    name, tag, digest = match.groups()
     spec = infra_validator_pb2.ServingSpec(
         tensorflow_serving=infra_validator_pb2.TensorFlowServing(
             image_name=name, tags=filter(None, [tag]), digests=filter(None, [digest])
@@ -46,18 +46,18 @@ def serving_spec(release: Release) -> infra_validator_pb2.ServingSpec:
 
 
 def validation_spec() -> infra_validator_pb2.ValidationSpec:
-    """How patiently the server is tried."""
+    """How long to wait for the server, and how often to retry."""
     return infra_validator_pb2.ValidationSpec(
         max_loading_time_seconds=LOADING_SECONDS, num_tries=_TRIES
     )
 
 
 def request_spec() -> infra_validator_pb2.RequestSpec:
-    """What the server is asked.
+    """Which signature to call, and with which examples.
 
-    TFX makes requests of serialized examples alone, so it cannot ask `contract.SERVE`, which takes
-    photos. `contract.EVALUATE` takes examples, decodes their photos the same way, runs the same
-    model, and answers with a few numbers.
+    TFX builds requests only from serialized examples, so it cannot call `contract.SERVE`, which
+    takes photos. `contract.EVALUATE` takes examples, decodes their photos the same way, runs the
+    same model, and returns a few numbers.
     """
     return infra_validator_pb2.RequestSpec(
         tensorflow_serving=infra_validator_pb2.TensorFlowServingRequestSpec(
@@ -69,29 +69,30 @@ def request_spec() -> infra_validator_pb2.RequestSpec:
 
 
 def here(spec: infra_validator_pb2.ServingSpec) -> infra_validator_pb2.ServingSpec:
-    """The specification as it holds on this machine, which no cache key may depend on.
+    """Adapts a specification to this machine; kept apart so that no cache key depends on it.
 
-    TFX asks for Docker's usual socket, whatever DOCKER_HOST says.
+    TFX connects to Docker's default socket and ignores DOCKER_HOST unless the specification names
+    it.
     """
-    found = infra_validator_pb2.ServingSpec()
-    found.CopyFrom(spec)
+    local = infra_validator_pb2.ServingSpec()
+    local.CopyFrom(spec)
     if os.environ.get(SHARED_FOLDER):
-        found.local_docker.SetInParent()
-    if found.HasField("local_docker"):
-        found.local_docker.client_base_url = os.environ.get("DOCKER_HOST", "")
-    return found
+        local.local_docker.SetInParent()
+    if local.HasField("local_docker"):
+        local.local_docker.client_base_url = os.environ.get("DOCKER_HOST", "")
+    return local
 
 
 def check(release: Release) -> None:
-    """Checks that a model server can be started from a run on this machine.
+    """Checks that a run on this machine can start a model server.
 
     Raises:
-      UserError: if the Docker daemon cannot be reached, or this is no pod of Kubeflow Pipelines.
+      UserError: if the Docker daemon does not answer, or this is not a Kubeflow Pipelines pod.
     """
     if release.infra_validation == KUBERNETES and not _in_pod(os.environ):
         raise UserError(
-            f"Setting {SETTING!r} is 'kubernetes', which only works in a pod of Kubeflow "
-            "Pipelines; here, set it to docker or off."
+            f"Setting {SETTING!r} is 'kubernetes', which works only in a Kubeflow Pipelines pod. "
+            "Set it to docker or off."
         )
     if release.infra_validation == DOCKER:
         client = None
@@ -100,11 +101,11 @@ def check(release: Release) -> None:
             client.ping()
         except docker_errors.DockerException as error:
             denied = "Permission denied" in str(error)
-            fault = "does not let this user in" if denied else "does not answer"
-            where = os.environ.get("DOCKER_HOST") or "its usual socket"
+            fault = "denies access to this user" if denied else "does not answer"
+            address = os.environ.get("DOCKER_HOST") or "its default socket"
             raise UserError(
-                f"Setting {SETTING!r} is 'docker', but the Docker daemon at {where} {fault}; start "
-                "it, let DOCKER_HOST name another, or set it to off."
+                f"Setting {SETTING!r} is 'docker', but the Docker daemon at {address} {fault}. "
+                "Start it, point DOCKER_HOST at another, or set it to off."
             ) from error
         finally:
             if client is not None:
@@ -112,5 +113,5 @@ def check(release: Release) -> None:
 
 
 def _in_pod(environment: Mapping[str, str]) -> bool:
-    wanted = ("KUBERNETES_SERVICE_HOST", "KFP_POD_NAME", "KFP_NAMESPACE")
-    return all(environment.get(name) for name in wanted)
+    variables = ("KUBERNETES_SERVICE_HOST", "KFP_POD_NAME", "KFP_NAMESPACE")
+    return all(environment.get(name) for name in variables)

@@ -1,21 +1,21 @@
-"""The copy of the serving folder on any filesystem that Beam knows: setting ``release.copy_to``.
+"""Copy the version in service to any filesystem that Beam supports: setting ``release.copy_to``.
 
-It has the layout of the serving folder, ``<copy_to>/<model>/<version>/``, and receives the version
-that is in service here. Its highest number is the newest version; nothing else marks it, so nothing
-else has to follow. What a reader of the copy sees while a version comes, or after it was cut off:
+The copy has the layout of the serving folder, ``<copy_to>/<model>/<version>/``. The highest number
+is the newest version; no other file marks it. Readers of the copy are safe at every moment:
 
-- Files are first written to ``<copy_to>/.copying-<model>-<whose>/``, which no server takes for a
-  version. A copy that is cut off here shows nothing.
-- Where the filesystem has folders (a plain path, ``hdfs://``) the version then appears by one
-  rename: there is no moment in which it is half there.
-- An object store (``gs://``, ``s3://``, ``azfs://``) can only rename file after file;
-  ``saved_model.pb`` goes last. Who takes the highest number that has one, as `pipeline.cli.predict`
-  does, never sees half a version. TensorFlow Serving tries the highest number as soon as a file of
-  it is there: meanwhile its load fails, the version before stays in service, and it tries again
-  each minute, five times. If the copy is cut off in these seconds and not completed within those
-  minutes, it takes the version when it is started anew.
+- Files go first to ``<copy_to>/.copying-<model>-<owner>/``, which no server takes for a version. A
+  copy that is killed at this point is invisible.
+- On a filesystem with folders (a plain path, ``hdfs://``), one rename then makes the version
+  appear, so nobody sees half of it.
+- An object store (``gs://``, ``s3://``, ``azfs://``) can only rename one file at a time, and
+  ``saved_model.pb`` is the last. A reader that takes the highest number with that file, as
+  `pipeline.cli.predict` does, never sees half a version. TensorFlow Serving tries the highest
+  number as soon as it has any file. Until the copy is complete, the load fails, the previous
+  version stays in service, and TensorFlow Serving retries five times, a minute apart. If the copy
+  is killed in these seconds and not completed within those minutes, TensorFlow Serving loads the
+  version only after a restart.
 
-A version that is there is never touched again, and none is removed.
+A complete version is never changed, and none is removed.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ from pipeline.core import errors, progress
 from pipeline.core.errors import CopyError, UserError
 from pipeline.release import model_store
 
-NODE = "Copier"  # id of the component that copies; the pipeline has it where it is asked for
+NODE = "Copier"  # component id; the pipeline has the component only if the setting is on
 SETTING = "release.copy_to"
 
-_GRAPH = "saved_model.pb"  # the last file of a version to appear: a version that has it is whole
+_GRAPH = "saved_model.pb"  # copied last: a version that has it is complete
 _CHUNK = 2**24  # bytes
-# By scheme: what Beam's file system imports, and the extra of apache-beam that has it.
+# By scheme: the module that Beam's filesystem imports, and the apache-beam extra that installs it.
 _PACKAGES = {
     "gs": ("google.cloud.storage", "gcp"),
     "hdfs": ("hdfs", "hadoop"),
@@ -52,68 +52,71 @@ _PACKAGES = {
 
 
 def check(copy_to: str, beam_args: Sequence[str] = ()) -> None:
-    """Checks that Beam can work with a folder's filesystem here; nothing is looked up in it.
+    """Checks that Beam can use a folder's filesystem; does not access the folder.
 
     Args:
       copy_to: value of the setting.
-      beam_args: further options of Beam, ``--name=value`` each; hdfs:// needs some.
+      beam_args: extra Beam options, each ``--name=value``; hdfs:// needs some.
 
     Raises:
-      UserError: if Beam does not know the scheme, or lacks a package or an option for it.
+      UserError: if Beam does not support the scheme, or lacks a package or an option for it.
     """
     scheme = FileSystems.get_scheme(copy_to)
-    found = f"Setting {SETTING!r} is {copy_to!r}"
+    setting = f"Setting {SETTING!r} is {copy_to!r}"
     module, extra = _PACKAGES.get(scheme, ("", ""))
     if module and not _importable(module):
         raise UserError(
-            f"{found}, but Beam cannot use {scheme}:// here; install apache-beam[{extra}]."
+            f"{setting}, but a package that Beam needs for {scheme}:// is missing. "
+            f"Install apache-beam[{extra}]."
         )
-    known = {system.scheme() for system in FileSystem.get_all_subclasses()}
-    if scheme not in known:
-        listed = ", ".join(sorted(f"{each}://" for each in known if each))
-        raise UserError(f"{found}; Beam knows {listed} and plain paths, but not {scheme}://.")
-    # Beam keeps them for the process, as its own pipelines do.
+    schemes = {system.scheme() for system in FileSystem.get_all_subclasses()}
+    if scheme not in schemes:
+        listed = ", ".join(sorted(f"{each}://" for each in schemes if each))
+        raise UserError(
+            f"{setting}, but Beam does not support {scheme}://. Use {listed} or a plain path."
+        )
+    # Beam keeps these options for the whole process, as it does for its own pipelines.
     FileSystems.set_options(PipelineOptions(list(beam_args)))
     try:
         FileSystems.get_filesystem(copy_to)
     except (ValueError, BeamIOError) as error:
         raise UserError(
-            f"{found}, but Beam cannot use {scheme}:// so ({errors.first_line(error)}); "
-            "beam.args takes its options, --name=value each."
+            f"{setting}, but Beam cannot use {scheme}:// with these options "
+            f"({errors.first_line(error)}). Set them in beam.args, each as --name=value."
         ) from error
 
 
 def place(copy_to: str, folder: str, version: int) -> str:
-    """Where the copy of a version is, or will be.
+    """The path of a version's copy, which need not exist.
 
     Args:
       copy_to: value of the setting.
-      folder: the serving folder of the model, which has the model's name.
-      version: of the model.
+      folder: the model's serving folder; its last part is the model's name.
+      version: number of the version.
     """
     return f"{copy_to.rstrip('/')}/{_model(folder)}/{version}"
 
 
 def copy(folder: str, copy_to: str, beam_args: Sequence[str] = ()) -> str | None:
-    """Copies the version in service, unless the copy has it already.
+    """Copies the version in service, unless it is already copied.
 
-    Whatever a copy that was cut off has left is completed or replaced.
+    Completes or replaces whatever an interrupted copy left behind.
 
     Args:
-      folder: the serving folder of a model.
+      folder: a model's serving folder.
       copy_to: value of the setting.
       beam_args: see `check`.
 
     Returns:
-      Where the copy of the version in service is; None if no version is in service.
+      The path of the copy; None if no version is in service.
 
     Raises:
       UserError: see `check`.
-      CopyError: if it failed, or the copy has another version of that number. The serving folder
-        is as it was, and so is each version that the copy had.
+      CopyError: if copying fails, or the copy has a different model under that number. The serving
+        folder and the versions already copied are unchanged.
     """
     check(copy_to, beam_args)
-    # A lock of its own: the way back to an older model does not wait for an upload.
+    # A separate lock, so that a rollback does not wait for an upload.
     with model_store.lock(folder, purpose="copying"):
         version = max(model_store.versions(folder), default=None)
         return None if version is None else _copy(folder, version, copy_to)
@@ -121,55 +124,55 @@ def copy(folder: str, copy_to: str, beam_args: Sequence[str] = ()) -> str | None
 
 def _copy(folder: str, version: int, copy_to: str) -> str:
     source, target = model_store.path(folder, version), place(copy_to, folder, version)
-    say = logging.getLogger(__name__).info
+    log = logging.getLogger(__name__)
     try:
-        if _is_there(folder, version, target):
-            say("%s has this version already.", target)
+        if _is_copied(folder, version, target):
+            log.info("Version %d is already copied to %s.", version, target)
             return target
         if fault := model_store.damage(folder, version):
             raise CopyError(fault)
-        names = _names(source)
-        staging = f"{copy_to.rstrip('/')}/.copying-{_model(folder)}-{_whose(folder)}"
-        if FileSystems.exists(staging):  # left behind; in an object store it is overwritten
+        names = _file_names(source)
+        staging = f"{copy_to.rstrip('/')}/.copying-{_model(folder)}-{_owner(folder)}"
+        if FileSystems.exists(staging):  # an object store reports False, and overwrites the files
             FileSystems.delete([staging])
         _write(source, staging, names)
         _move(staging, target, names)
-    except Exception as error:  # each filesystem has its own
+    except Exception as error:  # every filesystem raises its own errors
         raise CopyError(
             f"version {version} is in service in {folder}, but was not copied to {target} "
-            f"({_reason(error)}); the next run tries again, and so does "
-            "`python -m pipeline releases copy`"
+            f"({_reason(error)}); start another run or call `python -m pipeline releases copy` to "
+            "try again"
         ) from error
-    say("Copied version %d to %s.", version, target)
+    log.info("Copied version %d to %s.", version, target)
     return target
 
 
-def _whose(folder: str) -> str:
-    """Tells a serving folder from others that are copied to the same place, on any machine."""
+def _owner(folder: str) -> str:
+    """An id of this serving folder, distinct from any other that is copied to the same place."""
     path = model_store.beside(folder, "copying-as")
     if not fileio.exists(path):
         with fileio.open(path, "w") as file:
             file.write(uuid.uuid4().hex[:8])
     with fileio.open(path, "r") as file:
-        return file.read().strip()
+        return str(file.read()).strip()
 
 
-def _is_there(folder: str, version: int, target: str) -> bool:
+def _is_copied(folder: str, version: int, target: str) -> bool:
     if not FileSystems.exists(f"{target}/{_GRAPH}"):
         return False
-    path, there = f"{target}/{model_store.RECORD}", {}
+    path, copied = f"{target}/{model_store.RECORD}", {}
     if FileSystems.exists(path):
         with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
-            there = json.loads(file.read())
+            copied = json.loads(file.read())
     if model_store.record_is_damaged(folder, version):
         raise CopyError(f"its record, {model_store.RECORD}, is damaged")
-    if there != model_store.record(folder, version):
-        raise CopyError("another model has this number there")
+    if copied != model_store.record(folder, version):
+        raise CopyError("the copy has a different model under this number")
     return True
 
 
-def _names(source: str) -> list[str]:
-    """The files of a version, relative to it; the one that makes it whole comes last."""
+def _file_names(source: str) -> list[str]:
+    """The files of a version, relative to its folder; the one that marks it complete is last."""
     names = (
         os.path.relpath(os.path.join(directory, name), source)
         for directory, _, files in fileio.walk(source)
@@ -198,8 +201,8 @@ def _move(staging: str, target: str, names: Sequence[str]) -> None:
                 [f"{staging}/{name}" for name in part], [f"{target}/{name}" for name in part]
             )
         return
-    if FileSystems.exists(target):  # some systems would move into it
-        raise CopyError(f"there is a folder of that name, without a {_GRAPH}")
+    if FileSystems.exists(target):  # some filesystems would move the staging folder into it
+        raise CopyError(f"that folder already exists, without a {_GRAPH}")
     parent = target.rpartition("/")[0]
     if not FileSystems.exists(parent):
         FileSystems.mkdirs(parent)
@@ -213,7 +216,7 @@ def _model(folder: str) -> str:
 def _importable(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # the package that it would be in
+    except ModuleNotFoundError:  # its parent package is missing
         return False
 
 

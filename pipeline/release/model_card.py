@@ -1,6 +1,6 @@
-"""The model card of a release: what it is for, what it learned from, how it was judged.
+"""The model card of a release: intended use, training data, metrics, gate results.
 
-Sections follow Mitchell et al., "Model Cards for Model Reporting", FAT* 2019.
+The sections follow Mitchell et al., "Model Cards for Model Reporting", FAT* 2019.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ th, td {{ border: 1px solid #8888; padding: .2rem .6rem; text-align: left; }}</s
 
 
 def markdown(record: Mapping[str, Any]) -> str:
-    """The card of a release, Markdown.
+    """Renders the model card as Markdown.
 
     Args:
-      record: the release record; whatever it does not hold is left out.
+      record: the release record; sections without data are left out.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
@@ -59,9 +59,9 @@ def markdown(record: Mapping[str, Any]) -> str:
 
 
 def html(card: str) -> str:
-    """The same as a page that needs nothing else, and loads nothing, whatever is in the card.
+    """Renders a Markdown card as one self-contained HTML page that loads nothing.
 
-    HTML in the card is shown, not obeyed.
+    HTML in the card is shown as text.
     """
     title = re.sub(r"\\(.)", r"\1", card.partition("\n")[0].lstrip("# "))
     body = markdown_it.MarkdownIt("js-default").render(card)
@@ -69,7 +69,7 @@ def html(card: str) -> str:
 
 
 def _numbers(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Metrics with the classes' ones on the same level: ``iou pet``."""
+    """Flattens the per-class metrics into names such as ``iou pet``."""
     flat: dict[str, Any] = {}
     for name, value in values.items():
         label = name.replace("_", " ")
@@ -89,7 +89,7 @@ def _number(value: Any) -> str:
 
 
 def _cell(text: str) -> str:
-    """Text as it is, on one line, whatever in it Markdown, GitHub's too, would take for markup."""
+    """Text on one line, with everything escaped that Markdown or GitHub would take for markup."""
     escaped = re.sub(r"([\\`*_{}\[\]<>|#&~@$])", r"\\\1", console.plain(text))
-    # An address becomes a link by itself.
+    # Markdown also turns bare addresses into links.
     return re.sub(r":(?=//)|(?<=www)\.|(?<=mailto):", r"\\\g<0>", escaped, flags=re.IGNORECASE)

@@ -1,12 +1,11 @@
 """The serving folder: ``<folder>/<integer version>/``, the layout TensorFlow Serving watches.
 
-The highest version is the one in service. A version appears by one rename, after a fresh process
-has used it, and is never changed afterwards; `pipeline.release.operations` makes them. Each
-carries its release record and model card in ``assets.extra/``, which TensorFlow Serving leaves
-alone.
+The highest version is in service. `pipeline.release.operations` makes versions: each passes a smoke
+test in a fresh process, appears by one rename, and never changes afterwards. Its release record and
+model card are in ``assets.extra/``, which TensorFlow Serving ignores.
 
-People and failing disks change such folders, too. So a damaged record is as good as none, and what
-a version holds is looked up in its files, not in its record.
+People and failing disks change such folders, too. So a damaged record counts as no record, and the
+files of a version decide what it contains, not its record.
 """
 
 from __future__ import annotations
@@ -31,14 +30,14 @@ RECORD = os.path.join("assets.extra", "release.json")
 CARD = os.path.join("assets.extra", "model_card.md")
 CARD_PAGE = os.path.join("assets.extra", "model_card.html")
 FORMATS = os.path.join("assets.extra", "formats")
-ADDED = (RECORD, CARD, CARD_PAGE)  # to the model, when it becomes a version; so is FORMATS
+ADDED = (RECORD, CARD, CARD_PAGE)  # files that a release adds to the model, beside FORMATS
 
 IN_SERVICE, REPLACED, WITHDRAWN = "in service", "replaced", "withdrawn"
 
 log = logging.getLogger(__name__)
 
-_HIGHEST = 2**63 - 1  # that TensorFlow Serving can read
-_PATIENCE_S = 3600  # a release can take as long: it may convert to 8 bits
+_MAX_VERSION = 2**63 - 1  # TensorFlow Serving reads versions as int64
+_LOCK_TIMEOUT_S = 3600  # a release that converts to 8 bits can take this long
 
 
 class _Data(pydantic.BaseModel):
@@ -50,7 +49,7 @@ class _Rollback(pydantic.BaseModel):
 
 
 class _Record(pydantic.BaseModel):
-    """What the rest of the code relies on in a record; what a field means says who writes it."""
+    """The fields of a release record that other code reads; more are allowed."""
 
     released: str = ""
     digest: str = ""
@@ -58,7 +57,7 @@ class _Record(pydantic.BaseModel):
     withdrawn: list[str] = []
     replaced: list[str] = []
     repaired: int = 0
-    incomplete: bool = False  # most of it was lost, and only a run makes a whole one
+    incomplete: bool = False  # most of it was lost; only a run can write a complete one
     rollback: _Rollback | None = None
     data_root: str = ""
     model_uri: str = ""
@@ -80,43 +79,43 @@ def versions(folder: str) -> list[int]:
 
 
 def path(folder: str, version: int) -> str:
-    """The folder of a version, whose name may have zeros in front; it need not exist."""
+    """The folder of a version, which need not exist; its name may have leading zeros."""
     usual = os.path.join(folder, str(version))
-    # Not the whole folder for each of its versions.
+    # List the whole folder only for names with leading zeros.
     name = str(version) if _is_version(usual) else _names(folder).get(version, str(version))
     return os.path.join(folder, name)
 
 
 def strays(folder: str) -> list[str]:
-    """What has a number for a name, as versions have, and is none: files and empty folders."""
+    """Files and empty folders that are named like a version but are none."""
     return sorted(set(_numbers(folder)) - set(_names(folder).values()))
 
 
 def _names(folder: str) -> dict[int, str]:
-    """The names of the folders that hold a version, by its number."""
-    found: dict[int, str] = {}
+    """The folder names of all versions, by version number."""
+    names: dict[int, str] = {}
     for name in _numbers(folder):
         if _is_version(os.path.join(folder, name)):
-            # Of 7 and 007 the shorter one, whatever the order.
-            found[int(name)] = min(found.get(int(name), name), name, key=len)
-    return found
+            # If both 7 and 007 exist, 7 wins, whatever the order of the listing.
+            names[int(name)] = min(names.get(int(name), name), name, key=len)
+    return names
 
 
-def _is_version(there: str) -> bool:
-    """Whether a folder with a number for a name holds anything of a version."""
-    marks = ("saved_model.pb", "variables", RECORD)
-    return any(fileio.exists(os.path.join(there, mark)) for mark in marks)
+def _is_version(version_path: str) -> bool:
+    """Whether a folder named like a version contains any part of one."""
+    parts = ("saved_model.pb", "variables", RECORD)
+    return any(fileio.exists(os.path.join(version_path, part)) for part in parts)
 
 
 def _numbers(folder: str) -> list[str]:
     if not fileio.exists(folder):
         return []
     names = (name.rstrip("/") for name in fileio.listdir(folder))
-    return [n for n in names if n.isascii() and n.isdigit() and int(n) <= _HIGHEST]
+    return [n for n in names if n.isascii() and n.isdigit() and int(n) <= _MAX_VERSION]
 
 
 def record(folder: str, version: int) -> dict[str, Any]:
-    """The release record of a version; empty if it has none, or a damaged one."""
+    """The release record of a version; empty if it is missing or damaged."""
     return read_record(path(folder, version)) or {}
 
 
@@ -126,55 +125,56 @@ def record_is_damaged(folder: str, version: int) -> bool:
 
 
 def read_record(version_path: str) -> dict[str, Any] | None:
-    """The release record in a version's folder; empty without one, None if it is damaged."""
+    """The release record in a version's folder; empty if it is missing, None if damaged."""
     file_path = os.path.join(version_path, RECORD)
     if not fileio.exists(file_path):
         return {}
     try:
         with fileio.open(file_path, "rb") as file:
-            found = pydantic.TypeAdapter(dict[str, Any]).validate_json(file.read())
-        _Record.model_validate(found, strict=True)
+            values = pydantic.TypeAdapter(dict[str, Any]).validate_json(file.read())
+        _Record.model_validate(values, strict=True)
     except Exception:  # a folder, another encoding, another program's file, a bad disk
         return None
-    return found
+    return values
 
 
 def lost_record(folder: str, version: int) -> str | None:
-    """That a version lost its record, in one clause; None if it has one, or none in the folder has.
+    """Says in one clause that a version lost its record; None if it has one or never had one.
 
-    A folder in which nothing is of this pipeline holds models that somebody put there.
+    Without any trace of this pipeline in the folder, somebody else put the models there, and their
+    records are not missing.
     """
-    there = path(folder, version)
-    if fileio.exists(os.path.join(there, RECORD)):
+    version_path = path(folder, version)
+    if fileio.exists(os.path.join(version_path, RECORD)):
         return None
     if not is_described(folder, version):
         return f"its record, {RECORD}, is missing, and so is {contract.FACTS}"
-    marks = [os.path.join(path(folder, other), RECORD) for other in versions(folder)]
-    if any(map(fileio.exists, [os.path.join(there, contract.FACTS), *marks])):
+    records = [os.path.join(path(folder, other), RECORD) for other in versions(folder)]
+    if any(map(fileio.exists, [os.path.join(version_path, contract.FACTS), *records])):
         return f"its record, {RECORD}, is missing"
     return None
 
 
 def is_described(folder: str, version: int) -> bool:
-    """Whether a version says what its signatures do not (`contract.FACTS`), where others do."""
+    """Whether a version has its `contract.FACTS` file; True if no version of the folder has one."""
     own = os.path.join(path(folder, version), contract.FACTS)
     all_ = [os.path.join(path(folder, other), contract.FACTS) for other in versions(folder)]
     return fileio.exists(own) or not any(map(fileio.exists, all_))
 
 
 def is_recorded(folder: str, version: int) -> bool:
-    """Whether a version has its whole record, as far as the folder tells."""
+    """Whether a version has its complete record."""
     incomplete = record(folder, version).get("incomplete")
     return not incomplete and not lost_record(folder, version)
 
 
 def history(folder: str) -> list[dict[str, Any]]:
-    """The records of all versions, oldest first, each with its ``status`` now."""
+    """The records of all versions, oldest first, each with its current ``status``."""
     records = [{**record(folder, version), "version": version} for version in versions(folder)]
-    taken_back = set(withdrawn(folder))
+    withdrawn_models = set(withdrawn(folder))
     for each in records:
         model = {model_of(folder, each["version"]), each.get("digest")}
-        each["status"] = WITHDRAWN if model & taken_back else REPLACED
+        each["status"] = WITHDRAWN if model & withdrawn_models else REPLACED
     for each in records[-1:]:
         each["status"] = IN_SERVICE
     return records
@@ -183,97 +183,104 @@ def history(folder: str) -> list[dict[str, Any]]:
 def withdrawn(folder: str) -> list[str]:
     """The models that a rollback took out of service; see `is_among`.
 
-    A record has all from before it, but it may be lost, and a version may have been put there by
-    hand. So all are read, one after the other. A version without a record that holds the model of
-    an older one counts as a rollback to that.
+    Each record lists all models withdrawn before it. But a record can be lost, and somebody can add
+    a version by hand, so this reads the records of all versions in order. A version without a
+    record that contains the model of an older version counts as a rollback to that version.
     """
-    found: set[str] = set()
+    models: set[str] = set()
     before: list[set[str]] = []
     for version in versions(folder):
-        known = record(folder, version)
-        model = {model_of(folder, version), known.get("digest", "")} - {""}
-        found |= set(known.get("withdrawn", []))
-        if not known:
+        values = record(folder, version)
+        model = {model_of(folder, version), values.get("digest", "")} - {""}
+        models |= set(values.get("withdrawn", []))
+        if not values:
             same = [i for i, other in enumerate(before) if other & model]
-            found |= set().union(*before[same[-1] + 1 :]) if same else set()
-        found -= model
+            models |= set().union(*before[same[-1] + 1 :]) if same else set()
+        models -= model
         before.append(model)
-    return sorted(found)
+    return sorted(models)
 
 
 def replaced(folder: str) -> list[str]:
-    """The models that were in service before the one that is; see `is_among`."""
+    """The models that were in service before the current one; see `is_among`."""
     existing = versions(folder)
-    found = {model for version in existing for model in record(folder, version).get("replaced", [])}
+    recorded = {
+        model for version in existing for model in record(folder, version).get("replaced", [])
+    }
     models = [model_of(folder, version) for version in existing]
-    return sorted({*found, *models[:-1]} - {*models[-1:], ""})
+    return sorted({*recorded, *models[:-1]} - {*models[-1:], ""})
 
 
 def is_among(model_path: str, models: list[str]) -> bool:
-    """Whether a SavedModel is one of those that `withdrawn` or `replaced` gives."""
-    # Records from before there were identities have digests of files.
+    """Whether a SavedModel is among the models that `withdrawn` or `replaced` returned."""
+    # Records of old releases have a digest of the files instead of an identity.
     return bool({identify(model_path), digest(model_path)} & set(models))
 
 
 def same_model(folder: str, version: int, other: int) -> bool:
-    """Whether two versions hold the same model, or the other is a repair of the first."""
+    """Whether two versions contain the same model, or the other is a repair of the first."""
     if record(folder, other).get("repaired") == version:
         return True
     return model_of(folder, version) == model_of(folder, other)
 
 
 def model_of(folder: str, version: int) -> str:
-    """Identity of a version's model, also where only its record still knows that."""
+    """Identity of a version's model, from its record or else from its files."""
     return record(folder, version).get("identity") or identify(path(folder, version))
 
 
 def identify(model_path: str) -> str:
-    """What tells a SavedModel from others: its identity; of what is no SavedModel, its digest.
+    """Identity of a SavedModel; the digest of the files if it is not a loadable SavedModel.
 
-    Empty if there is none, or it cannot be read.
+    Empty if nothing is there or it cannot be read.
     """
     try:
         return identity.of_model(model_path)
-    except Exception:  # TensorFlow raises many kinds for a damaged file
+    except Exception:  # TensorFlow raises many kinds of errors for a damaged file
         with contextlib.suppress(OSError, tf.errors.OpError):
             return digest(model_path)
     return ""
 
 
 def digest(model_path: str) -> str:
-    """Hex digest of a SavedModel, file by file; that of a version is the one of its model.
+    """Hex digest of the files of a SavedModel, without those that a release adds.
 
-    Empty if there is none.
+    Empty if there are no files.
     """
-    total, there = hashlib.sha256(), sorted(_files(model_path))
-    for file_path in there:
+    total, file_paths = hashlib.sha256(), sorted(_files(model_path))
+    for file_path in file_paths:
         name = os.path.relpath(file_path, model_path)
         if name not in ADDED and not name.startswith(FORMATS):
             total.update(f"{name} {file_digest(file_path)}\n".encode())
-    return total.hexdigest() if there else ""
+    return total.hexdigest() if file_paths else ""
 
 
 def damage(folder: str, version: int) -> str | None:
-    """Why a version is not as it was released, in one clause; None if it is."""
-    there = path(folder, version)
-    if fault := contract.misfit(there):
+    """How a version differs from what was released, in one clause; None if it does not."""
+    version_path = path(folder, version)
+    if fault := contract.misfit(version_path):
         return fault
-    known = read_record(there)
-    if known is None:
+    values = read_record(version_path)
+    if values is None:
         return f"its record, {RECORD}, is damaged"
     try:
-        if known.get("digest", "") not in ("", digest(there)):
-            return "its files are not those that were released"
-        for name, facts in known.get("formats", {}).items():
-            if not has_format(there, facts):
-                return f"its files of the format {name} are missing or others"
-    except (OSError, tf.errors.OpError) as error:  # a link to nowhere, a file of somebody else's
+        if values.get("digest", "") not in ("", digest(version_path)):
+            return "its files changed after the release"
+        for name, facts in values.get("formats", {}).items():
+            if not has_format(version_path, facts):
+                return f"its {name} files are missing or changed after the release"
+    except (OSError, tf.errors.OpError) as error:  # a dangling link, another user's file
         return f"its files cannot be read ({first_line(error)})"
     return None
 
 
 def has_format(version_path: str, facts: Mapping[str, Any]) -> bool:
-    """Whether a version holds the files of a format, given what its record has on that."""
+    """Whether a version has the files of a format, unchanged.
+
+    Args:
+      version_path: the version's folder.
+      facts: the entry of the format in the version's record.
+    """
     for name, expected in facts.get("files", {}).items():
         file_path = os.path.join(version_path, FORMATS, name)
         if not fileio.exists(file_path) or file_digest(file_path) != expected:
@@ -285,45 +292,51 @@ def has_format(version_path: str, facts: Mapping[str, Any]) -> bool:
 def lock(
     folder: str, say: Callable[[str], object] = log.warning, purpose: str = "lock"
 ) -> Iterator[bool]:
-    """Keeps other processes, on any machine that shares the disk, from changing a serving folder.
+    """Locks a serving folder against other processes, on any machine that shares the disk.
 
-    Whoever holds it may take it again. The kernel frees it when its holder dies.
+    A process may take a lock that it already holds. The kernel frees the lock of a dead process.
 
     Args:
-      folder: of a model; it need not exist.
-      say: what to tell people with who wait.
-      purpose: another name for another lock, which keeps out nobody but who takes it.
+      folder: a model's serving folder, which need not exist.
+      say: prints a message for people, for example while this process waits.
+      purpose: name of the lock; locks with different names do not block each other.
 
     Yields:
-      Whether others are kept out: some disks have no locks.
+      Whether the folder is locked; some disks do not support locks.
 
     Raises:
-      UserError: if the folder beside it cannot be written to, or another one holds it for an hour.
+      UserError: if the parent folder is not writable, or another process keeps the lock for an
+        hour.
     """
-    held = locks.of(beside(folder, purpose))
+    file_lock = locks.of(beside(folder, purpose))
     try:
-        fileio.makedirs(os.path.dirname(held.lock_file))
+        fileio.makedirs(os.path.dirname(file_lock.lock_file))
         try:
-            held.acquire(timeout=1)
+            file_lock.acquire(timeout=1)
         except filelock.Timeout:
-            say(f"Another release is at work in {folder}; waiting for it.")
-            held.acquire(timeout=_PATIENCE_S)
+            say(f"Another release is running in {folder}; waiting for it.")
+            file_lock.acquire(timeout=_LOCK_TIMEOUT_S)
     except filelock.Timeout:
-        raise UserError(f"Another release has been at work in {folder} for an hour.") from None
+        raise UserError(
+            f"Another release has been running in {folder} for an hour. Wait for it, or stop it."
+        ) from None
     except (OSError, NotImplementedError, tf.errors.OpError) as error:
         if not locks.are_missing(error):
-            raise UserError(f"Cannot write beside {folder}: {first_line(error)}.") from None
-        say(f"The disk of {folder} keeps no locks; see to it that nothing else releases there.")
+            raise UserError(
+                f"The parent folder of {folder} cannot be written to ({first_line(error)}). Make "
+                "it writable."
+            ) from None
+        say(f"The disk of {folder} does not support locks; make sure nothing else releases there.")
     try:
-        yield held.is_locked
+        yield file_lock.is_locked
     finally:
-        held.release()
+        file_lock.release()
 
 
 def beside(folder: str, purpose: str) -> str:
-    """A place that no server takes for a version, on the same disk, so that it can be renamed."""
-    there = folder.rstrip("/") if "://" in folder else os.path.realpath(folder)
-    parent, name = os.path.split(there)
+    """A path beside the serving folder that no server takes for a version, on the same disk."""
+    resolved = folder.rstrip("/") if "://" in folder else os.path.realpath(folder)
+    parent, name = os.path.split(resolved)
     return os.path.join(parent, f".{purpose}-{name}")
 
 

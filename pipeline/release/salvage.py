@@ -1,4 +1,4 @@
-"""What is left of a version that lost its record or files: in other versions, at the Trainer."""
+"""Recover a version that lost its record or files, from other versions or the Trainer's output."""
 
 from __future__ import annotations
 
@@ -16,73 +16,74 @@ from pipeline.saved_model import contract
 
 
 def find(folder: str, version: int) -> tuple[str | None, dict[str, Any]]:
-    """Looks for the model of a version, and for its record.
+    """Searches for an intact copy of a version's model, and for its record.
 
-    A record that is lost is looked for in other versions of the same model, such as those that a
-    rollback made; else it begins with what the Trainer's output and the model itself say, and is
-    marked as ``incomplete``. Without a record, a model is known by its files alone.
+    A lost record is taken from another version of the same model, such as one that a rollback made.
+    If there is none, the result has only what the Trainer's output and the model itself contain,
+    and is marked ``incomplete``. Without a record, only byte-identical files identify a model.
 
     Args:
       folder: the serving folder.
       version: one of its versions.
 
     Returns:
-      A sound SavedModel of the version, which may be its own folder, or None; and its record, as
-      far as it was found.
+      An intact SavedModel, which may be the version's own folder, or None; and the readable part of
+      the record.
     """
-    there, known = model_store.path(folder, version), model_store.record(folder, version)
-    if known and not known.get("incomplete"):
-        return _model(folder, version, known), known
-    if contract.misfit(there):
-        return _model(folder, version, known), known
+    own, record = model_store.path(folder, version), model_store.record(folder, version)
+    if record and not record.get("incomplete"):
+        return _intact_model(folder, version, record), record
+    if contract.misfit(own):
+        return _intact_model(folder, version, record), record
     described = model_store.is_described(folder, version)
     for other in reversed(model_store.versions(folder)):
-        path, record = model_store.path(folder, other), model_store.record(folder, other)
-        if other == version or not record or record.get("incomplete"):
+        path, other_record = model_store.path(folder, other), model_store.record(folder, other)
+        if other == version or not other_record or other_record.get("incomplete"):
             continue
-        if not model_store.damage(folder, other) and _is_same(there, path):
-            return there if described else path, record
-    begun = {**_classes(there), **known, "incomplete": True}
-    for uri in _trained(folder):
+        if not model_store.damage(folder, other) and _same_files(own, path):
+            return own if described else path, other_record
+    partial = {**_classes(own), **record, "incomplete": True}
+    for uri in _trained_models(folder):
         path = path_utils.serving_model_path(uri)
-        if not contract.misfit(path) and _is_same(there, path):
-            return there if described else path, {**begun, **_classes(path), "model_uri": uri}
-    return there if described else None, begun
+        if not contract.misfit(path) and _same_files(own, path):
+            return own if described else path, {**partial, **_classes(path), "model_uri": uri}
+    return own if described else None, partial
 
 
-def is_known_as(path: str, record: Mapping[str, Any]) -> bool:
-    """Whether a SavedModel is the one that a record speaks of, as far as that says."""
+def matches_record(path: str, record: Mapping[str, Any]) -> bool:
+    """Whether a SavedModel is the model of a record; True if the record does not identify one."""
     if "identity" in record:
-        return model_store.identify(path) == record["identity"]
+        identity: str = record["identity"]
+        return model_store.identify(path) == identity
     return record.get("digest") in (None, model_store.digest(path))
 
 
-def _model(folder: str, version: int, record: Mapping[str, Any]) -> str | None:
-    """A sound SavedModel of the model that a record speaks of, the version's own if it can be."""
-    there = model_store.path(folder, version)
+def _intact_model(folder: str, version: int, record: Mapping[str, Any]) -> str | None:
+    """An intact SavedModel of a record's model, preferably the version's own; None without one."""
+    own = model_store.path(folder, version)
     if record and not model_store.damage(folder, version):
-        return there
+        return own
     if not (record.get("identity") or record.get("digest")):
         return None
+    trained: str | None = record.get("model_uri")
+    paths: list[str] = [path_utils.serving_model_path(trained)] if trained else []
     others = [model_store.path(folder, other) for other in reversed(model_store.versions(folder))]
-    trained = record.get("model_uri")
-    places = [path_utils.serving_model_path(trained)] if trained else []
-    for path in places + [other for other in others if other != there]:
-        if fileio.exists(path) and not contract.misfit(path) and is_known_as(path, record):
+    paths += [path for path in others if path != own]
+    for path in paths:
+        if fileio.exists(path) and not contract.misfit(path) and matches_record(path, record):
             return path
     return None
 
 
-def _is_same(one: str, other: str) -> bool:
-    """Whether two SavedModels have the same graph and weights, byte by byte."""
+def _same_files(one: str, other: str) -> bool:
+    """Whether two SavedModels have byte-identical graphs and weights."""
     try:
-        return _weights(one) == _weights(other)
+        return _file_digests(one) == _file_digests(other)
     except (OSError, tf.errors.OpError):
         return False
 
 
-def _weights(model_path: str) -> dict[str, str]:
-    """Digests of the files that the model consists of."""
+def _file_digests(model_path: str) -> dict[str, str]:
     folder = os.path.join(model_path, "variables")
     names = [os.path.join("variables", name) for name in fileio.listdir(folder)]
     return {
@@ -92,12 +93,12 @@ def _weights(model_path: str) -> dict[str, str]:
 
 
 def _classes(model_path: str) -> dict[str, Any]:
-    said = contract.read_facts(model_path).get(contract.CLASSES)
-    return {contract.CLASSES: said} if said else {}
+    classes = contract.read_facts(model_path).get(contract.CLASSES)
+    return {contract.CLASSES: classes} if classes else {}
 
 
-def _trained(folder: str) -> Iterator[str]:
-    """URIs of the models that Trainers left, as far as it is known where that is."""
+def _trained_models(folder: str) -> Iterator[str]:
+    """URIs of the models in all known Trainer output folders."""
     uris = [
         model_store.record(folder, version).get("model_uri")
         for version in model_store.versions(folder)

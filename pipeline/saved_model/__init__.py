@@ -1,4 +1,4 @@
-"""The exported model: its graph and signatures, what it must offer, and a check as servers ask.
+"""The exported model: its graph and signatures, its contract, the smoke test.
 
 May import: `pipeline.core`, `pipeline.data`.
 """

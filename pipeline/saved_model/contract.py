@@ -1,6 +1,7 @@
-"""What an exported model must offer, read from its files without building its graph.
+"""The contract of an exported model, checked on its files without building its graph.
 
-The names below are those of the signatures that servers, the gate and `pipeline.cli.predict` call.
+The constants are the names of the signatures that servers, the gate and `pipeline.cli.predict`
+call.
 """
 
 from __future__ import annotations
@@ -13,25 +14,24 @@ from typing import Any
 from pipeline.core import features
 
 SERVE = "serving_default"
-IMAGE_BYTES = "image_bytes"  # string [batch], an encoded photo each
+IMAGE_BYTES = "image_bytes"  # string [batch], encoded photos
 MASK = "mask"  # class ids, uint8 [batch, size, size]
 PROBABILITIES = "probabilities"  # float32 [batch, size, size, 3]
 
-# For servers that join the photos of several people, and for small answers. The ending of the name
-# is what has TensorFlow Serving's REST interface encode it as base64.
+# For servers that batch the photos of several clients, and for small responses. TensorFlow
+# Serving's REST API encodes outputs whose name ends in _bytes as base64.
 SERVE_PNG = "serving_png"  # takes `IMAGE_BYTES`
-MASK_PNG = "mask_png_bytes"  # string [batch], a grey PNG of class ids each
-VALID = "valid"  # bool [batch], whether the photo could be decoded
+MASK_PNG = "mask_png_bytes"  # string [batch], grey PNGs of class ids
+VALID = "valid"  # bool [batch], whether the photo was decoded
 
 EVALUATE = "evaluate"
-EXAMPLES = "examples"  # string [batch], a serialized raw example each
-CONFUSION = "confusion"  # float32 [batch, 9]; a model may count more than that
+EXAMPLES = "examples"  # string [batch], serialized raw examples
+CONFUSION = "confusion"  # float32 [batch, 9]; a model may have more outputs
 
-SEGMENT = "segment_examples"  # takes `EXAMPLES`; for the report, which can do without
+SEGMENT = "segment_examples"  # takes `EXAMPLES`; for the report, optional
 
-# A JSON file in a SavedModel with what its signatures do not say: ``classes``, the names of the
-# classes in the order of their ids, and ``exif``: "apply" if the model turns a photo as its EXIF
-# orientation says.
+# A JSON file in a SavedModel with facts that its signatures lack: ``classes``, the class names by
+# class id, and ``exif``, "apply" if the model rotates a photo by its EXIF orientation.
 FACTS = os.path.join("assets.extra", "model.json")
 CLASSES, EXIF, AS_STORED, APPLY = "classes", "exif", "as_stored", "apply"
 
@@ -39,29 +39,32 @@ _Tensors = Mapping[str, tuple[str, list[int]]]  # dtype and shape by name; -1: a
 
 
 class MisfitError(Exception):
-    """A model that cannot be judged or served; the message says why."""
+    """A model cannot be evaluated or served; the message is a clause that says why."""
 
 
 def check(model_path: str, image_size: int) -> None:
-    """Raises MisfitError, with one sentence, if a fresh export does not keep the contract.
+    """Checks that a fresh export keeps the contract.
 
     Args:
       model_path: a SavedModel.
-      image_size: that its masks must have, pixels.
+      image_size: the expected side of its masks, pixels.
+
+    Raises:
+      MisfitError: if it does not.
     """
     fault = misfit(model_path) or unservable(model_path)
     size = None if fault else mask_size(model_path)
     if not fault and size != image_size:
         fault = f"its masks are {size}x{size} pixels, but transform.image_size is {image_size}"
     if fault:
-        raise MisfitError(f"the exported model is not judged, since {fault}")
+        raise MisfitError(f"the exported model cannot be evaluated, because {fault}")
 
 
 def misfit(model_path: str) -> str | None:
-    """Why a SavedModel can be neither judged nor served, in one clause; None if it can.
+    """Why a SavedModel can be neither evaluated nor served, in one clause; None if it can.
 
-    Looks at names, types and shapes of its signatures, and whether its weights are whole. A model
-    that only counts a confusion matrix, from before there were other counts, fits.
+    Checks the names, types and shapes of its signatures, and the checksums of its weights. An old
+    model whose only count is the confusion matrix is accepted.
     """
     if fault := missing(model_path):
         return fault
@@ -69,40 +72,40 @@ def misfit(model_path: str) -> str | None:
         signatures = _signatures(model_path)
         _read_weights(model_path)
         exif(model_path)
-    except Exception as error:  # TensorFlow raises many kinds for a damaged file
-        what = " ".join(str(error).replace(model_path, "").split()).rstrip(".")[:150]
-        return f"it is damaged ({type(error).__name__}: {what})"
+    except Exception as error:  # TensorFlow raises many kinds of errors for a damaged file
+        message = " ".join(str(error).replace(model_path, "").split()).rstrip(".")[:150]
+        return f"it is damaged ({type(error).__name__}: {message})"
     for name, inputs, outputs in (
         (SERVE, [IMAGE_BYTES], [MASK, PROBABILITIES]),
         (EVALUATE, [EXAMPLES], [CONFUSION]),
     ):
         if name not in signatures:
-            found = ", ".join(sorted(signatures)) or "none"
-            return f"it has no signature {name!r} (found: {found})"
-        taken, given = signatures[name]
-        if set(taken) != set(inputs) or not set(outputs) <= set(given):
+            names = ", ".join(sorted(signatures)) or "none"
+            return f"it has no signature {name!r} (it has: {names})"
+        actual_inputs, actual_outputs = signatures[name]
+        if set(actual_inputs) != set(inputs) or not set(outputs) <= set(actual_outputs):
             return (
-                f"its signature {name!r} takes {_list(taken)} and gives {_list(given)}, not"
-                f" {_list(inputs)} and {_list(outputs)}"
+                f"its signature {name!r} takes {_list(actual_inputs)} and returns"
+                f" {_list(actual_outputs)}, not {_list(inputs)} and {_list(outputs)}"
             )
-    answer, size = signatures[SERVE][1], mask_size(model_path)
+    served, size = signatures[SERVE][1], mask_size(model_path)
     classes = features.NUM_CLASSES
-    wanted: _Tensors = {
+    expected: _Tensors = {
         MASK: ("uint8", [-1, size, size]),
         PROBABILITIES: ("float32", [-1, size, size, classes]),
     }
-    for name, expected in wanted.items():
-        if answer[name] != expected:
-            found, wished = (f"{dtype} {shape}" for dtype, shape in (answer[name], expected))
-            return f"its {name} is {found}, not {wished}"
-    counts = signatures[EVALUATE][1][CONFUSION][1]
-    if counts[1:] not in ([classes**2], [-1]):
-        return f"it counts {counts[-1]} cells of a confusion matrix, not those of {classes} classes"
+    for name, tensor in expected.items():
+        if served[name] != tensor:
+            actual, wanted = (f"{dtype} {shape}" for dtype, shape in (served[name], tensor))
+            return f"its output {name} is {actual}, not {wanted}"
+    shape = signatures[EVALUATE][1][CONFUSION][1]
+    if shape[1:] not in ([classes**2], [-1]):
+        return f"its confusion matrix has {shape[-1]} cells, not {classes**2}"
     return None
 
 
 def missing(model_path: str) -> str | None:
-    """Which file a SavedModel lacks to be loaded, in one clause; None if all are there."""
+    """Which file of a SavedModel is missing, in one clause; None if it can be loaded."""
     import tensorflow as tf
 
     gfile = tf.io.gfile
@@ -120,46 +123,46 @@ def missing(model_path: str) -> str | None:
 
 
 def mask_size(model_path: str) -> int:
-    """Side of the masks that a SavedModel makes, pixels; -1 if it says none."""
+    """Side of the masks that a SavedModel returns, pixels; -1 if it is not fixed."""
     shape = _signatures(model_path)[SERVE][1][MASK][1]
     return shape[-1] if shape else -1
 
 
 def exif(model_path: str) -> str:
-    """What a SavedModel does with the EXIF orientation of photos: `AS_STORED` or `APPLY`.
+    """How a SavedModel treats the EXIF orientation of photos: `AS_STORED` or `APPLY`.
 
     Raises:
-      ValueError: `FACTS` is damaged.
+      ValueError: if `FACTS` is damaged.
     """
-    said = read_facts(model_path).get(EXIF, AS_STORED)
-    if said not in (AS_STORED, APPLY):
-        raise ValueError(f"{FACTS} does not say what becomes of an EXIF orientation")
-    return said
+    value: str = read_facts(model_path).get(EXIF, AS_STORED)
+    if value not in (AS_STORED, APPLY):
+        raise ValueError(f"{FACTS} has an unknown value of {EXIF!r}")
+    return value
 
 
 def read_facts(model_path: str) -> dict[str, Any]:
-    """What `FACTS` of a SavedModel holds; empty if it has none.
+    """Reads `FACTS` of a SavedModel; empty if there is none.
 
     Raises:
-      ValueError: it is damaged.
+      ValueError: if it is damaged.
     """
     import tensorflow as tf
 
     path = os.path.join(model_path, FACTS)
-    if not tf.io.gfile.exists(path):  # from before there were any
+    if not tf.io.gfile.exists(path):  # an old model
         return {}
     with tf.io.gfile.GFile(path) as file:
-        said = json.load(file)
-    if not isinstance(said, dict):
+        facts = json.load(file)
+    if not isinstance(facts, dict):
         raise ValueError(f"{FACTS} is not a JSON object")
-    return said
+    return facts
 
 
 def write_facts(model_path: str, exif: str) -> None:
-    """Writes `FACTS` of a SavedModel.
+    """Writes `FACTS` into a SavedModel.
 
     Args:
-      model_path: its folder.
+      model_path: the SavedModel's folder.
       exif: `AS_STORED` or `APPLY`.
     """
     import tensorflow as tf
@@ -171,17 +174,18 @@ def write_facts(model_path: str, exif: str) -> None:
 
 
 def unservable(model_path: str) -> str | None:
-    """Why no server can run a SavedModel that fits, in one clause; None if they can.
+    """Why no server can run a SavedModel that fits the contract, in one clause; None if one can.
 
-    TensorFlow Serving, C, Java and Go give the graph's variables their values by its restore
-    operation. One that a signature reads and that operation does not write fails each request.
+    TensorFlow Serving and TensorFlow's C, Java and Go APIs restore variables with the graph's
+    restore operation. If a signature reads a variable that this operation does not write, every
+    request fails.
     """
     graph = meta_graph(model_path)
     nodes = {node.name: node for node in graph.graph_def.node}
     variables = {name for name, node in nodes.items() if node.op == "VarHandleOp"}
 
-    def handles(operation: str) -> set[str]:
-        """The variables that lead into an operation."""
+    def variables_behind(operation: str) -> set[str]:
+        """The variables that an operation depends on."""
         seen, waiting = set(), [operation]
         while waiting:
             name = waiting.pop().lstrip("^").split(":")[0]
@@ -190,13 +194,13 @@ def unservable(model_path: str) -> str | None:
                 waiting += nodes[name].input if name in nodes else ()
         return seen & variables
 
-    restored = handles(graph.saver_def.restore_op_name)
+    restored = variables_behind(graph.saver_def.restore_op_name)
     lost = set()
     for name, signature in graph.signature_def.items():
         if name == "__saved_model_init_op":
             continue
         for output in signature.outputs.values():
-            lost |= handles(output.name) - restored
+            lost |= variables_behind(output.name) - restored
     if not lost:
         return None
     return (
@@ -206,15 +210,15 @@ def unservable(model_path: str) -> str | None:
 
 
 def meta_graph(model_path: str) -> Any:
-    """Graph and signatures of a SavedModel, as it holds them."""
-    from tensorflow.python.saved_model import loader_impl  # no public way without loading
+    """Reads the MetaGraphDef of a SavedModel: its graph and signatures."""
+    from tensorflow.python.saved_model import loader_impl  # the public API would load the model
 
     (graph,) = loader_impl.parse_saved_model(model_path).meta_graphs
     return graph
 
 
 def _signatures(model_path: str) -> dict[str, tuple[_Tensors, _Tensors]]:
-    """Inputs and outputs of each signature."""
+    """Reads the inputs and outputs of each signature."""
     import tensorflow as tf
 
     def tensors(infos: Any) -> _Tensors:
@@ -235,7 +239,7 @@ def _signatures(model_path: str) -> dict[str, tuple[_Tensors, _Tensors]]:
 
 
 def _read_weights(model_path: str) -> None:
-    """Reads every variable, whose checksums TensorFlow compares; raises if one is not whole."""
+    """Reads every variable, so that TensorFlow verifies the checksums; raises on a damaged one."""
     import tensorflow as tf
 
     reader = tf.train.load_checkpoint(os.path.join(model_path, "variables", "variables"))

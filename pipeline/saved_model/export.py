@@ -1,23 +1,22 @@
-"""The SavedModel that leaves the Trainer: transform graph and model in one, with four signatures.
+"""Export the transform graph and the model as one SavedModel with four signatures.
 
-* ``serving_default``: encoded photos in, masks and probabilities out; needs plain TensorFlow only.
-* ``serving_png``: encoded photos in, masks as PNG files out; a bad photo fails alone.
-* ``evaluate``: serialized raw examples in, a few counts of pixels an example out; what Evaluator
-  reads.
-* ``segment_examples``: serialized raw examples in, ids, true and predicted masks out; what the
-  report shows.
+* ``serving_default``: encoded photos to masks and probabilities; needs only plain TensorFlow.
+* ``serving_png``: encoded photos to masks as PNG files; a bad photo does not fail the others.
+* ``evaluate``: serialized raw examples to pixel counts, for Evaluator.
+* ``segment_examples``: serialized raw examples to ids, true and predicted masks, for the report.
 
-Servers restore a SavedModel through its restore operation (TensorFlow Serving, C, Java, Go), which
-Python's own loader does not use. It assigns to the variables that the saved module tracks. Those of
-Keras 3 are wrappers: tracked through the model, they are saved as copies, which are restored while
-the graph reads the originals, and each request ends in "Could not find variable" (tensorflow#72963,
-keras#20095). So the module tracks the plain variables, and never the model.
+Servers (TensorFlow Serving, C, Java, Go) load a SavedModel through its restore operation, unlike
+Python's loader. That operation assigns to the variables that the saved module tracks. Keras 3 wraps
+variables. If the module tracks them through the model, TensorFlow saves copies and restores these,
+while the graph reads the originals, and every request fails with "Could not find variable"
+(tensorflow#72963, keras#20095). So the module tracks the plain variables, and never the model.
 """
 
 from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -32,8 +31,8 @@ from pipeline.saved_model import contract, pixel_counts, warmup
 _WEIGHTS = os.path.join("assets.extra", "model.weights.h5")
 
 
-class SegmentationModule(tf.Module):
-    """A Keras model behind the transform graph it was trained with."""
+class SegmentationModule(tf.Module):  # type: ignore[misc]
+    """A Keras model behind the transform graph that it was trained with."""
 
     def __init__(
         self, model: keras.Model, transform_output: tft.TFTransformOutput, image_size: int
@@ -43,22 +42,22 @@ class SegmentationModule(tf.Module):
         Args:
           model: maps float32 [batch, size, size, 3] in [0, 1] to class probabilities, float32
             [batch, size, size, 3].
-          transform_output: of the Transform component.
-          image_size: the `size` above, pixels.
+          transform_output: the output of the Transform component.
+          image_size: ``size`` above, pixels.
         """
         super().__init__()
         self.weights = [variable.value for variable in model.weights]
         self.transform = transform_output.transform_features_layer()
         self._raw_spec = transform_output.raw_feature_spec()
         self._size = image_size
-        # One function that all signatures call: else each holds the whole model. And behind a plain
-        # one: a function that is an attribute is traced once more when it is saved.
+        # All signatures call this one function; otherwise each would contain the whole model. The
+        # lambda hides it from the module, since saving traces functions that are attributes again.
         photos = tf.TensorSpec([None, image_size, image_size, 3], tf.float32)
         predict = tf.function(lambda x: model(x, training=False), [photos], autograph=False)
-        self._predict = lambda x: predict(x)
+        self._predict: Callable[[tf.Tensor], tf.Tensor] = lambda x: predict(x)
 
     def signatures(self) -> dict[str, Any]:
-        """The functions to save, by signature name."""
+        """Returns the functions to save, by signature name."""
         return {
             name: tf.function(method, [tf.TensorSpec([None], tf.string, argument)], autograph=False)
             for name, method, argument in (
@@ -79,12 +78,12 @@ class SegmentationModule(tf.Module):
         return self._segment(self.transform({features.IMAGE: image_bytes}))
 
     def serve_png(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Segments encoded photos, string [batch], each of which may be anything.
+        """Segments encoded photos, string [batch], of which some may be invalid.
 
         Returns:
-          mask_png_bytes: string [batch], a grey PNG of class ids, size x size pixels, each; empty
-            for a photo that cannot be decoded.
-          valid: bool [batch], whether it could be.
+          mask_png_bytes: string [batch], grey PNGs of class ids, size x size pixels; empty for a
+            photo that cannot be decoded.
+          valid: bool [batch], whether the photo was decoded.
         """
         pixels, valid = preprocessing.attempt_each(
             self._pixels, image_bytes, [self._size, self._size, 3]
@@ -94,27 +93,27 @@ class SegmentationModule(tf.Module):
         return {contract.MASK_PNG: preprocessing.encode_masks(mask, valid), contract.VALID: valid}
 
     def _pixels(self, photo: tf.Tensor) -> tf.Tensor:
-        """One encoded photo (scalar string) as the model sees it: uint8 [size, size, 3]."""
+        """Decodes one photo (scalar string) as the model sees it: uint8 [size, size, 3]."""
         packed = self.transform({features.IMAGE: photo[None]})[features.IMAGE_PIXELS]
         return self._unpack(preprocessing.unpack_image, packed)[0]
 
     def evaluate(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Counts pixels, each photo's by itself: see `pipeline.saved_model.pixel_counts`.
+        """Counts the pixels of each photo: see `pipeline.saved_model.pixel_counts`.
 
         Args:
           examples: serialized raw examples, string [batch].
 
         Returns:
-          confusion: float32 [batch, 9], each row the matrix with true classes down and predicted
-            classes across.
+          confusion: float32 [batch, 9], the matrix with true classes as rows and predicted classes
+            as columns.
           boundary: float32 [batch, 6].
           calibration: float32 [batch, 30].
-          All are NaN where the model's output is not finite, so that no gate can take it for a
-          prediction.
+          All are NaN if the model's output is not finite, so that it fails every gate.
         """
-        counts = dict.fromkeys(("confusion", "boundary", "calibration"), tf.float32)
-        # One photo at a time: Beam hands over a thousand, whose activations no memory holds.
-        return tf.map_fn(self._count, examples, fn_output_signature=counts)
+        dtypes = dict.fromkeys(("confusion", "boundary", "calibration"), tf.float32)
+        # One photo at a time: Beam passes a thousand, whose activations would not fit into memory.
+        counts: dict[str, tf.Tensor] = tf.map_fn(self._count, examples, fn_output_signature=dtypes)
+        return counts
 
     def _count(self, example: tf.Tensor) -> dict[str, tf.Tensor]:
         transformed = self.transform(self._parse(example[None]))
@@ -150,7 +149,8 @@ class SegmentationModule(tf.Module):
         }
 
     def _parse(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
-        return tf.io.parse_example(examples, self._raw_spec)
+        parsed: dict[str, tf.Tensor] = tf.io.parse_example(examples, self._raw_spec)
+        return parsed
 
     def _segment(self, transformed: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         pixels = self._unpack(preprocessing.unpack_image, transformed[features.IMAGE_PIXELS])
@@ -173,14 +173,14 @@ def save(
     path: str,
     exif: str = contract.AS_STORED,
 ) -> None:
-    """Writes the SavedModel, and in it, for a later training, the weights as Keras saves them.
+    """Writes the SavedModel, with the Keras weights in it so that a later training can load them.
 
     Args:
-      model: as for `SegmentationModule`.
-      transform_output: the same.
-      image_size: the same.
-      path: of the SavedModel.
-      exif: what the transform graph does with the EXIF orientation of photos: the setting.
+      model: see `SegmentationModule`.
+      transform_output: see `SegmentationModule`.
+      image_size: see `SegmentationModule`.
+      path: the SavedModel's folder.
+      exif: how the transform graph treats the EXIF orientation of photos: the setting.
     """
     module = SegmentationModule(model, transform_output, image_size)
     tf.saved_model.save(module, path, signatures=module.signatures())
@@ -194,11 +194,11 @@ def save(
 
 
 def load_weights(model: keras.Model, path: str) -> None:
-    """Gives a Keras model the weights of a SavedModel that `save` wrote.
+    """Loads the weights in a SavedModel that `save` wrote into a Keras model.
 
     Raises:
-      fileio.NotFoundError: it holds none.
-      ValueError: they are those of another architecture.
+      fileio.NotFoundError: if the SavedModel has no Keras weights.
+      ValueError: if the weights do not fit the model's architecture.
     """
     with tempfile.TemporaryDirectory() as folder:
         local = os.path.join(folder, os.path.basename(_WEIGHTS))

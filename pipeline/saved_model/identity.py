@@ -1,9 +1,9 @@
-"""What a SavedModel is, whatever process wrote it: a digest that equal models have in common.
+"""The identity of a SavedModel: a digest that is the same for every export of the same model.
 
-TensorFlow's files differ from one export of the same weights to the next: functions and nodes get
-other names, and come in another order. So the digest is built from the outputs of the signatures
-backwards: of each operation what it is, its attributes, and what leads into it. A weight counts by
-its values. Names count where callers use them: of signatures and of their inputs and outputs.
+TensorFlow's files differ between exports of the same weights, because functions and nodes get other
+names and another order. So the digest starts at the outputs of the signatures and goes backwards.
+It covers the type, attributes and inputs of each operation, and the values of each weight. Names
+matter only where callers use them: of signatures, and of their inputs and outputs.
 """
 
 from __future__ import annotations
@@ -12,28 +12,28 @@ import graphlib
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 from tensorflow.core.protobuf import trackable_object_graph_pb2
 
 from pipeline.saved_model import contract
 
 _VARIABLE = "VarHandleOp"
-# How an operation is run, or what it is called; not what it computes.
-_UNIMPORTANT = {
+# Attributes that do not affect what an operation computes.
+_IRRELEVANT = {
     *("shared_name", "container", "debug_name"),
     *("config", "config_proto", "executor_type", "serialized_options"),
 }
 
 
 def of_model(model_path: str) -> str:
-    """Hex digest of a SavedModel: of its graph with preprocessing, its weights, its class table.
+    """Hex digest of a SavedModel's graph with preprocessing, its weights and `contract.FACTS`.
 
     Raises:
-      Exception: whatever TensorFlow raises for a damaged file.
+      Exception: any error that TensorFlow raises for a damaged file.
     """
     graph = contract.meta_graph(model_path)
     walk = _Walk(graph.graph_def.library.function, _weights(model_path))
@@ -57,45 +57,47 @@ class _Walk:
         self._weights = weights
         self._called: dict[tuple[str, tuple[str, ...]], list[str]] = {}
 
-    def values(self, nodes: Sequence[Any], known: dict[str, str]) -> Any:
-        """Works through a graph or a function's body; returns what tells the digest of a tensor.
+    def values(self, nodes: Sequence[Any], arguments: Mapping[str, str]) -> Callable[[str], str]:
+        """Walks a graph or a function's body; returns a function from a tensor to its digest.
 
         Args:
-          nodes: GraphDef's or FunctionDef's.
-          known: digests of the function's arguments, by name.
+          nodes: the nodes of a GraphDef or FunctionDef.
+          arguments: digests of the function's arguments, by name.
         """
         by_name = {node.name: node for node in nodes}
+        digests = dict(arguments)
         called: dict[str, list[str]] = {}
 
         def value(tensor: str) -> str:
             name, _, output = tensor.partition(":")
             if name in called:  # "name:1" in a graph, "name:output:1" in a function
                 return called[name][int(output.rpartition(":")[2] or 0)]
-            return known[name] if output in ("", "0") else f"{known[name]}:{output}"
+            return digests[name] if output in ("", "0") else f"{digests[name]}:{output}"
 
-        leads_in = {
+        predecessors = {
             node.name: [name for name in map(_node, node.input) if name in by_name]
             for node in nodes
         }
-        for name in graphlib.TopologicalSorter(leads_in).static_order():
+        for name in graphlib.TopologicalSorter(predecessors).static_order():
             node = by_name[name]
             inputs = [value(tensor) for tensor in _data(node)]
-            before = {_node(tensor) for tensor in node.input if tensor.startswith("^")}
-            # What has to hold first, such as a photo's bound; a call's body has its own.
-            conditions = sorted({known[each] for each in before if each in known})
+            control = {_node(tensor) for tensor in node.input if tensor.startswith("^")}
+            # Assertions that run first, such as the check of a photo's size. Those of a call are in
+            # the function's body.
+            conditions = sorted({digests[each] for each in control if each in digests})
             if node.op in ("PartitionedCall", "StatefulPartitionedCall"):
-                # As if the function's body stood here: how a graph is cut up means nothing.
+                # Inlined, because the split of a graph into functions is arbitrary.
                 called[name] = self._call(node.attr["f"].func.name, inputs)
             elif node.op == _VARIABLE:
-                known[name] = self._weight(node)
+                digests[name] = self._weight(node)
             elif node.op == "Placeholder":
-                known[name] = _digest(["input", name])
+                digests[name] = _digest(["input", name])
             else:
-                known[name] = _digest([node.op, *self._attributes(node), *inputs, *conditions])
+                digests[name] = _digest([node.op, *self._attributes(node), *inputs, *conditions])
         return value
 
     def _call(self, name: str, inputs: Sequence[str]) -> list[str]:
-        """Digests of what a function returns."""
+        """Digests of a function's outputs."""
         key = name, tuple(inputs)
         if key not in self._called:
             function = self._functions[name]
@@ -107,15 +109,15 @@ class _Walk:
 
     def _weight(self, node: Any) -> str:
         name = node.attr["shared_name"].s.decode()
-        # One that no checkpoint names so may have any of its values.
-        found = self._weights.get(name) or _digest(sorted(self._weights.values()))
-        return _digest([_VARIABLE, str(node.attr["dtype"].type), found])
+        # If the checkpoint has no such name, the variable may have any of its values.
+        weight = self._weights.get(name) or _digest(sorted(self._weights.values()))
+        return _digest([_VARIABLE, str(node.attr["dtype"].type), weight])
 
     def _attributes(self, node: Any) -> list[str]:
         return [
             f"{name}={self._attribute(node.attr[name])}"
             for name in sorted(node.attr)
-            if not name.startswith("_") and name not in _UNIMPORTANT
+            if not name.startswith("_") and name not in _IRRELEVANT
         ]
 
     def _attribute(self, value: Any) -> str:
@@ -126,16 +128,17 @@ class _Walk:
             return self._function(value.func.name)
         if kind == "list" and value.list.func:
             return _digest(self._function(each.name) for each in value.list.func)
-        return value.SerializeToString(deterministic=True).hex()
+        serialized: bytes = value.SerializeToString(deterministic=True)
+        return serialized.hex()
 
     def _function(self, name: str) -> str:
-        """Digest of a function that an operation calls by itself, such as the body of a loop."""
+        """Digest of a function that is an attribute, such as the body of a loop."""
         count = len(self._functions[name].signature.input_arg)
         return _digest(self._call(name, [f"argument {i}" for i in range(count)]))
 
 
 def _data(node: Any) -> list[str]:
-    """The tensors that lead into a node; `^name` only says what comes first."""
+    """The data inputs of a node, without its control inputs (``^name``)."""
     return [tensor for tensor in node.input if not tensor.startswith("^")]
 
 
@@ -144,23 +147,23 @@ def _node(tensor: str) -> str:
 
 
 def _weights(model_path: str) -> dict[str, str]:
-    """Digests of the weights, by the variable's name."""
+    """Digests of the weights, by variable name."""
     reader = tf.train.load_checkpoint(os.path.join(model_path, "variables", "variables"))
     objects = trackable_object_graph_pb2.TrackableObjectGraph.FromString(
         reader.get_tensor("_CHECKPOINTABLE_OBJECT_GRAPH")
     )
-    found: dict[str, list[str]] = {}
+    digests: dict[str, list[str]] = {}
     for each in (attribute for node in objects.nodes for attribute in node.attributes):
-        content = _digest_array(reader.get_tensor(each.checkpoint_key))
-        found.setdefault(each.full_name, []).append(content)
-    return {name: _digest(sorted(contents)) for name, contents in found.items()}
+        digest = _digest_array(reader.get_tensor(each.checkpoint_key))
+        digests.setdefault(each.full_name, []).append(digest)
+    return {name: _digest(sorted(values)) for name, values in digests.items()}
 
 
 def _spec(info: Any) -> str:
     return f"{info.dtype} {[dimension.size for dimension in info.tensor_shape.dim]}"
 
 
-def _digest_array(array: np.ndarray) -> str:
+def _digest_array(array: npt.NDArray[Any]) -> str:
     content = array.tobytes() if array.dtype != object else repr(array.tolist()).encode()
     return _digest([str(array.dtype), str(array.shape), hashlib.sha256(content).hexdigest()])
 

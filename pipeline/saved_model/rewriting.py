@@ -1,8 +1,8 @@
-"""Writes anew a SavedModel whose variables servers do not restore: see `contract.unservable`.
+"""Export a SavedModel again so that servers restore its variables: see `contract.unservable`.
 
-Python's own loader restores them. So the model is loaded with it, and saved again by a module that
-tracks the plain variables. Transform graph, network and weights stay as they are; the code that
-made the model is not needed.
+Python's loader does restore them. So this loads the model in Python, and saves it with a module
+that tracks the plain variables. The transform graph, the network and the weights are unchanged, and
+the code that built the model is not needed.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ def rewrite(model_path: str, target: str) -> None:
     """Writes a SavedModel that servers can run.
 
     Args:
-      model_path: a SavedModel, which stays as it is.
-      target: the folder to write, which must not exist. It gets the signatures of the old model,
-        ``serving_png`` where it had none, and all that is in its ``assets.extra``.
+      model_path: a SavedModel, which is not changed.
+      target: the folder to write, which must not exist. It gets the old model's signatures,
+        ``serving_png`` if the model lacks it, and the old model's ``assets.extra``.
     """
-    loaded = tf.saved_model.load(model_path)  # whose variables live no longer than it does
+    loaded = tf.saved_model.load(model_path)  # keeps its variables alive
     signatures = dict(loaded.signatures)
     variables = [each for signature in signatures.values() for each in signature.variables]
     module = tf.Module()
@@ -50,7 +50,7 @@ def rewrite(model_path: str, target: str) -> None:
 
 
 def _serve_png(serve: Any) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
-    """`serving_png` on top of `serving_default`, by decoding photos once more."""
+    """Builds ``serving_png`` on top of ``serving_default``, which decodes every photo twice."""
     blank = images.encode(np.zeros([1, 1, 3], np.uint8))
 
     def serve_png(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:

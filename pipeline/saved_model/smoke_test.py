@@ -1,9 +1,9 @@
-"""The last check before a release: a fresh process loads the model and asks it as servers do.
+"""The smoke test, the last check before a release: a fresh process loads and queries the model.
 
-``python -m pipeline.saved_model.smoke_test MODEL`` is that process. TensorFlow is all it needs, as
-in a server, so an export that only works beside the code that made it fails here. It loads the
-model twice: through the session loader, which restores variables as TensorFlow Serving, C, Java and
-Go do, and through Python's own, which does that in another way and so proves nothing about them.
+``python -m pipeline.saved_model.smoke_test MODEL`` is that process. Like a server, it needs only
+TensorFlow, so an export that depends on the code that built it fails here. It loads the model with
+both loaders. The session loader restores variables as TensorFlow Serving, C, Java and Go do;
+Python's loader restores them differently, so it proves nothing about servers.
 """
 
 from __future__ import annotations
@@ -14,37 +14,39 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable, Container, Iterator, Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from pipeline.core import code, features
 from pipeline.saved_model import contract
 
 TIMEOUT = 600  # seconds
-# Height and width of the photos, pixels. One is asked by itself, three as a batch, and then one of
-# twelve megapixels, as telephones take them.
+# Height and width of the photos in pixels: three small ones, and one of 12 megapixels, as phones
+# take them.
 SMALL, LARGE = ((96, 128), (128, 96), (64, 64)), (3000, 4000)
 UNDECODABLE = b"no photo"
 
-# Shares of pixels; where two classes are as probable, rounding decides.
+# Minimum shares of equal pixels; if two classes are equally probable, rounding decides.
 _AGREEMENT = 0.999
-_TURNED_AGREEMENT = 0.98  # which resizes the same pixels in another order
-_ORIENTATION = 6  # turned by 90 degrees
+_ROTATED_AGREEMENT = 0.98  # a rotated photo is resized in another order
+_ORIENTATION = 6  # EXIF value: rotate by 90 degrees
 
+Array = npt.NDArray[Any]
 # From a signature's name and encoded photos to the outputs by name.
-Ask = Callable[[str, Sequence[bytes]], dict[str, np.ndarray]]
+Query = Callable[[str, Sequence[bytes]], dict[str, Array]]
 
 
 class BrokenModelError(Exception):
-    """A model that must not be released; the message says why."""
+    """A model must not be released; the message is a clause that says why."""
 
 
 def check(model_path: str) -> None:
-    """Loads a SavedModel in a fresh process, on the CPU, and has it segment photos.
+    """Runs the smoke test of a SavedModel in a fresh process, on the CPU.
 
     Raises:
-      BrokenModelError: if it cannot be loaded, or its answers are not what the contract of
-        its serving signatures says; one sentence.
+      BrokenModelError: if the model cannot be loaded, or its outputs break the contract.
     """
     packages = str(code.ROOT)
     path = os.pathsep.join([packages, *filter(None, [os.environ.get("PYTHONPATH")])])
@@ -63,106 +65,109 @@ def check(model_path: str) -> None:
         if done.returncode == 0:
             return
         lines = done.stdout.strip().splitlines()
-        fault = lines[-1] if lines else f"the process that loaded it ended with {done.returncode}"
-    raise BrokenModelError(f"the exported model is not released, since {fault}")
+        fault = lines[-1] if lines else f"the smoke test ended with exit code {done.returncode}"
+    raise BrokenModelError(f"the exported model is not released, because {fault}")
 
 
 def fault(model_path: str) -> str | None:
-    """What is wrong with a SavedModel, in one clause; None if it answers as the contract says.
+    """What is wrong with a SavedModel, in one clause; None if it keeps the contract.
 
-    Each loader asks ``serving_default`` one photo, three of different sizes in one batch, one that
-    cannot be decoded, which must fail and leave the next request alone, and one of twelve
-    megapixels. ``mask`` must be uint8 [batch, s, s] of class ids, and ``probabilities`` float32
-    [batch, s, s, 3], finite, adding up to 1 for each pixel and highest at the class of the mask.
-    ``serving_png``, where the model has it, must give the same masks, also beside a photo that
-    cannot be decoded. A model that says it applies the EXIF orientation must do so.
+    With each loader, ``serving_default`` gets one photo, a batch of three sizes, a photo that
+    cannot be decoded, which must fail without affecting the next request, and one of 12 megapixels.
+    ``mask`` must be class ids, uint8 [batch, s, s]. ``probabilities`` must be float32
+    [batch, s, s, 3] and finite, add up to 1 for each pixel and be highest for the class of the
+    mask. If the model has ``serving_png``, it must return the same masks, even if another photo of
+    the batch cannot be decoded. A model that claims to apply the EXIF orientation must do so.
     """
     small, large = [_photo(*size) for size in SMALL], _photo(*LARGE)
-    turned = _turned(*SMALL[0]) if contract.exif(model_path) == contract.APPLY else ()
-    answers = []
+    rotated = _rotated(*SMALL[0]) if contract.exif(model_path) == contract.APPLY else ()
+    results = []
     for name, loader in (("a server", as_server), ("Python", as_python)):
         try:
-            with loader(model_path) as (signatures, ask):
-                answers.append(_interview(signatures, ask, small, large, turned))
-        except _WrongAnswerError as error:
-            return f"{error} (asked as {name} does)"
-        except Exception as error:  # TensorFlow raises many kinds for a damaged file
-            what = " ".join(str(error).replace(f"{model_path}/", "").split()).rstrip(".")[:200]
-            return f"{name} cannot load and query it ({type(error).__name__}: {what})"
-    served, python = answers
-    if not all(_agree(a, b) for a, b in zip(served, python, strict=True)):
+            with loader(model_path) as (signatures, query):
+                results.append(_query_all(signatures, query, small, large, rotated))
+        except _WrongOutputError as error:
+            return f"{error} (queried like {name})"
+        except Exception as error:  # TensorFlow raises many kinds of errors for a damaged file
+            message = " ".join(str(error).replace(f"{model_path}/", "").split()).rstrip(".")[:200]
+            return f"{name} cannot load and query it ({type(error).__name__}: {message})"
+    server, python = results
+    if not all(_agree(a, b) for a, b in zip(server, python, strict=True)):
         return "its masks differ between a server and Python"
     return None
 
 
-class _WrongAnswerError(Exception):
-    """The message says what is wrong with it, in one clause."""
+class _WrongOutputError(Exception):
+    """The model's output breaks the contract; the message is one clause."""
 
 
-def _interview(
+def _query_all(
     signatures: Container[str],
-    ask: Ask,
+    query: Query,
     small: Sequence[bytes],
     large: bytes,
-    turned: Sequence[bytes],
-) -> list[np.ndarray]:
-    """Asks what `fault` says; returns the masks, each uint8 [batch, s, s]."""
+    rotated: Sequence[bytes],
+) -> list[Array]:
+    """Sends the queries that `fault` describes; returns the masks, each uint8 [batch, s, s]."""
     if contract.SERVE not in signatures:
-        raise _WrongAnswerError(f"it has no signature {contract.SERVE}")
-    masks = [_masks(ask, small[:1]), _masks(ask, small)]
+        raise _WrongOutputError(f"it has no signature {contract.SERVE}")
+    masks = [_masks(query, small[:1]), _masks(query, small)]
     try:
-        ask(contract.SERVE, [UNDECODABLE])
-    except Exception:  # of many kinds
-        masks.append(_masks(ask, small[:1]))
+        query(contract.SERVE, [UNDECODABLE])
+    except Exception:  # the type depends on the loader
+        masks.append(_masks(query, small[:1]))
     else:
-        raise _WrongAnswerError("it does not reject a photo that cannot be decoded")
-    masks.append(_masks(ask, [large]))
+        raise _WrongOutputError("it does not reject a photo that cannot be decoded")
+    masks.append(_masks(query, [large]))
     if contract.SERVE_PNG in signatures:
         first, *others = small
-        answer = ask(contract.SERVE_PNG, [first, UNDECODABLE, *others])
-        valid, files = answer[contract.VALID].tolist(), answer[contract.MASK_PNG].tolist()
+        outputs = query(contract.SERVE_PNG, [first, UNDECODABLE, *others])
+        valid, files = outputs[contract.VALID].tolist(), outputs[contract.MASK_PNG].tolist()
         if valid != [bool(file) for file in files] or valid != [True, False, True, True]:
-            raise _WrongAnswerError("its `valid` is wrong about photos that cannot be decoded")
+            raise _WrongOutputError("its `valid` is wrong about photos that cannot be decoded")
         pngs = [_decode_png(file) for file in files if file]
         if not _agree(np.stack(pngs), masks[1]):
-            raise _WrongAnswerError(f"{contract.SERVE_PNG} returns different masks")
-    if turned:
-        noted, upright = _masks(ask, turned[:1]), _masks(ask, turned[1:])
-        if float((noted == upright).mean()) < _TURNED_AGREEMENT:
-            raise _WrongAnswerError("it does not turn a photo as its EXIF orientation says")
-        masks.append(noted)
+            raise _WrongOutputError(f"{contract.SERVE_PNG} returns different masks")
+    if rotated:
+        applied, upright = _masks(query, rotated[:1]), _masks(query, rotated[1:])
+        if float((applied == upright).mean()) < _ROTATED_AGREEMENT:
+            raise _WrongOutputError("it does not apply the EXIF orientation of a photo")
+        masks.append(applied)
     return masks
 
 
-def _masks(ask: Ask, photos: Sequence[bytes]) -> np.ndarray:
-    """The masks of a batch, uint8 [batch, s, s]; raises _WrongAnswerError if they are none."""
-    answer = ask(contract.SERVE, photos)
-    mask, probabilities = answer[contract.MASK], answer[contract.PROBABILITIES]
+def _masks(query: Query, photos: Sequence[bytes]) -> Array:
+    """The masks of a batch, uint8 [batch, s, s]; raises _WrongOutputError if they are invalid."""
+    outputs = query(contract.SERVE, photos)
+    mask, probabilities = outputs[contract.MASK], outputs[contract.PROBABILITIES]
     count, size = len(photos), mask.shape[-1]
     if mask.dtype != np.uint8 or mask.shape != (count, size, size):
-        raise _WrongAnswerError(
-            f"it answers with a mask {mask.dtype} {mask.shape}, not uint8 [{count}, s, s]"
+        raise _WrongOutputError(
+            f"it returns a mask {mask.dtype} {mask.shape}, not uint8 [{count}, s, s]"
         )
     expected = (count, size, size, features.NUM_CLASSES)
     if probabilities.dtype != np.float32 or probabilities.shape != expected:
-        found = f"{probabilities.dtype} {probabilities.shape}"
-        raise _WrongAnswerError(f"it answers with probabilities {found}, not float32 {expected}")
+        actual = f"{probabilities.dtype} {probabilities.shape}"
+        raise _WrongOutputError(f"it returns probabilities {actual}, not float32 {expected}")
     if not np.isfinite(probabilities).all():
-        raise _WrongAnswerError("its probabilities are not finite")
+        raise _WrongOutputError("its probabilities are not finite")
     if np.abs(probabilities.sum(axis=-1) - 1).max() > 1e-3:
-        raise _WrongAnswerError("its probabilities do not add up to 1")
+        raise _WrongOutputError("its probabilities do not add up to 1")
     if not (mask == probabilities.argmax(axis=-1)).all():
-        raise _WrongAnswerError("its mask does not hold the most probable classes")
+        raise _WrongOutputError("its mask does not contain the most probable classes")
     return mask
 
 
-def _agree(masks: np.ndarray, others: np.ndarray) -> bool:
+def _agree(masks: Array, others: Array) -> bool:
     return masks.shape == others.shape and float((masks == others).mean()) >= _AGREEMENT
 
 
 @contextlib.contextmanager
-def as_server(model_path: str) -> Iterator[tuple[Container[str], Ask]]:
-    """The names of the signatures and a way to ask them, through the session loader."""
+def as_server(model_path: str) -> Iterator[tuple[Container[str], Query]]:
+    """Loads a SavedModel with the session loader; yields its signature names and a query function.
+
+    The function takes a signature's name and encoded photos.
+    """
     import tensorflow as tf
 
     session = tf.compat.v1.Session(graph=tf.Graph())
@@ -170,27 +175,28 @@ def as_server(model_path: str) -> Iterator[tuple[Container[str], Ask]]:
         with session.graph.as_default():
             loaded = tf.compat.v1.saved_model.load(session, ["serve"], model_path)
 
-        def ask(name: str, photos: Sequence[bytes]) -> dict[str, np.ndarray]:
+        def query(name: str, photos: Sequence[bytes]) -> dict[str, Array]:
             signature = loaded.signature_def[name]
-            wanted = {key: tensor.name for key, tensor in signature.outputs.items()}
-            given = {signature.inputs[contract.IMAGE_BYTES].name: list(photos)}
-            return session.run(wanted, given)
+            fetches = {key: tensor.name for key, tensor in signature.outputs.items()}
+            feeds = {signature.inputs[contract.IMAGE_BYTES].name: list(photos)}
+            outputs: dict[str, Array] = session.run(fetches, feeds)
+            return outputs
 
-        yield loaded.signature_def, ask
+        yield loaded.signature_def, query
 
 
 @contextlib.contextmanager
-def as_python(model_path: str) -> Iterator[tuple[Container[str], Ask]]:
-    """The same through Python's own loader."""
+def as_python(model_path: str) -> Iterator[tuple[Container[str], Query]]:
+    """Does the same with Python's loader."""
     import tensorflow as tf
 
     signatures = tf.saved_model.load(model_path).signatures
 
-    def ask(name: str, photos: Sequence[bytes]) -> dict[str, np.ndarray]:
-        given = {contract.IMAGE_BYTES: tf.constant(list(photos))}
-        return {key: tensor.numpy() for key, tensor in signatures[name](**given).items()}
+    def query(name: str, photos: Sequence[bytes]) -> dict[str, Array]:
+        inputs = {contract.IMAGE_BYTES: tf.constant(list(photos))}
+        return {key: tensor.numpy() for key, tensor in signatures[name](**inputs).items()}
 
-    yield signatures, ask
+    yield signatures, query
 
 
 def _photo(height: int, width: int) -> bytes:
@@ -198,11 +204,12 @@ def _photo(height: int, width: int) -> bytes:
     import tensorflow as tf
 
     ramp = tf.linspace(0.0, 255.0, width)[None, :, None] * tf.ones([height, 1, 3])
-    return tf.io.encode_jpeg(tf.cast(ramp, tf.uint8)).numpy()
+    file: bytes = tf.io.encode_jpeg(tf.cast(ramp, tf.uint8)).numpy()
+    return file
 
 
-def _turned(height: int, width: int) -> tuple[bytes, bytes]:
-    """A photo whose EXIF orientation says that it lies on its side, and the same upright."""
+def _rotated(height: int, width: int) -> tuple[bytes, bytes]:
+    """A photo with an EXIF orientation of 90 degrees, and the same photo upright."""
     import tensorflow as tf
 
     photo = _photo(height, width)
@@ -213,14 +220,15 @@ def _turned(height: int, width: int) -> tuple[bytes, bytes]:
     return photo[:2] + segment + photo[2:], tf.io.encode_png(upright).numpy()
 
 
-def _decode_png(file: bytes) -> np.ndarray:
+def _decode_png(file: bytes) -> Array:
     import tensorflow as tf
 
-    return tf.io.decode_png(file)[..., 0].numpy()
+    ids: Array = tf.io.decode_png(file)[..., 0].numpy()
+    return ids
 
 
 if __name__ == "__main__":
-    found = fault(sys.argv[1])
-    if found:
-        sys.stdout.write(found)
+    reason = fault(sys.argv[1])
+    if reason:
+        sys.stdout.write(reason)
         sys.exit(1)

@@ -1,8 +1,8 @@
-"""The requests that TensorFlow Serving replays when it has loaded a version.
+"""Write the warm-up requests that TensorFlow Serving replays after loading a version.
 
-The first request of a signature prepares its graph, which takes many times as long as any later
-one. TensorFlow Serving looks for ``assets.extra/tf_serving_warmup_requests``, a TFRecord file of
-`PredictionLog` messages, and asks them before it takes requests from people.
+The first request to a signature prepares its graph, which takes many times as long as any later
+request. TensorFlow Serving replays ``assets.extra/tf_serving_warmup_requests``, a TFRecord file of
+`PredictionLog` messages, before it accepts other requests.
 Source: tensorflow.org/tfx/serving/saved_model_warmup.
 """
 
@@ -23,7 +23,7 @@ _HEIGHT, _WIDTH = 375, 500  # of the photo, pixels
 
 
 def write(model_path: str) -> None:
-    """Writes one request for each serving signature into a SavedModel."""
+    """Writes one warm-up request for each serving signature into a SavedModel."""
     path = os.path.join(model_path, FILE)
     fileio.makedirs(os.path.dirname(path))
     with tf.io.TFRecordWriter(path) as writer:

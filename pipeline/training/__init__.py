@@ -1,4 +1,4 @@
-"""Training: batches, augmentation, losses, the loop that loses nothing, the search for settings.
+"""Training: batches, augmentation, losses, the resumable training loop, the search for settings.
 
 May import: `pipeline.core`, `pipeline.settings`, `pipeline.data`, `pipeline.models`,
 `pipeline.saved_model`, `pipeline.release`.

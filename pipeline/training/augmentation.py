@@ -1,12 +1,10 @@
 """Mask-safe augmentation of training batches: flip, crop and scale, rotation, colour.
 
-Every random number follows from the seed that the caller gives (stateless ops), so the same seed
-and step give the same photos whatever ran before. Photo and mask move by one affine map, the photo
-by bilinear interpolation, the mask by nearest neighbour: no class id appears that was not there.
-What a map brings in from outside the picture is the picture's mirror image, mask included.
-
-One core augments 588 photos of 200x200 a second (benchmarks/augmentation.py), more than ten times
-what it trains of the default model.
+All random numbers come from the caller's seed (stateless ops), so the same seed and step give the
+same photos whatever ran before. One affine map moves a photo and its mask. The photo is
+interpolated bilinearly and the mask by nearest neighbour, so no new class ids appear. Pixels from
+outside the photo are its mirror image, and so are those of the mask. `benchmarks/augmentation.py`
+measures the speed.
 """
 
 from __future__ import annotations
@@ -15,56 +13,56 @@ import math
 
 import tensorflow as tf
 
-# Ranges at strength 1; a weaker strength narrows them in proportion.
-_TURN = math.radians(20)  # rotation to either side
+# Ranges at strength 1, in both directions unless there are two values. Strength scales them.
+_ROTATION = math.radians(20)
 _ZOOM_IN, _ZOOM_OUT = math.log(1.8), math.log(1.15)  # log of the scale
-_STRETCH = math.log(1.15)  # log of the aspect ratio, to either side
-_SHIFT = 0.1  # of the side, to either side, beyond what a zoom leaves out
+_STRETCH = math.log(1.15)  # log of the aspect ratio
+_SHIFT = 0.1  # of the side, in addition to the room that zooming in gives
 _BRIGHTNESS = 0.15  # of the white level
-_CONTRAST, _SATURATION = math.log(1.4), math.log(1.6)  # log of the factor, to either side
+_CONTRAST, _SATURATION = math.log(1.4), math.log(1.6)  # log of the factor
 _HUE = math.radians(18)
 
-# Luma and the two colour axes of NTSC's YIQ, in which a turn of the hue is a plain rotation.
+# NTSC's YIQ: luma and two colour axes, in which a change of hue is a rotation.
 _YIQ = ((0.299, 0.587, 0.114), (0.596, -0.274, -0.322), (0.211, -0.523, 0.312))
 
 
 def augmented_batches(
     data: tf.data.Dataset, batch_size: int, strength: float, seed: int, first_photo: int = 0
 ) -> tf.data.Dataset:
-    """Batches the photos of a data set and augments them, each batch differently.
+    """Batches the photos of a data set and augments each batch differently.
 
     Args:
-      data: of (photo uint8 [size, size, 3], class ids uint8 [size, size]).
-      batch_size: photos a batch; the last batch may have fewer.
-      strength: 0 leaves the photos as they are, 1 is the widest range; at any strength above 0
-        half of the photos are flipped.
-      seed: of the random numbers, not negative.
-      first_photo: number of the first photo, counted from the beginning of training. A training
-        that resumes, or that builds its data anew each epoch, says here where it stands.
+      data: elements (photo uint8 [size, size, 3], class ids uint8 [size, size]).
+      batch_size: photos per batch; the last batch may be smaller.
+      strength: 0 leaves the photos unchanged, 1 is the full range. At any strength above 0, half of
+        the photos are flipped.
+      seed: seed of the random numbers, not negative.
+      first_photo: number of the first photo since the start of training, not 0 in a training that
+        resumes or that builds its data again for each epoch.
 
     Returns:
       Batches (photos uint8 [batch, size, size, 3], class ids uint8 [batch, size, size]).
 
     Raises:
-      ValueError: the strength is negative, above 1 or not a number.
+      ValueError: if the strength is negative, above 1 or NaN.
     """
     if not 0 <= strength <= 1:
-        raise ValueError(
-            f"The strength of augmentation is {strength}; it must lie between 0 and 1."
-        )
+        raise ValueError(f"The strength of augmentation is {strength}. Set it between 0 and 1.")
     if strength == 0:
         return data.batch(batch_size)
 
-    def at(position: tf.Tensor, batch: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+    def augment(
+        position: tf.Tensor, batch: tuple[tf.Tensor, tf.Tensor]
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         photos, ids = batch
         return augment_batch(
             photos, ids, tf.stack([tf.cast(seed, tf.int64), position[0]]), strength
         )
 
-    # Photos are numbered, not batches: tf.distribute, which takes the batches apart, must find the
-    # call of `batch`, else it makes it again with fewer photos, and other random numbers result.
+    # Number photos, not batches. tf.distribute must find the call of `batch` to split batches for
+    # the devices; otherwise it batches again with fewer photos, which changes the random numbers.
     numbered = data.enumerate(first_photo).batch(batch_size)
-    return numbered.map(at, num_parallel_calls=tf.data.AUTOTUNE)
+    return numbered.map(augment, num_parallel_calls=tf.data.AUTOTUNE)
 
 
 def augment_batch(
@@ -76,10 +74,10 @@ def augment_batch(
       photos: uint8 [batch, size, size, 3].
       ids: class ids, uint8 [batch, size, size].
       seed: int [2].
-      strength: 0 to 1; 0 returns the batch as it is.
+      strength: 0 to 1; 0 returns the batch unchanged.
 
     Returns:
-      Photos and class ids of the same shapes and types.
+      Photos and class ids with the same shapes and dtypes.
     """
     if strength == 0:
         return photos, ids
@@ -92,7 +90,7 @@ def move(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Flips, rotates, scales and shifts each photo and its mask by one affine map.
 
-    Takes and returns what `augment_batch` does.
+    Arguments and results are those of `augment_batch`.
     """
     size = tf.shape(photos)[1:3]
     transforms = _affine(tf.shape(photos)[0], size, seed, strength)
@@ -114,7 +112,7 @@ def move(
 def recolour(photos: tf.Tensor, seed: tf.Tensor, strength: float) -> tf.Tensor:
     """Changes brightness, contrast, saturation and hue of each photo.
 
-    All four are linear in the pixel, so they are one 3x3 matrix and an offset for each photo.
+    All four are linear in the pixel, so each photo gets one 3x3 matrix and an offset.
 
     Args:
       photos: uint8 [batch, height, width, 3].
@@ -129,7 +127,7 @@ def recolour(photos: tf.Tensor, seed: tf.Tensor, strength: float) -> tf.Tensor:
     contrast, saturation = tf.exp(_CONTRAST * contrast), tf.exp(_SATURATION * saturation)
     cos, sin = tf.cos(_HUE * hue), tf.sin(_HUE * hue)
     one, zero = tf.ones_like(hue), tf.zeros_like(hue)
-    turned = tf.stack(
+    rotation = tf.stack(
         [
             tf.stack([one, zero, zero], -1),
             tf.stack([zero, saturation * cos, -saturation * sin], -1),
@@ -138,7 +136,7 @@ def recolour(photos: tf.Tensor, seed: tf.Tensor, strength: float) -> tf.Tensor:
         axis=-2,
     )
     to_yiq = tf.constant(_YIQ)
-    matrix = contrast[:, None, None] * (tf.linalg.inv(to_yiq) @ turned @ to_yiq)
+    matrix = contrast[:, None, None] * (tf.linalg.inv(to_yiq) @ rotation @ to_yiq)
 
     pixels = tf.cast(tf.reshape(photos, [shape[0], -1, 3]), tf.float32)
     grey = tf.reduce_mean(pixels, axis=[1, 2])
@@ -149,23 +147,23 @@ def recolour(photos: tf.Tensor, seed: tf.Tensor, strength: float) -> tf.Tensor:
 
 
 def _affine(batch: tf.Tensor, size: tf.Tensor, seed: tf.Tensor, strength: float) -> tf.Tensor:
-    """Maps from output to input pixels, float32 [batch, 8], as ImageProjectiveTransformV3 has them.
+    """Maps from output to input pixels for ImageProjectiveTransformV3, float32 [batch, 8].
 
-    With centre c, an output pixel p comes from A (p - c) + c + shift, where A is flip, then scale,
-    then rotation.
+    With the centre c, an output pixel p comes from A (p - c) + c + shift, where A is flip, then
+    scale, then rotation.
     """
-    turn, stretch, right, down = _uniform(batch, 4, seed, 2, strength)
+    angle, stretch, right, down = _uniform(batch, 4, seed, 2, strength)
     unit = tf.random.stateless_uniform([2, batch], _sub_seed(seed, 3))
     zoom = strength * (unit[0] * (_ZOOM_IN + _ZOOM_OUT) - _ZOOM_OUT)
     flip = tf.where(unit[1] < 0.5, -1.0, 1.0)
     scale_x = flip * tf.exp(-zoom + _STRETCH / 2 * stretch)
     scale_y = tf.exp(-zoom - _STRETCH / 2 * stretch)
-    cos, sin = tf.cos(_TURN * turn), tf.sin(_TURN * turn)
+    cos, sin = tf.cos(_ROTATION * angle), tf.sin(_ROTATION * angle)
     a, b, d, e = cos * scale_x, -sin * scale_y, sin * scale_x, cos * scale_y
 
     height, width = tf.unstack(tf.cast(size, tf.float32))
     centre_x, centre_y = (width - 1) / 2, (height - 1) / 2
-    # A zoomed-in window may lie anywhere within the photo.
+    # A zoomed-in window may be anywhere in the photo.
     free_x, free_y = tf.maximum(0.0, 1 - tf.abs(scale_x)) / 2, tf.maximum(0.0, 1 - scale_y) / 2
     shift_x = width * (right * free_x + strength * _SHIFT * right)
     shift_y = height * (down * free_y + strength * _SHIFT * down)
@@ -178,12 +176,11 @@ def _affine(batch: tf.Tensor, size: tf.Tensor, seed: tf.Tensor, strength: float)
 def _uniform(
     batch: tf.Tensor, count: int, seed: tf.Tensor, salt: int, strength: float
 ) -> list[tf.Tensor]:
-    """`count` tensors [batch] of random numbers from -strength to strength."""
-    return tf.unstack(
-        tf.random.stateless_uniform(
-            [count, batch], _sub_seed(seed, salt), minval=-strength, maxval=strength
-        )
+    """``count`` tensors [batch] of random numbers from -strength to strength."""
+    numbers = tf.random.stateless_uniform(
+        [count, batch], _sub_seed(seed, salt), minval=-strength, maxval=strength
     )
+    return list(tf.unstack(numbers))
 
 
 def _sub_seed(seed: tf.Tensor, salt: int) -> tf.Tensor:

@@ -1,4 +1,4 @@
-"""What a training runs on: the machine's GPUs, their memory, and the precision that suits them."""
+"""Choose devices, batch size and precision for the GPUs of this machine."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from collections.abc import Iterator
 import keras
 import tensorflow as tf
 
-_LARGE_GPU_MB = 15_000  # what a "16 GB" card really offers
+_LARGE_GPU_MB = 15_000  # usable memory of a "16 GB" card
 
 
 def strategy() -> tf.distribute.Strategy:
-    """All GPUs of the machine in step, or the one device there is."""
+    """Mirrors the model on all GPUs of the machine if there are several."""
     gpus = tf.config.list_physical_devices("GPU")
     return tf.distribute.MirroredStrategy() if len(gpus) > 1 else tf.distribute.get_strategy()
 
 
-def batch_size(choice: int | str, devices: int = 1) -> int:
-    """Photos a step, over all devices together, each of which gets as many.
+def batch_size(setting: int | str, devices: int = 1) -> int:
+    """The number of photos per step on all devices together, a multiple of ``devices``.
 
     Args:
-      choice: ``train.batch_size`` of the settings. ``auto`` takes for each GPU 64 if all of them
-        have 16 GB or more, else 16, and 16 on a CPU; a number is rounded up to a multiple.
-      devices: that train in step.
+      setting: ``train.batch_size``. ``auto`` gives 16 on a CPU, 64 per GPU if all GPUs have 16 GB
+        or more, and 16 per GPU otherwise. A number is rounded up to a multiple of ``devices``.
+      devices: number of devices that share a batch.
     """
-    wanted = _auto_batch_size() if choice == "auto" else int(choice)
-    return -(-wanted // devices) * devices
+    size = _auto_batch_size() if setting == "auto" else int(setting)
+    return -(-size // devices) * devices
 
 
 def _auto_batch_size() -> int:
@@ -38,31 +38,31 @@ def _auto_batch_size() -> int:
         query = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
         output = subprocess.run(query, capture_output=True, text=True, check=True).stdout
         smallest = min(map(int, output.split()))
-    except (OSError, subprocess.CalledProcessError, ValueError):  # "[N/A]": memory is shared
+    except (OSError, subprocess.CalledProcessError, ValueError):  # "[N/A]" for shared memory
         smallest = 0
     return len(gpus) * (64 if smallest >= _LARGE_GPU_MB else 16)
 
 
 @contextlib.contextmanager
-def precision(choice: str) -> Iterator[str]:
-    """In this context layers compute in the chosen precision; weights are float32 in each.
+def precision(setting: str) -> Iterator[str]:
+    """Sets the precision of layers built in this context; weights are always float32.
 
-    ``auto`` takes bfloat16 where all GPUs have it in hardware (compute capability 8 and above),
-    float16 where they have only that (7), and float32 on older ones and on a CPU.
+    ``auto`` gives bfloat16 if all GPUs support it in hardware (compute capability 8 or higher),
+    float16 if all support at least that (7), and float32 on older GPUs and on a CPU.
 
     Args:
-      choice: ``train.precision`` of the settings.
+      setting: ``train.precision``.
 
     Yields:
-      The name of Keras' dtype policy.
+      The name of the Keras dtype policy.
     """
-    former = keras.config.dtype_policy()
-    name = choice if choice != "auto" else _auto_precision()
+    previous = keras.config.dtype_policy()
+    name = setting if setting != "auto" else _auto_precision()
     keras.config.set_dtype_policy(name)
     try:
         yield name
     finally:
-        keras.config.set_dtype_policy(former)
+        keras.config.set_dtype_policy(previous)
 
 
 def _auto_precision() -> str:

@@ -1,4 +1,4 @@
-"""Batches for training, from the packed pixels that Transform wrote."""
+"""Make batches for training from the packed pixels that Transform wrote."""
 
 from __future__ import annotations
 
@@ -11,33 +11,34 @@ from pipeline.core import features
 from pipeline.data import preprocessing
 from pipeline.training import augmentation
 
-_CACHE_BYTES = 2 * 2**30  # more is read from disk anew each epoch
-_SHUFFLE_BYTES = 512 * 2**20  # of packed pixels, where the whole does not fit
+_CACHE_BYTES = 2 * 2**30  # larger splits are read from disk in each epoch
+_SHUFFLE_BYTES = 512 * 2**20  # shuffle buffer of packed pixels for larger splits
 _ALL = 2**40  # examples
 
 
 class Photos:
-    """The photos of one split; each epoch's order follows from its number alone.
+    """The photos of one split.
 
-    So a training that was cut off and goes on sees what it would have seen without the cut.
+    The order in an epoch depends only on the seed and the epoch's number, so a training that
+    resumes sees the same batches as one that was never interrupted.
     """
 
     def __init__(self, patterns: Sequence[str], size: int, batch_size: int, devices: int = 1):
-        """Reads the examples into memory, packed, where they fit.
+        """Reads the packed examples into memory if they fit.
 
         Args:
-          patterns: of gzipped TFRecord files.
+          patterns: glob patterns of gzipped TFRecord files.
           size: side of the packed pixels.
-          batch_size: photos a batch; the last batch of an epoch may have fewer.
-          devices: that share each batch of training. All get as many photos of it, so an epoch
-            leaves out those that remain, other ones each time.
+          batch_size: photos per batch; the last batch of an epoch may be smaller.
+          devices: number of devices that share each training batch. They all get the same number
+            of photos, so an epoch drops the remainder, which differs between epochs.
         """
         names = sorted(name for pattern in patterns for name in tf.io.gfile.glob(pattern))
         self._size, self._batch_size, self._devices = size, batch_size, devices
         self._records = tf.data.TFRecordDataset(names, compression_type="GZIP")
-        # `components.records` does not compress, so the files are as large as what they hold.
+        # `components.records` does not compress, so file sizes are sizes in memory.
         fits = sum(tf.io.gfile.stat(name).length for name in names) <= _CACHE_BYTES
-        # In one piece: TensorFlow moves the records there, and Python sees none of them.
+        # As one tensor, so that the records never become Python objects.
         self._memory = next(iter(self._records.batch(_ALL)), None) if fits else None
         self.count = (
             int(self._records.reduce(np.int64(0), lambda n, _: n + 1))
@@ -47,20 +48,20 @@ class Photos:
 
     @property
     def steps(self) -> int:
-        """Batches an epoch."""
+        """Batches per epoch."""
         return -(-self._shared // self._batch_size)
 
     @property
     def _shared(self) -> int:
-        """Photos an epoch of training."""
+        """Photos per training epoch."""
         return self.count - self.count % self._devices
 
     def class_pixels(self) -> list[int]:
-        """Pixels of each class, over all photos."""
+        """The number of pixels of each class in all photos."""
         total = np.zeros(features.NUM_CLASSES, np.int64)
         for _, ids in self._unpacked(self._serialized(None)).as_numpy_iterator():
             total += np.bincount(ids.ravel(), minlength=features.NUM_CLASSES)
-        return total.tolist()
+        return [int(pixels) for pixels in total]
 
     def in_order(self) -> tf.data.Dataset:
         """Batches of (image float32 [batch, size, size, 3] in [0, 1], ids uint8 [batch, ...])."""
@@ -70,9 +71,9 @@ class Photos:
         """The batches of one epoch of training, shuffled and augmented.
 
         Args:
-          number: of the epoch, from 0.
-          seed: of the training.
-          strength: of augmentation, 0 to 1.
+          number: number of the epoch, from 0.
+          seed: seed of the training.
+          strength: strength of augmentation, 0 to 1.
         """
         photos = self._unpacked(self._serialized(seed + 7919 * number).take(self._shared))
         return self._rescaled(
@@ -87,7 +88,8 @@ class Photos:
         else:
             data, buffer = tf.data.Dataset.range(self.count), self.count
         if shuffle_seed is not None:
-            # Keras looks at a batch before it begins, and not always as often: the order must stay.
+            # Keras peeks at a varying number of batches before it starts, so each iteration must
+            # give the same order.
             data = data.shuffle(buffer, shuffle_seed, reshuffle_each_iteration=False)
         if self._memory is not None:
             memory = self._memory

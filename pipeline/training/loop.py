@@ -1,10 +1,9 @@
-"""Training that loses nothing: epoch after epoch, each saved whole before the next begins.
+"""The training loop: saves its whole state after each epoch, and resumes from it.
 
-A folder that outlives the process holds the state after the last epoch: weights, optimiser, the
-history so far, the best epoch. A training that was cut off, by ``kill -9`` or an evicted pod, goes
-on from there. Everything random follows from the seed and the number of the epoch, so on a CPU it
-ends with the weights that an uninterrupted training ends with, unless `train.max_minutes` makes the
-learning rate follow the clock.
+The state is in a folder that outlives the process: weights, optimiser, history and best epoch.
+After ``kill -9`` or the eviction of a pod, training resumes from there. All random numbers come
+from the seed and the number of the epoch. So on a CPU, a resumed training ends with the same
+weights as an uninterrupted one, unless `train.max_minutes` ties the learning rate to the clock.
 """
 
 from __future__ import annotations
@@ -21,11 +20,12 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 from tfx.dsl.io import fileio
 
 from pipeline import models
 from pipeline.core import progress
-from pipeline.settings import Train
+from pipeline.settings.training import Train
 from pipeline.training.input_pipeline import Photos
 
 log = logging.getLogger(__name__)
@@ -34,23 +34,23 @@ _STATE = "state.json"
 
 
 class TrainingError(Exception):
-    """Training cannot give a usable model; the message is one sentence."""
+    """Training gave no usable model; the message is one clause."""
 
 
 @dataclass
 class State:
-    """What is known after an epoch."""
+    """The saved state of a training, beside its weights."""
 
-    epochs: int = 0  # done
-    seconds: float = 0.0  # of training, all attempts together
-    best: float | None = None  # value of the metric that picks the epoch
-    best_epoch: int = 0  # counted from 1
-    started_from: int | None = None  # the release whose weights training began with
+    epochs: int = 0  # completed
+    seconds: float = 0.0  # training time of all attempts
+    best: float | None = None  # best value of the metric `train.best_epoch_by`
+    best_epoch: int = 0  # from 1; 0 for none
+    started_from: int | None = None  # the released version whose weights training started with
     history: list[dict[str, float]] = field(default_factory=list)
 
 
 class Training:
-    """One training, in a folder that outlives it."""
+    """A training that can be interrupted at any time, and resumes from its folder."""
 
     def __init__(
         self,
@@ -59,49 +59,46 @@ class Training:
         folder: str,
         compile_model: Callable[[keras.Model], None],
     ):
-        """Takes up the training that the folder holds, or begins.
+        """Loads the state in the folder, if there is one.
 
         Args:
-          model: not compiled yet.
-          settings: of the training; the same for every attempt.
-          folder: for the state; it exists.
-          compile_model: gives the model its optimiser, loss and metrics; called again when the
-            layers that learn change.
+          model: the model, not compiled yet.
+          settings: settings of the training, which must be the same for every attempt.
+          folder: an existing folder for the state.
+          compile_model: compiles the model; called again if other layers become trainable.
         """
         self._model, self._settings, self._folder = model, settings, folder
         self._compile = compile_model
-        self._frozen: bool | None = None  # whether the encoder is, as compiled
+        self._frozen: bool | None = None  # whether the model was compiled with a frozen encoder
         self._scratch = tempfile.TemporaryDirectory()
         self._diverged = False
-        self._warm = False  # an epoch was trained in this process
+        self._warm = False  # whether this process has trained an epoch
         self.state = self._load()
         self._resumed_at = time.monotonic()
         self._earlier_seconds = self.state.seconds
 
     @property
     def seconds(self) -> float:
-        """Seconds of training so far, all attempts together."""
+        """Training time so far in seconds, earlier attempts included."""
         return self._earlier_seconds + time.monotonic() - self._resumed_at
 
     def run(
         self, train: Photos, evaluation: Photos, callbacks: Sequence[keras.callbacks.Callback] = ()
     ) -> list[dict[str, float]]:
-        """Trains to the end and leaves the best epoch's weights in the model.
+        """Trains to the end, and loads the weights of the best epoch into the model.
 
         Returns:
-          The history, a row an epoch; ``best`` is 1 on the epoch whose weights are kept.
+          The history, one row per epoch. ``best`` is 1 for the epoch whose weights are kept.
 
         Raises:
-          TrainingError: no epoch had a finite loss.
+          TrainingError: if no epoch had a finite loss.
         """
-        judge = evaluation.in_order()
+        eval_batches = evaluation.in_order()
         progress.expect((self._settings.epochs - self.state.epochs) * train.steps, progress.STEPS)
         while self.state.epochs < self._settings.epochs and not self._finished():
-            self._epoch(self.state.epochs, train, judge, callbacks)
+            self._epoch(self.state.epochs, train, eval_batches, callbacks)
         if self.state.best_epoch == 0:
-            raise TrainingError(
-                "no epoch ended with a finite loss; a smaller train.learning_rate may help"
-            )
+            raise TrainingError("no epoch had a finite loss; try a smaller train.learning_rate")
         self._model.load_weights(self._local("best", self.state.best_epoch))
         best = self.state.best_epoch
         return [{**row, "best": float(row["epoch"] == best)} for row in self.state.history]
@@ -110,10 +107,10 @@ class Training:
         self,
         number: int,
         train: Photos,
-        judge: Any,
+        eval_batches: tf.data.Dataset,
         callbacks: Sequence[keras.callbacks.Callback],
     ) -> None:
-        begin = time.monotonic()
+        start = time.monotonic()
         self._prepare(number)
         _seed_layers(self._model, self._settings.seed, number)
         fitted = self._model.fit(
@@ -125,66 +122,64 @@ class Training:
         )
         row = {name: float(values[-1]) for name, values in fitted.history.items()}
         row["learning_rate"] = float(np.asarray(self._model.optimizer.learning_rate))
-        raw = self._model.get_weights()
+        raw_weights = self._model.get_weights()
         if self._settings.ema:
-            # Judge, and keep, the running mean of the weights; then go on from the weights.
+            # Evaluate and keep the moving average, but resume training from the raw weights.
             self._model.optimizer.finalize_variable_values(self._model.trainable_variables)
-        judged = self._model.evaluate(judge, verbose=0, return_dict=True)
-        row |= {f"val_{name}": float(value) for name, value in judged.items()}
-        row["seconds"] = time.monotonic() - begin
-        self._note(number + 1, row, raw)
+        evaluated = self._model.evaluate(eval_batches, verbose=0, return_dict=True)
+        row |= {f"val_{name}": float(value) for name, value in evaluated.items()}
+        row["seconds"] = time.monotonic() - start
+        self._save_epoch(number + 1, row, raw_weights)
 
     def _prepare(self, number: int) -> None:
-        """Compiles the model for an epoch, numbered from 0, unless it is as the epoch needs it."""
+        """Compiles the model for an epoch, numbered from 0, if it needs other trainable layers."""
         frozen = number < self._settings.freeze_epochs
         if frozen == self._frozen:
             return
         if self._settings.freeze_epochs:
             models.freeze_encoder(self._model, frozen)
         self._compile(self._model)
-        # Now, not by the first step: TensorFlow traces a step that makes variables twice. And the
-        # state of an optimiser is loaded only into one that is built.
+        # Build it now: TensorFlow would trace a first step that creates variables twice, and Keras
+        # restores the state of an optimiser only once it is built.
         self._model.optimizer.build(self._model.trainable_variables)
         self._frozen = frozen
 
-    def _note(self, epoch: int, row: dict[str, float], raw: list[Any]) -> None:
-        """Keeps what an epoch gave, unless its loss is no number; then restores `raw` weights."""
+    def _save_epoch(self, epoch: int, row: dict[str, float], raw_weights: list[Any]) -> None:
+        """Saves the result of an epoch, unless it diverged, and sets the raw weights again."""
         state, settings = self.state, self._settings
         if not (math.isfinite(row["loss"]) and math.isfinite(row["val_loss"])):
             self._diverged = True
-            kept = (
-                f"keeping epoch {state.best_epoch}" if state.best_epoch else "there is none to keep"
-            )
-            log.info("The loss of epoch %d is not a number; training stops, %s.", epoch, kept)
+            kept = f"and keeps epoch {state.best_epoch}" if state.best_epoch else "without a model"
+            log.info("The loss of epoch %d is not finite. Training stops %s.", epoch, kept)
             return
         value = row[settings.best_epoch_by]
         higher_is_better = settings.best_epoch_by != "val_loss"
         better = state.best is None or (
             value > state.best if higher_is_better else value < state.best
         )
-        former_best = state.best_epoch
+        previous_best = state.best_epoch
         weights = self._weights()
         if better:
             state.best, state.best_epoch = value, epoch
             self._write(self._name("best", epoch), weights)
         if settings.ema:
-            self._model.set_weights(raw)
+            self._model.set_weights(raw_weights)
             weights = self._weights()
         state.history.append({"epoch": epoch, **row})
         state.epochs, state.seconds = epoch, self.seconds
         self._write(self._name("last", epoch), weights)
         self._write(_STATE, json.dumps(asdict(state)).encode())
-        # What the new state no longer speaks of.
+        # Only now: the old state needed these files.
         self._remove("last", epoch - 1)
-        if better and former_best:
-            self._remove("best", former_best)
+        if better and previous_best:
+            self._remove("best", previous_best)
         log.info(
-            # What matters most comes first: web pages cut lines at their right edge.
+            # The most important values come first, because web pages cut long lines.
             "epoch %d/%d  val_mean_iou %.3f%s  loss %.3f  val_loss %.3f  val_accuracy %.3f  %.0f s",
             epoch,
             settings.epochs,
             row["val_mean_iou"],
-            self._left(row["seconds"]),
+            self._time_left(row["seconds"]),
             row["loss"],
             row["val_loss"],
             row["val_accuracy"],
@@ -192,10 +187,10 @@ class Training:
         )
         self._warm = True
 
-    def _left(self, seconds: float) -> str:
-        """The time left, after an epoch of that many seconds.
+    def _time_left(self, seconds: float) -> str:
+        """The estimated time left after an epoch that took some seconds.
 
-        Nothing after the first one of a process, in most of which TensorFlow traces the model.
+        Empty after the first epoch of a process, which mostly measures TensorFlow's tracing.
         """
         if not self._warm:
             return ""
@@ -211,12 +206,16 @@ class Training:
         if not state.epochs:
             return False
         if settings.patience and state.epochs - state.best_epoch >= settings.patience:
-            log.info("No better epoch since epoch %d; training stops.", state.best_epoch)
+            log.info("No improvement since epoch %d; training stops.", state.best_epoch)
             return True
         if settings.max_minutes is not None:
-            next_ends = state.seconds + state.history[-1]["seconds"]
-            if next_ends > settings.max_minutes * 60:
-                log.info("train.max_minutes is used up after epoch %d.", state.epochs)
+            next_end = state.seconds + state.history[-1]["seconds"]
+            if next_end > settings.max_minutes * 60:
+                log.info(
+                    "Training stops after epoch %d, because another epoch would exceed "
+                    "train.max_minutes.",
+                    state.epochs,
+                )
                 return True
         return False
 
@@ -228,7 +227,7 @@ class Training:
             state = State(**json.load(file))
         self._prepare(state.epochs - 1)
         self._model.load_weights(self._local("last", state.epochs))
-        log.info("Going on after epoch %d of an earlier attempt.", state.epochs)
+        log.info("Resuming after epoch %d of an earlier attempt.", state.epochs)
         return state
 
     @staticmethod
@@ -239,7 +238,7 @@ class Training:
         return os.path.join(self._folder, self._name(kind, epoch))
 
     def _weights(self) -> bytes:
-        """Model and optimiser as Keras saves them: HDF5, which it writes to local files alone."""
+        """The model and optimiser as an HDF5 file, which Keras writes only to local disks."""
         with tempfile.TemporaryDirectory() as folder:
             local = os.path.join(folder, "x.weights.h5")
             self._model.save_weights(local)
@@ -247,7 +246,7 @@ class Training:
                 return file.read()
 
     def _local(self, kind: str, epoch: int) -> str:
-        """A local copy of saved weights."""
+        """Copies saved weights to a local file; returns its path."""
         local = os.path.join(self._scratch.name, f"{kind}-{epoch}.weights.h5")
         fileio.copy(self._path(kind, epoch), local, overwrite=True)
         return local
@@ -264,15 +263,15 @@ class Training:
 
 
 def _seed_layers(model: keras.Model, seed: int, epoch: int) -> None:
-    """Gives the random layers (dropout) a state that follows from the epoch: none is ever saved."""
+    """Seeds the random layers (dropout) by epoch, because Keras does not save their state."""
     layers = [layer for layer in model.layers if hasattr(layer, "seed_generator")]
     for number, layer in enumerate(layers):
         state = layer.seed_generator.state
         state.assign(keras.ops.cast([seed + 7919 * epoch, number], state.dtype))
 
 
-class _Steps(keras.callbacks.Callback):
-    """Counts the steps of a training, for whoever watches how far it is."""
+class _Steps(keras.callbacks.Callback):  # type: ignore[misc]
+    """Counts training steps for the progress display."""
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         progress.count(progress.STEPS)

@@ -1,7 +1,7 @@
-"""Losses, optimisers and the learning rate's course, built from plain settings.
+"""Losses, optimisers and learning rate schedules.
 
-Masks are class ids [batch, height, width], predictions class probabilities [batch, height, width,
-NUM_CLASSES]: the models end in a softmax.
+Masks are class ids [batch, height, width]. Predictions are class probabilities [batch, height,
+width, NUM_CLASSES], because the models end in a softmax.
 """
 
 from __future__ import annotations
@@ -15,31 +15,31 @@ import keras
 from keras import ops
 
 from pipeline.core.features import NUM_CLASSES
-from pipeline.settings import LossName, OptimizerName
+from pipeline.settings.training import LossName, OptimizerName
 
-_LEAST = 1e-7  # probability, so that the logarithm stays finite
+_MIN_PROBABILITY = 1e-7  # keeps the logarithm finite
 _NO_DECAY = ["bias", "gamma", "beta"]
 
 
-class SegmentationLoss(keras.losses.Loss):
-    """Cross-entropy of the pixels, and the Dice loss of the classes where asked for.
+class SegmentationLoss(keras.losses.Loss):  # type: ignore[misc]
+    """Pixel-wise cross-entropy, optionally plus a Dice loss.
 
-    With target q (1 for the true class, less smoothing) and probability p::
+    With the target q (1 for the true class, minus smoothing) and the probability p::
 
         cross-entropy = mean over pixels of  w[true class] * -sum_c q[c] log p[c]
         Dice          = 1 - mean over classes of  (2 sum p q + 1) / (sum p + sum q + 1)
 
-    The sums of Dice run over the pixels of one image, without smoothing. Both are means over
-    images, so that a batch split over devices gives the same gradient as in one piece. Dice follows
-    Milletari, Navab, Ahmadi, "V-Net", 3DV 2016, with sums instead of sums of squares.
+    The sums of Dice run over the pixels of one image, without smoothing. Both losses are means over
+    images, so a batch that is split over devices gives the same gradient as a whole one. Dice
+    follows Milletari, Navab, Ahmadi, "V-Net", 3DV 2016, with sums instead of sums of squares.
 
-    Example: one pixel of class 1, p = (0.2, 0.7, 0.1): cross-entropy -log 0.7 = 0.357. Dice is
-    1 - (1/1.2 + 2.4/2.7 + 1/1.1) / 3 = 0.123.
+    Example: for one pixel of class 1 and p = (0.2, 0.7, 0.1), the cross-entropy is
+    -log 0.7 = 0.357 and Dice is 1 - (1/1.2 + 2.4/2.7 + 1/1.1) / 3 = 0.123.
 
     Args:
-      dice: weight of Dice beside the cross-entropy; 0 leaves it out.
-      class_weights: one factor a class for the cross-entropy, see `class_weights`; None: all 1.
-      label_smoothing: share of the target, 0 to 1, that is spread evenly over all classes.
+      dice: weight of the Dice loss; 0 for none.
+      class_weights: one factor per class for the cross-entropy, see `class_weights`; None for 1.
+      label_smoothing: share of the target, 0 to 1, to spread evenly over all classes.
     """
 
     def __init__(
@@ -55,11 +55,11 @@ class SegmentationLoss(keras.losses.Loss):
         self._smoothing = label_smoothing
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
-        """From class ids [batch, h, w] and probabilities [batch, h, w, classes] to loss [batch]."""
+        """The loss [batch] of class ids [batch, h, w] and probabilities [batch, h, w, classes]."""
         y_pred = ops.cast(y_pred, "float32")
         truth = ops.one_hot(ops.cast(y_true, "int32"), NUM_CLASSES, dtype="float32")
         target = truth * (1 - self._smoothing) + self._smoothing / NUM_CLASSES
-        pixels = -ops.sum(target * ops.log(ops.maximum(y_pred, _LEAST)), axis=-1)
+        pixels = -ops.sum(target * ops.log(ops.maximum(y_pred, _MIN_PROBABILITY)), axis=-1)
         if self._class_weights is not None:
             pixels = pixels * ops.sum(truth * ops.convert_to_tensor(self._class_weights), axis=-1)
         loss = ops.mean(pixels, axis=(1, 2))
@@ -75,31 +75,31 @@ def loss(
     class_weights: Sequence[float] | None = None,
     label_smoothing: float = 0.0,
 ) -> SegmentationLoss:
-    """The loss of a name: ``cross_entropy``, or ``dice_cross_entropy``, their plain sum."""
+    """Builds ``cross_entropy``, or ``dice_cross_entropy``, the sum of both losses."""
     return SegmentationLoss(
         1.0 if name == "dice_cross_entropy" else 0.0, class_weights, label_smoothing
     )
 
 
 def class_weights(pixels: Sequence[float], balance: float) -> list[float]:
-    """Weights that make rare classes count more: w[c] = f[c]**-balance, with a mean of 1.
+    """Weights that give rare classes more influence: w[c] ~ share[c]**-balance, with a mean of 1.
 
-    The mean is taken over pixels, so that the loss keeps its size whatever the balance.
+    The mean is taken over pixels, so the balance does not change the size of the loss.
 
     Args:
-      pixels: number (or share) of the training pixels of each class.
-      balance: 0 weighs every pixel alike, 1 every class.
+      pixels: number (or share) of training pixels of each class.
+      balance: 0 gives all pixels the same weight, 1 all classes.
 
     Returns:
-      One weight a class; 0 for a class without pixels. For example 50, 40 and 10 pixels have at
-      balance 1 the weights 2/3, 5/6 and 10/3.
+      One weight per class, 0 for a class without pixels. For example, 50, 40 and 10 pixels at
+      balance 1 give 2/3, 5/6 and 10/3.
 
     Raises:
-      ValueError: there is no pixel at all.
+      ValueError: if there are no pixels.
     """
     total = sum(pixels)
     if total <= 0:
-        raise ValueError("Class weights need the pixels of at least one mask, but there are none.")
+        raise ValueError("Class weights need at least one training mask, but there are none.")
     shares = [count / total for count in pixels]
     raw = [share**-balance if share else 0.0 for share in shares]
     mean = sum(share * weight for share, weight in zip(shares, raw, strict=True))
@@ -116,15 +116,15 @@ def optimizer(
     """Builds an optimiser.
 
     Args:
-      name: ``rmsprop`` (the reference's) or ``adamw`` (Loshchilov and Hutter, ICLR 2019).
-      learning_rate: step size at its peak, see `WarmupCosine`.
-      weight_decay: of AdamW, times the learning rate and a step; biases and the scales and offsets
-        of normalisation have none.
-      clip_norm: longest gradient, over all weights together; None: any.
-      ema: momentum of a running mean of the weights, such as 0.99 (kept beside them:
-        ``finalize_variable_values`` puts it in place); None: no mean. The running means of
-        batch normalisation belong to the weights themselves and fit their mean only late, when the
-        learning rate is small: not for trainings of a few epochs.
+      name: ``rmsprop`` or ``adamw`` (Loshchilov and Hutter, ICLR 2019).
+      learning_rate: peak learning rate, see `WarmupCosine`.
+      weight_decay: decay of AdamW per step, times the learning rate; biases and the scales and
+        offsets of normalisation do not decay.
+      clip_norm: maximum global norm of the gradient; None for no limit.
+      ema: momentum of an exponential moving average of the weights, such as 0.99; None for no
+        average. ``finalize_variable_values`` copies it into the weights. The statistics of batch
+        normalisation belong to the raw weights and fit the average only once the learning rate is
+        small, so it does not suit short trainings.
     """
     options: dict[str, Any] = {"global_clipnorm": clip_norm}
     if ema is not None:
@@ -139,32 +139,33 @@ def optimizer(
 def warmup_cosine(progress: float, warmup: float) -> float:
     """The learning rate as a share of its peak.
 
-    Rises in a straight line during the share `warmup` of training, then falls to 0 along half a
-    cosine (Loshchilov and Hutter, "SGDR", ICLR 2017). With warmup 0.2: 0.5 at progress 0.1, 1 at
-    0.2, 0.5 at 0.6, 0 at 1.
+    Rises linearly during the first ``warmup`` of training, then falls to 0 along half a cosine
+    (Loshchilov and Hutter, "SGDR", ICLR 2017). With warmup 0.2, it is 0.5 at progress 0.1, 1 at
+    0.2, 0.5 at 0.6 and 0 at 1.
 
     Args:
-      progress: share of training that is over; beyond 1 counts as 1.
-      warmup: 0 up to, but not including, 1.
+      progress: share of training that is done; values above 1 count as 1.
+      warmup: share of training, from 0 to below 1.
     """
     if progress < warmup:
         return progress / warmup
     return (1 + math.cos(math.pi * min(1.0, (progress - warmup) / (1 - warmup)))) / 2
 
 
-class WarmupCosine(keras.callbacks.Callback):
-    """Sets the learning rate before each step, so that it has fallen to 0 when training ends.
+class WarmupCosine(keras.callbacks.Callback):  # type: ignore[misc]
+    """Sets the learning rate before each step, so that it reaches 0 at the end of training.
 
-    Training ends after `epochs`, or with the time budget where that is sooner: whichever is nearer
-    to its end says how far training is.
+    Training ends after ``epochs`` or with the time budget. Whichever is closer to its end
+    determines the progress of training.
 
     Args:
-      peak: highest learning rate.
-      epochs: most epochs.
-      steps_per_epoch: steps of an epoch.
-      warmup: share of training during which the rate rises.
-      max_minutes: time budget; None: no limit, and then the course depends on the step alone.
-      seconds: says how long training has run, resumed parts together; None: since `fit` began.
+      peak: peak learning rate.
+      epochs: maximum number of epochs.
+      steps_per_epoch: steps per epoch.
+      warmup: share of training during which the learning rate rises.
+      max_minutes: time budget. None for no limit; then the schedule depends only on the step.
+      seconds: returns the training time so far, earlier attempts included; None for the time since
+        ``fit`` started.
     """
 
     def __init__(
@@ -181,17 +182,17 @@ class WarmupCosine(keras.callbacks.Callback):
         self._epochs, self._steps = epochs, steps_per_epoch
         self._budget = math.inf if max_minutes is None else max_minutes * 60
         self._seconds = seconds
-        self._begin = 0.0
+        self._start = 0.0
         self._epoch = 0
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        self._begin = time.monotonic()
+        self._start = time.monotonic()
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._epoch = epoch
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        seconds = self._seconds() if self._seconds else time.monotonic() - self._begin
+        seconds = self._seconds() if self._seconds else time.monotonic() - self._start
         by_steps = (self._epoch + (batch + 1) / self._steps) / self._epochs
         rate = warmup_cosine(max(by_steps, seconds / self._budget), self._warmup)
         self.model.optimizer.learning_rate = self._peak * rate

@@ -1,4 +1,4 @@
-"""Trainer's user code: from transformed examples to an exported model."""
+"""The Trainer's user code: train on transformed examples, and export the best epoch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tfx.dsl.io import fileio
 from pipeline import models
 from pipeline.release import model_store
 from pipeline.saved_model import contract, export
-from pipeline.settings import Model, Train
+from pipeline.settings.training import Model, Train
 from pipeline.training import devices, loop, optimization
 from pipeline.training.input_pipeline import Photos
 from pipeline.training.streaming_metrics import LiveMetrics
@@ -32,38 +32,37 @@ def run_fn(fn_args: FnArgs) -> None:
     """Trains the model and exports the best epoch.
 
     Args:
-      fn_args: ``custom_config`` holds ``model`` (the settings of that section), ``image_size``
-        (pixels), ``exif`` (the setting), ``train`` (the settings of that section),
-        ``serving_dir`` (only to start from the champion there) and ``working_dir`` (see
-        `components.working_dir`). ``hyperparameters``, where the Tuner ran, are stronger than those
-        settings. ``model_run_dir`` receives
-        history.csv, training.json and TensorBoard logs, ``serving_model_dir`` the SavedModel.
+      fn_args: ``custom_config`` has ``model`` and ``train`` (the settings of these sections),
+        ``image_size`` (pixels), ``exif`` (the setting), ``working_dir`` (see
+        `components.working_dir`) and, to start from the champion, ``serving_dir``. The Tuner's
+        ``hyperparameters``, if any, override these settings. ``model_run_dir`` gets history.csv,
+        training.json and TensorBoard logs; ``serving_model_dir`` gets the SavedModel.
 
     Raises:
-      engine.TrainingError: training gave no usable model.
+      loop.TrainingError: if training gave no usable model.
     """
     config = fn_args.custom_config
-    found = (fn_args.hyperparameters or {}).get("values", {})
-    chosen, settings = tuned(config, found)
-    trained, history, facts = train_on(fn_args, chosen, settings, config["working_dir"])
+    best_values = (fn_args.hyperparameters or {}).get("values", {})
+    model_settings, settings = tuned(config, best_values)
+    trained, history, facts = train_on(fn_args, model_settings, settings, config["working_dir"])
     _write_history(history, fn_args.model_run_dir)
     with fileio.open(os.path.join(fn_args.model_run_dir, FACTS), "w") as file:
         json.dump(facts, file)
     size: int = config["image_size"]
     exif: str = config.get("exif", contract.AS_STORED)
-    # In float32 and for one device, whatever it was trained with and on.
-    model = models.build(chosen.name, size, width=chosen.width)
+    # A new model: in float32 and for one device, whatever the training used.
+    model = models.build(model_settings.name, size, width=model_settings.width)
     model.set_weights(trained.get_weights())
     transform_output = tft.TFTransformOutput(fn_args.transform_graph_path)
     export.save(model, transform_output, size, fn_args.serving_model_dir, exif)
 
 
 def tuned(config: Mapping[str, Any], values: Mapping[str, Any]) -> tuple[Model, Train]:
-    """The settings of a training, in which some have other values.
+    """The settings of a training, with some values replaced.
 
     Args:
-      config: ``model`` and ``train`` hold the settings of these sections.
-      values: by the dotted key of the setting.
+      config: has the settings of the sections ``model`` and ``train``.
+      values: values to replace, by dotted setting key.
     """
     sections = {name: dict(config[name]) for name in ("model", "train")}
     for key, value in values.items():
@@ -73,24 +72,22 @@ def tuned(config: Mapping[str, Any], values: Mapping[str, Any]) -> tuple[Model, 
 
 
 def train_on(
-    fn_args: FnArgs, chosen: Model, settings: Train, working_dir: str
+    fn_args: FnArgs, model: Model, settings: Train, working_dir: str
 ) -> tuple[keras.Model, list[dict[str, float]], dict[str, Any]]:
     """Trains on the examples of a Trainer or a Tuner.
 
     Args:
-      fn_args: of the component, see `run_fn`.
-      chosen: the model.
-      settings: of the training.
-      working_dir: for the state, see `loop.Training`; it exists.
+      fn_args: arguments of the component, see `run_fn`.
+      model: settings of the model.
+      settings: settings of the training.
+      working_dir: an existing folder for the state, see `loop.Training`.
 
     Returns:
-      As `fit`.
+      See `fit`.
     """
     config = fn_args.custom_config
     return fit(
-        lambda: models.build(
-            chosen.name, config["image_size"], chosen.encoder_weights, chosen.width
-        ),
+        lambda: models.build(model.name, config["image_size"], model.encoder_weights, model.width),
         settings,
         fn_args.train_files,
         fn_args.eval_files,
@@ -107,20 +104,20 @@ def fit(
     working_dir: str,
     serving_dir: str | None = None,
 ) -> tuple[keras.Model, list[dict[str, float]], dict[str, Any]]:
-    """Trains a model on all GPUs of the machine, or goes on where an earlier attempt stood.
+    """Trains a model on all GPUs of the machine; resumes an earlier attempt if there is one.
 
     Args:
-      build: makes the model; its input says which side the packed pixels have.
-      settings: of the training.
-      train_files: patterns of the transformed examples that it learns from.
-      eval_files: the same of those that pick the epoch which is kept.
-      working_dir: for the state, see `loop.Training`.
-      serving_dir: the serving folder whose newest release the training starts from; None: from
+      build: builds the model, whose input size is the side of the packed pixels.
+      settings: settings of the training.
+      train_files: glob patterns of the transformed examples of the training split.
+      eval_files: glob patterns of the transformed examples that pick the best epoch.
+      working_dir: folder for the state, see `loop.Training`.
+      serving_dir: the serving folder whose newest version training starts from; None to start from
         scratch.
 
     Returns:
       The model with the weights of the best epoch; the history (see `loop.Training.run`); and
-      what else is worth knowing, as JSON values.
+      other facts about the training, as JSON values.
     """
     keras.utils.set_random_seed(settings.seed)
     strategy = devices.strategy()
@@ -163,19 +160,19 @@ def fit(
 
 
 def _start_from_champion(model: keras.Model, serving_dir: str) -> int | None:
-    """Gives the model the weights of the newest release; returns its version, None without one."""
+    """Loads the weights of the newest version; returns its number, None if that is impossible."""
     versions = model_store.versions(serving_dir)
     if not versions:
-        log.info("Nothing is released yet: training starts from scratch.")
+        log.info("No version is released yet; training starts from scratch.")
         return None
-    fresh = model.get_weights()
+    initial_weights = model.get_weights()
     version = versions[-1]
     try:
         export.load_weights(model, model_store.path(serving_dir, version))
     except (OSError, ValueError, fileio.NotFoundError):
-        model.set_weights(fresh)  # some may have been overwritten
+        model.set_weights(initial_weights)  # some may be overwritten already
         log.warning(
-            "The weights of version %d do not fit this model: training starts from scratch.",
+            "The weights of version %d do not fit this model; training starts from scratch.",
             version,
         )
         return None
@@ -186,10 +183,12 @@ def _start_from_champion(model: keras.Model, serving_dir: str) -> int | None:
 def compile_model(
     model: keras.Model, settings: Train, class_pixels: Callable[[], Sequence[int]]
 ) -> None:
-    """Gives a model its optimiser, loss and metrics (`accuracy` and `mean_iou`, both streaming).
+    """Compiles a model with its optimiser, its loss and `LiveMetrics`.
 
     Args:
-      class_pixels: counts the training pixels of each class; called where the loss weighs classes.
+      model: the model.
+      settings: settings of the training.
+      class_pixels: counts the training pixels of each class; called only for a class balance.
     """
     weights = None
     if settings.class_balance:

@@ -1,11 +1,12 @@
-"""Tuner's user code: short trainings look for settings, and the Trainer gets the best ones.
+"""The Tuner's user code: search for the best settings with short trainings.
 
-Settings are chosen at random, by the seed of the training, within the bounds of section `tune`; the
-first trial has those of the run itself, so the best is never worse than they are. Each trial is a
-training of `training.trainer`, from scratch, judged by its best mean IoU on the split eval.
+The search draws settings at random, seeded by the seed of the training, from the ranges in section
+`tune`. The first trial uses the settings of the run, so the result is never worse than these. Each
+trial is a training of `training.trainer` from scratch. Its score is the best mean IoU on the split
+eval.
 
-A search that was cut off begins anew with the same trials: one that is done answers from its
-folder, and one that was at work goes on there.
+A search that was interrupted starts again with the same trials. Completed trials take their score
+from their folder, and the interrupted one resumes.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from tfx.components.tuner.component import TunerFnResult
 from tfx.dsl.io import fileio
 
 from pipeline import models
-from pipeline.settings import Model, Train, Tune
+from pipeline.settings.training import Model, Train, Tune
 from pipeline.training import loop, trainer
 
 SCORE = "val_mean_iou"
@@ -33,21 +34,21 @@ log = logging.getLogger(__name__)
 
 
 def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
-    """Makes the search that TFX's Tuner runs.
+    """Builds the search that TFX's Tuner runs.
 
     Args:
-      fn_args: ``custom_config`` holds ``model``, ``train`` and ``tune`` (the settings of these
-        sections), ``image_size`` (pixels) and ``working_dir`` (see `components.working_dir`);
-        ``working_dir`` of the arguments themselves is for keras-tuner's notes.
+      fn_args: ``custom_config`` has ``model``, ``train`` and ``tune`` (the settings of these
+        sections), ``image_size`` (pixels) and ``working_dir`` (see `components.working_dir`). Its
+        own ``working_dir`` is for keras-tuner's files.
     """
     return TunerFnResult(tuner=Search(fn_args), fit_kwargs={})
 
 
-class Search(base_tuner.BaseTuner):
-    """The trials, one after the other."""
+class Search(base_tuner.BaseTuner):  # type: ignore[misc]
+    """Runs the trials one by one."""
 
     def __init__(self, fn_args: FnArgs):
-        """Takes the arguments of `tuner_fn`."""
+        """Sets up the search; ``fn_args`` as in `tuner_fn`."""
         config = fn_args.custom_config
         self._fn_args = fn_args
         super().__init__(
@@ -61,7 +62,7 @@ class Search(base_tuner.BaseTuner):
         )
 
     def search(self) -> None:
-        """Runs the trials; unlike keras-tuner's own, takes no error for a bad score."""
+        """Runs the trials; unlike keras-tuner's method, it lets errors stop the search."""
         while (trial := self.oracle.create_trial(self.tuner_id)).status != TrialStatus.STOPPED:
             self.oracle.update_trial(trial.trial_id, {SCORE: self._score(trial)})
             trial.status = TrialStatus.COMPLETED
@@ -71,12 +72,12 @@ class Search(base_tuner.BaseTuner):
         config, values = self._fn_args.custom_config, trial.hyperparameters.values
         folder = os.path.join(config["working_dir"], f"trial-{trial.trial_id}")
         fileio.makedirs(folder)
-        keras.backend.clear_session()  # of the trial before
+        keras.backend.clear_session()  # free the previous trial's model
         try:
             _, history, _ = trainer.train_on(self._fn_args, *trainer.tuned(config, values), folder)
             score = max(row[SCORE] for row in history)
         except loop.TrainingError:
-            score = 0.0  # it gave no model
+            score = 0.0  # the trial gave no model
         log.info(
             "trial %d/%d  %s  %s %.3f",
             int(trial.trial_id) + 1,
@@ -88,27 +89,27 @@ class Search(base_tuner.BaseTuner):
         return score
 
 
-class _Oracle(keras_tuner.oracles.RandomSearchOracle):
-    """Chooses the settings of each trial."""
+class _Oracle(keras_tuner.oracles.RandomSearchOracle):  # type: ignore[misc]
+    """Draws the settings of each trial."""
 
     def __init__(self, model: Model, train: Train, tune: Tune):
-        self._own: dict[str, Any] = {RATE: train.learning_rate, STRENGTH: train.augmentation}
+        self._initial: dict[str, Any] = {RATE: train.learning_rate, STRENGTH: train.augmentation}
         space = keras_tuner.HyperParameters()
-        least, highest = tune.learning_rates
-        space.Float(RATE, least, highest, sampling="log")
+        space.Float(RATE, *tune.learning_rates, sampling="log")
         space.Float(STRENGTH, *tune.augmentations)
         if models.scalable(model.name):
-            self._own[WIDTH] = model.width
+            self._initial[WIDTH] = model.width
             space.Choice(WIDTH, list(tune.widths))
         super().__init__(
             keras_tuner.Objective(SCORE, "max"),
             max_trials=tune.trials,
-            seed=train.seed + 1,  # keras-tuner takes 0 for none
+            seed=train.seed + 1,  # keras-tuner takes 0 for no seed
             hyperparameters=space,
         )
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
-        """The next trial's settings, as keras-tuner wants them."""
+        """The settings of the next trial, in keras-tuner's format."""
         if not self.trials:
-            return {"status": TrialStatus.RUNNING, "values": dict(self._own)}
-        return super().populate_space(trial_id)
+            return {"status": TrialStatus.RUNNING, "values": dict(self._initial)}
+        trial: dict[str, Any] = super().populate_space(trial_id)
+        return trial
