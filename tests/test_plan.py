@@ -60,5 +60,5 @@ def test_new_photos_are_counted(
 
 def test_without_a_run_everything_runs(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert local_runner.main(["--plan", "--output-root", str(tmp_path)]) == 0
-    assert "No run has been made" in capfd.readouterr().out
+    assert "has no runs yet" in capfd.readouterr().out
     assert list(tmp_path.iterdir()) == []
