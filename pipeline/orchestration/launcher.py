@@ -21,8 +21,8 @@ def prepare_process() -> None:
     # Let GPUs allocate memory on demand, so that others can share them. TensorFlow reads this when
     # any node first uses a GPU, so the Trainer would be too late.
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
-    # Beam's workers start in the caller's working directory, so they find this package only if it is
-    # installed or on PYTHONPATH.
+    # Beam's workers start in the caller's working directory, so they only find this package if it
+    # is installed or on PYTHONPATH.
     paths = [*filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     if code.ROOT.name != "site-packages" and str(code.ROOT) not in paths:
         os.environ["PYTHONPATH"] = os.pathsep.join([str(code.ROOT), *paths])
