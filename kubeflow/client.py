@@ -176,7 +176,7 @@ class Server:
         name = compiled.spec.name
         pipeline_id = self.find_pipeline(name)
         newest = self.newest_version(pipeline_id) if pipeline_id else None
-        # Compare with the newest only: schedules use the newest, even if an older one is the same.
+        # Schedules use the newest version, so older versions with the same content do not count.
         if newest and newest.digest and compiled.digest.startswith(newest.digest):
             return newest, False
         if pipeline_id is None:

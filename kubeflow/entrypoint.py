@@ -70,7 +70,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = Parser(prog="python -m kubeflow.entrypoint", description=__doc__)
+    parser = Parser(
+        prog="python -m kubeflow.entrypoint",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     tasks = parser.add_subparsers(dest="task", required=True)
     plan = tasks.add_parser("plan", help="find out what the run has to do")
     plan.add_argument("--start", type=Path, required=True, help="file to write the first stage to")
@@ -117,7 +121,7 @@ def _run(arguments: argparse.Namespace) -> Sequence[str]:
         paths.check_no_pattern(output_root)
         paths.check(arguments.data_root)
         _make(output_root)
-        # TensorFlow and TFX take seconds to load: not before the arguments are known to be good.
+        # TensorFlow and TFX take seconds to load, so check the arguments first.
         from kubeflow import metadata
 
         connection = metadata.open_store(arguments.metadata, output_root, arguments.metadata_tls)

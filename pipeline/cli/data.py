@@ -68,7 +68,7 @@ def _check(arguments: argparse.Namespace) -> None:
     settings = load_settings(arguments.config, arguments.overrides)
     data = settings.data
     layout.check_layout(arguments.data_root, data.spans)
-    # libjpeg prints a line for every damaged photo, and cannot be told not to.
+    # The imports take seconds, and libjpeg prints a line for every damaged photo.
     with console.quiet(Path(os.devnull)) as terminal:
         console.say(terminal, f"Checking {arguments.data_root} ...")
         from pipeline.data import coverage, health, table

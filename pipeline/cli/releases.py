@@ -69,7 +69,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def add(name: str, do: Any, text: str) -> argparse.ArgumentParser:
+    def add(
+        name: str, do: Callable[[argparse.Namespace], None], text: str
+    ) -> argparse.ArgumentParser:
         command = commands.add_parser(name, parents=[common], help=text, description=text)
         command.set_defaults(do=do)
         return command
@@ -147,7 +149,7 @@ def _list(arguments: argparse.Namespace) -> None:
 
 
 def _advice(arguments: argparse.Namespace, record: dict[str, Any], repairs: list[int]) -> str:
-    """What to do about a broken version, as further sentences."""
+    """Say in a further sentence what to do about a broken version."""
     if repairs:
         return f" Version {repairs[-1]} is its repair."
     if not record["repairable"]:
