@@ -1,4 +1,4 @@
-"""Runs the pipeline on this machine: ``python local_runner.py --help`` (`pipeline.cli.run`)."""
+"""Run the pipeline on this machine: ``python local_runner.py --help`` (`pipeline.cli.run`)."""
 
 import sys
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from pipeline.cli import run
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the pipeline once and returns the exit code."""
+    """Run the pipeline once and return the exit code."""
     return run.main(argv, program="local_runner.py")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 
 from pipeline.core import yaml_text
 from pipeline.core.errors import UserError
+from pipeline.settings import loader
 
 _PYTHON_TYPES: dict[str, tuple[type, ...]] = {
     "STRING": (str,),
@@ -181,9 +181,7 @@ def read_parameters(assignments: Sequence[str], spec: Spec) -> dict[str, Any]:
         if not separator:
             raise UserError(f"--param is {assignment!r}; give NAME=VALUE.")
         if name not in spec.parameters:
-            close = difflib.get_close_matches(name, list(spec.parameters), n=1)
-            names = ", ".join(sorted(spec.parameters)) or "none"
-            hint = f"did you mean {close[0]!r}?" if close else f"it has: {names}."
+            hint = loader.nearest(name, sorted(spec.parameters))
             raise UserError(f"The pipeline {spec.name!r} has no parameter {name!r}; {hint}")
         values[name] = _value(name, text, spec.parameters[name])
     missing = [
