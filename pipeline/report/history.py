@@ -101,7 +101,7 @@ def _verdict(artifacts: RunArtifacts) -> str:
 
 
 def table(runs: list[PastRun]) -> Table:
-    """Build the table that `history` prints."""
+    """Build the table that ``python -m pipeline history`` prints."""
     rows = Table()
     for name in ("started", "verdict", "mean IoU", "photos", "spans", "minutes"):
         is_number = name in ("mean IoU", "photos", "minutes")

@@ -104,5 +104,5 @@ def _gate_table(gate: Sequence[Threshold]) -> Table:
             "[green]met[/]" if row.held else "[red]missed[/]",
         )
     if len(shown) < len(gate):
-        table.caption = f"met {len(gate) - len(shown)} more thresholds for species and breeds"
+        table.caption = f"{len(gate) - len(shown)} more, for species and breeds, are met"
     return table
