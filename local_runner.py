@@ -1,4 +1,4 @@
-"""Runs the pipeline on this machine; see ``python local_runner.py --help``."""
+"""Run the pipeline on this machine: ``python local_runner.py --help`` (`pipeline.cli.run`)."""
 
 import sys
 from collections.abc import Sequence

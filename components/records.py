@@ -1,7 +1,7 @@
 """Writes gzipped TFRecords with compression level 0, for records that hardly compress.
 
-Beam's sink has a fixed level, which takes half of Transform's time (docs/reference/data_figures.md). Any reader of
-gzipped TFRecords can read these files.
+Beam's sink has a fixed level, which takes half of Transform's time
+(docs/reference/data_figures.md). Any reader of gzipped TFRecords can read these files.
 """
 
 from __future__ import annotations

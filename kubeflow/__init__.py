@@ -1,4 +1,4 @@
-"""The same pipeline as Kubeflow Pipelines tasks. Only here is KFP known.
+"""The pipeline on Kubeflow Pipelines (KFP); no other package knows KFP.
 
 May import: everything; nothing imports it.
 """

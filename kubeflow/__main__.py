@@ -1,8 +1,8 @@
-"""``python -m kubeflow COMMAND``: the Kubeflow side of the pipeline.
+"""``python -m kubeflow COMMAND``: run the pipeline on Kubeflow Pipelines.
 
-Each command is a module that offers two functions and is only imported when it is called:
+Each command is a module with two functions, and is imported only when it is used:
 ``add_arguments(parser: argparse.ArgumentParser) -> None`` and
-``run(arguments: argparse.Namespace) -> int``, whose result is the exit code.
+``run(arguments: argparse.Namespace) -> int``, which returns the exit code.
 """
 
 from __future__ import annotations
@@ -17,35 +17,36 @@ from pipeline.settings.arguments import Parser, add_verbose, choose
 
 PROGRAM = "python -m kubeflow"
 
-# Name: module, and what it does in one line.
+# Command: module and one-line help.
 COMMANDS: dict[str, tuple[str, str]] = {
-    "compile": ("kubeflow.compile", "Writes the file that Kubeflow Pipelines takes."),
-    "submit": ("kubeflow.submit", "Uploads the pipeline if it is new, runs it, waits for the end."),
-    "schedule": ("kubeflow.schedule", "Makes, pauses, resumes, deletes and lists schedules."),
-    "rehearse": ("kubeflow.rehearse", "Runs the pipeline on this machine, a container a task."),
-    "status": ("kubeflow.status", "Shows the newest version, schedules and the last runs."),
+    "compile": ("kubeflow.compile", "Compile the pipeline to a file for Kubeflow Pipelines."),
+    "submit": ("kubeflow.submit", "Upload the pipeline if it changed, run it, and wait."),
+    "schedule": ("kubeflow.schedule", "Create, pause, resume, delete and list schedules."),
+    "rehearse": ("kubeflow.rehearse", "Run the compiled pipeline in containers on this machine."),
+    "status": ("kubeflow.status", "Show the newest version, the schedules and the last runs."),
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit code; 2 for the user's mistakes."""
+    """Run one command and return its exit code; 2 for user errors."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     return console.command(lambda: _main(arguments), arguments, "The command")
 
 
 def _main(arguments: list[str]) -> int:
-    name = choose(PROGRAM, "The pipeline on Kubeflow Pipelines.", COMMANDS, arguments)
-    module_name, meaning = COMMANDS[name]
+    name = choose(PROGRAM, "Run the pipeline on Kubeflow Pipelines.", COMMANDS, arguments)
+    module_name, description = COMMANDS[name]
     parser = Parser(
         prog=f"{PROGRAM} {name}",
-        description=meaning,
+        description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_verbose(parser)
     with console.libraries_silenced():
         command = importlib.import_module(module_name)
         command.add_arguments(parser)
-        return command.run(parser.parse_args(arguments[1:]))
+        code: int = command.run(parser.parse_args(arguments[1:]))
+        return code
 
 
 if __name__ == "__main__":

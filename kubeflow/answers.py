@@ -1,7 +1,7 @@
-"""What the server says of versions, schedules and runs, taken out of the SDK's objects at once.
+"""Typed views of the server's versions, schedules and runs, converted from the SDK's objects.
 
-A proxy or another program may answer in JSON of any shape. Whatever does not fit raises here, where
-`kubeflow.client` makes a sentence of it, and not later.
+A proxy or another program may answer with JSON of any shape. Converting at once makes anything that
+does not fit raise here, where `kubeflow.client` turns it into a sentence, and not later.
 """
 
 from __future__ import annotations
@@ -14,13 +14,18 @@ from typing import Any
 from kubeflow import package
 
 _DIGEST = re.compile(r"sha256:([0-9a-f]{32,64})")
-# A run that was stopped ends as FAILED: Kubeflow Pipelines tells it apart by its history alone.
+# Kubeflow Pipelines reports stopped runs as FAILED; only their history tells them apart.
 STOPPED = "STOPPED"
 
 
 @dataclasses.dataclass(frozen=True)
 class Version:
-    """One version of a pipeline; ``digest`` begins that of its package, None if others made it."""
+    """A version of a pipeline.
+
+    Attributes:
+      digest: first half of the SHA-256 of its package, in hex; None if another tool uploaded it.
+      spec: its specification; None if it cannot be read.
+    """
 
     pipeline_id: str
     version_id: str
@@ -31,11 +36,11 @@ class Version:
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
-    """A recurring run of ours.
+    """A recurring run.
 
     Attributes:
-      version_id: None where the server takes the newest version at each trigger.
-      parameters: what differs from the pipeline's defaults.
+      version_id: None if the server uses the newest version at each trigger.
+      parameters: values that differ from the pipeline's defaults.
     """
 
     schedule_id: str
@@ -51,14 +56,14 @@ class Schedule:
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What the server calls a task of a run: a node of Argo's; `kubeflow.argo` knows which.
+    """What the server calls a task of a run: a node of Argo's graph (see `kubeflow.argo`).
 
     Attributes:
       name: last part of the node's name, such as ``trainer``, ``trainer(0)`` or ``executor``.
       state: None if it never ran.
-      begin: None until then, as is ``end``.
-      end: None while it goes on.
-      children: ids of the nodes that come after it.
+      begin: None if it has not started.
+      end: None if it has not ended.
+      children: ids of its child nodes.
     """
 
     name: str
@@ -70,7 +75,16 @@ class Task:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A run; what it has not come to is None or empty. ``state`` is the server's, or `STOPPED`."""
+    """A run.
+
+    Attributes:
+      state: the server's state, or `STOPPED`.
+      begin: when it was created.
+      seconds: its duration; None while it is running.
+      schedule_id: the schedule that started it, if any.
+      error: the server's message, if any.
+      tasks: nodes of the graph that exist so far.
+    """
 
     name: str
     state: str
@@ -81,74 +95,74 @@ class Run:
     tasks: tuple[Task, ...]
 
 
-def version(found: Any) -> Version:
-    """A pipeline version, from the SDK's object."""
-    digest = _DIGEST.search(found.description or "")
+def version(response: Any) -> Version:
+    """Convert the SDK's pipeline version."""
+    digest = _DIGEST.search(response.description or "")
     return Version(
-        found.pipeline_id,
-        found.pipeline_version_id,
-        found.display_name,
+        response.pipeline_id,
+        response.pipeline_version_id,
+        response.display_name,
         digest[1] if digest else None,
-        package.read_spec(found.pipeline_spec),
+        package.read_spec(response.pipeline_spec),
     )
 
 
-def schedule(found: Any) -> Schedule:
-    """A recurring run, from the SDK's object."""
-    cron = found.trigger.cron_schedule if found.trigger else None
-    runtime = found.runtime_config
+def schedule(response: Any) -> Schedule:
+    """Convert the SDK's recurring run."""
+    cron = response.trigger.cron_schedule if response.trigger else None
+    runtime = response.runtime_config
     return Schedule(
-        found.recurring_run_id,
-        found.display_name,
+        response.recurring_run_id,
+        response.display_name,
         (cron.cron if cron else None) or "",
-        found.status == "ENABLED",
-        found.pipeline_version_reference.pipeline_version_id or None,
-        found.experiment_id,
+        response.status == "ENABLED",
+        response.pipeline_version_reference.pipeline_version_id or None,
+        response.experiment_id,
         dict(runtime.parameters or {}) if runtime else {},
-        found.service_account or None,
-        found.description or None,
+        response.service_account or None,
+        response.description or None,
     )
 
 
-def run(found: Any) -> Run:
-    """A run, from the SDK's object."""
-    details = found.run_details.task_details if found.run_details else None
-    begin = _time(found.created_at)
+def run(response: Any) -> Run:
+    """Convert the SDK's run."""
+    details = response.run_details.task_details if response.run_details else None
+    begin = _time(response.created_at)
     return Run(
-        str(found.display_name),
-        _state(found),
+        str(response.display_name),
+        _state(response),
         begin,
-        seconds(begin, _time(found.finished_at)),
-        found.recurring_run_id,
-        str(found.error.message) if found.error and found.error.message else None,
+        seconds(begin, _time(response.finished_at)),
+        response.recurring_run_id,
+        str(response.error.message) if response.error and response.error.message else None,
         tuple(_task(each) for each in details or []),
     )
 
 
 def seconds(begin: datetime.datetime | None, end: datetime.datetime | None) -> float | None:
-    """How long something took, None while it goes on."""
+    """Return the seconds between two times; None if one is missing."""
     return None if begin is None or end is None else (end - begin).total_seconds()
 
 
-def _task(found: Any) -> Task:
+def _task(response: Any) -> Task:
     return Task(
-        str(found.display_name),
-        found.state,
-        _time(found.start_time),
-        _time(found.end_time),
-        tuple(str(each.pod_name) for each in found.child_tasks or []),
+        str(response.display_name),
+        response.state,
+        _time(response.start_time),
+        _time(response.end_time),
+        tuple(str(each.pod_name) for each in response.child_tasks or []),
     )
 
 
-def _state(found: Any) -> str:
-    history = {each.state for each in found.state_history or []}
-    if found.state == "CANCELED" or (found.state == "FAILED" and "CANCELING" in history):
+def _state(response: Any) -> str:
+    history = {each.state for each in response.state_history or []}
+    if response.state == "CANCELED" or (response.state == "FAILED" and "CANCELING" in history):
         return STOPPED
-    return str(found.state or "unknown")
+    return str(response.state or "unknown")
 
 
-def _time(found: datetime.datetime | None) -> datetime.datetime | None:
-    """A time in UTC; None for what has not come, which the server gives as year 1 or 1970."""
-    if found is None or found.year <= 1970:
+def _time(time: datetime.datetime | None) -> datetime.datetime | None:
+    """Convert a time to UTC; None for the server's placeholders, year 1 and 1970."""
+    if time is None or time.year <= 1970:
         return None
-    return found.astimezone(datetime.timezone.utc)
+    return time.astimezone(datetime.timezone.utc)

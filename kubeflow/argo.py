@@ -1,11 +1,11 @@
-"""The components of a run, found among what the server calls its tasks, which are Argo's nodes.
+"""Find the components of a run among the server's tasks, which are Argo's nodes.
 
-The server lists them in random order, each under the last part of its name: ``trainer-driver``,
-``trainer``, ``trainer(0)``, ``executor``, ``executor(0)``. The full name follows from the graph, as
-in ``segmentation-v8n79(0).root(0).exit-handler-1(0).trainer(0).executor(0)``, where ``(0)`` is the
-first attempt of a node that may be retried. A node's id is the workflow's name with the 32-bit
-FNV-1a hash of its full name, and each node lists the ids of its children, which ties the two. Read
-in Kubeflow Pipelines 2.17.0 and Argo 4.0.8; the tests hold it against a recording of them.
+The server lists the nodes in random order, each under the last part of its name only:
+``trainer-driver``, ``trainer``, ``trainer(0)``, ``executor``, ``executor(0)``. The graph determines
+the full names, such as ``segmentation-v8n79(0).root(0).exit-handler-1(0).trainer(0).executor(0)``,
+where ``(0)`` is the first attempt of a node that may be retried. A node's id is the name of the
+workflow plus the 32-bit FNV-1a hash of the full name. Nodes list the ids of their children, which
+connects the two. Source: Kubeflow Pipelines 2.17.0 and Argo 4.0.8; the tests use a recording.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from kubeflow.answers import Run, Task, seconds
 from kubeflow.package import Step
 
 RUNNING, SUCCEEDED, FAILED, SKIPPED = "RUNNING", "SUCCEEDED", "FAILED", "SKIPPED"
-_DRIVER_TEMPLATE = "system-container-driver"  # what makes a task ready to run
+_DRIVER_TEMPLATE = "system-container-driver"  # the pod that prepares a task
 
 
 @dataclass(frozen=True)
 class Component:
-    """How a component of a run stands.
+    """The state of one component of a run.
 
     Attributes:
-      name: for people.
+      name: its display name.
       state: RUNNING, SUCCEEDED, FAILED or SKIPPED.
-      seconds: from the request for its first pod to the end of its last; None while it goes on, and
-        where there was none.
-      end: time of that; None likewise.
-      attempts: how many pods it has had.
-      pod: name of the last one, on servers since 2.14; None if there was none.
+      seconds: from the request for its first pod to the end of its last pod; None while it is
+        running or if it had no pod.
+      end: end of the last pod; None in the same cases.
+      attempts: number of its pods.
+      pod: name of the last pod, on servers since 2.14; None if there was none.
     """
 
     name: str
@@ -46,24 +46,25 @@ class Component:
 
 
 def components(run: Run, steps: Sequence[Step]) -> list[Component]:
-    """The components that have started or were skipped, in the order of the graph.
+    """List the components that have started or were skipped, in the order of the graph.
 
     Args:
-      run: the run as it stands.
-      steps: of its pipeline. A component may be in several sub-graphs; that which runs counts.
+      run: the run in its current state.
+      steps: all steps of its pipeline. If several sub-graphs contain a component, the one that
+        runs counts.
     """
     nodes = _Nodes(run.tasks)
-    found: dict[str, list[Component | None]] = defaultdict(list)
+    by_name: dict[str, list[Component | None]] = defaultdict(list)
     for step in steps:
-        found[step.name].append(nodes.component(step))
+        by_name[step.name].append(nodes.component(step))
     result = []
-    for places in found.values():
-        there = [each for each in places if each]
-        running = [each for each in there if each.state != SKIPPED]
-        if running:
-            result.append(running[-1])
-        elif len(there) == len(places):
-            result.append(there[0])
+    for occurrences in by_name.values():
+        known = [each for each in occurrences if each]
+        started = [each for each in known if each.state != SKIPPED]
+        if started:
+            result.append(started[-1])
+        elif len(known) == len(occurrences):
+            result.append(known[0])
     return result
 
 
@@ -72,7 +73,7 @@ class _Nodes:
 
     def __init__(self, tasks: Iterable[Task]) -> None:
         self._parents: dict[str, list[Task]] = defaultdict(list)
-        self._states = set()
+        self._states: set[tuple[str, str | None]] = set()
         for task in tasks:
             self._states.add((task.name, task.state))
             for child in task.children:
@@ -80,11 +81,11 @@ class _Nodes:
         self._workflow = next(iter(self._parents), "").rpartition("-")[0]
 
     def component(self, step: Step) -> Component | None:
-        """What has become of a step; None if it has not come to it."""
-        above = self._attempts(self._workflow)
+        """Return the state of a step; None if the run has not reached it."""
+        parents = self._attempts(self._workflow)
         for part in ("root", *step.path[:-1]):
-            above = [each for name in above for each in self._attempts(f"{name}.{part}")]
-        for name in reversed([f"{each}.{step.path[-1]}" for each in above]):
+            parents = [each for name in parents for each in self._attempts(f"{name}.{part}")]
+        for name in reversed([f"{each}.{step.path[-1]}" for each in parents]):
             component = self._at(name, step)
             if component:
                 return component
@@ -114,7 +115,7 @@ class _Nodes:
         return None
 
     def _find(self, part: str, children: Iterable[str]) -> Task | None:
-        """The task with that last part of its name and one of these children, by full name."""
+        """Find the task whose name ends in `part` and that has one of these children."""
         for child in children:
             for task in self._parents.get(self._id(child), ()):
                 if task.name == part:
@@ -122,7 +123,7 @@ class _Nodes:
         return None
 
     def _attempts(self, name: str) -> list[str]:
-        """The attempts at a node, or the node itself if it is not retried."""
+        """Return the names of a node's attempts, or its own name if it cannot be retried."""
         names = (f"{name}({number})" for number in itertools.count())
         return list(itertools.takewhile(self._has, names)) or [name]
 
@@ -137,7 +138,7 @@ class _Nodes:
 
 
 def _hash(name: str) -> int:
-    """32-bit FNV-1a."""
+    """Return the 32-bit FNV-1a hash."""
     value = 2166136261
     for byte in name.encode():
         value = (value ^ byte) * 16777619 % 2**32

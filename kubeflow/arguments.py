@@ -1,11 +1,12 @@
-"""Arguments that the commands share which talk to a server."""
+"""Arguments shared by the commands that talk to a server."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from kubeflow.client import Connection, Server
+from kubeflow.client import Server
+from kubeflow.connection import Connection
 from pipeline.core.errors import UserError
 
 EXPERIMENT = "segmentation"
@@ -13,92 +14,95 @@ PIPELINE = "segmentation"
 
 
 def add_connection(parser: argparse.ArgumentParser) -> None:
-    """Adds where the server is and who asks."""
+    """Add the arguments for `connection`."""
     group = parser.add_argument_group("server")
     group.add_argument(
         "--host",
         metavar="URL",
-        help="of Kubeflow Pipelines; default: KF_PIPELINES_ENDPOINT, else the cluster this runs "
-        "in, else kubeconfig's",
+        help="address of Kubeflow Pipelines (default: KF_PIPELINES_ENDPOINT, or the cluster this "
+        "runs in, or the cluster of kubeconfig)",
     )
-    group.add_argument("--namespace", help="yours, where the server has one for each user")
-    group.add_argument("--token-file", type=Path, metavar="FILE", help="holds a bearer token")
+    group.add_argument("--namespace", help="your namespace, if the server is in multi-user mode")
     group.add_argument(
-        "--ca-cert", type=Path, metavar="FILE", help="certificate that signs the server's"
+        "--token-file", type=Path, metavar="FILE", help="file that contains a bearer token"
+    )
+    group.add_argument(
+        "--ca-cert", type=Path, metavar="FILE", help="CA certificate to verify the server with"
     )
     group.add_argument(
         "--request-timeout",
         type=positive,
         default=30.0,
         metavar="SECONDS",
-        help="longest wait for one whole answer (default: 30)",
+        help="time limit per request (default: 30)",
     )
 
 
 def connection(arguments: argparse.Namespace) -> Connection:
-    """What ``add_connection`` has read.
+    """Build the connection from the arguments of `add_connection`, and check it.
 
     Raises:
       UserError: as `Connection.check`.
     """
-    found = Connection(
+    result = Connection(
         arguments.host,
         arguments.namespace,
         arguments.token_file,
         arguments.ca_cert,
         arguments.request_timeout,
     )
-    found.check()
-    return found
+    result.check()
+    return result
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:
-    """Adds what a run is given."""
+    """Add the arguments of a run."""
     parser.add_argument(
         "--param",
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="value of a pipeline parameter; may be given again",
+        help="value of a pipeline parameter; may be repeated",
     )
     parser.add_argument(
         "--experiment",
         default=EXPERIMENT,
-        help=f"groups runs on the web page (default: {EXPERIMENT}); made if need be",
+        help=f"experiment for the run, created if missing (default: {EXPERIMENT})",
     )
     parser.add_argument(
-        "--service-account", metavar="NAME", help="of the pods (default: the server's)"
+        "--service-account",
+        metavar="NAME",
+        help="service account of the pods (default: the server's choice)",
     )
 
 
 def add_pipeline(parser: argparse.ArgumentParser) -> None:
-    """Adds the name of the pipeline."""
+    """Add the name of the pipeline."""
     parser.add_argument(
         "--pipeline",
         default=PIPELINE,
         metavar="NAME",
-        help=f"name on the server (default: {PIPELINE})",
+        help=f"name of the pipeline on the server (default: {PIPELINE})",
     )
 
 
-def known_pipeline(server: Server, name: str) -> str:
-    """Id of a pipeline that must be there.
+def require_pipeline(server: Server, name: str) -> str:
+    """Return the id of a pipeline.
 
     Raises:
-      UserError: if it is not.
+      UserError: if the server does not have it.
     """
     pipeline_id = server.find_pipeline(name)
     if pipeline_id is None:
         raise UserError(
-            f"There is no pipeline {name!r} on {server.host}; "
-            f"upload it with python -m kubeflow submit."
+            f"{server.host} has no pipeline {name!r}; upload it with python -m kubeflow submit."
         )
     return pipeline_id
 
 
 def positive(text: str) -> float:
-    """A number above zero, for argparse."""
+    """Parse a number above zero, for argparse."""
     number = float(text)
     if not 0 < number < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not above zero")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above zero")
     return number

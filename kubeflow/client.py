@@ -1,19 +1,18 @@
-"""All talk with a Kubeflow Pipelines server, through the SDK's client, with errors for people.
+"""Client of a Kubeflow Pipelines server: the SDK plus readable errors.
 
-What the server does with a recurring run was read in its source (kubeflow/pipelines, 2.17.0):
+Facts about the server that this code relies on (source: kubeflow/pipelines 2.17.0):
 
-* A recurring run that names no pipeline version takes the newest one at each trigger, since 2.5.0
+* Since 2.5.0, a recurring run without a pipeline version uses the newest version at each trigger
   (pull request 11560).
-* Up to 2.16 the server may crash when such a run is made, and does not label its runs, so that the
-  limit of one run at a time is not kept; mended in 2.17.0 (13440). There, schedules name the newest
-  version, and each upload moves them to the version it makes.
-* A server says its version at ``/apis/v2beta1/healthz``, in a field the SDK's model leaves out, and
-  since 2.14 whether it keeps pipelines as objects of Kubernetes.
-* The upload of a new pipeline names its first version like the pipeline. So the pipeline is made
-  first, and the version uploaded to it.
-* The log of a pod is at ``/apis/v1alpha1/runs/RUN/nodes/POD/log``, which asks for no rights; gone
-  pods' logs come from the archive. The web page's server does not pass that path on, and has its
-  own, ``/k8s/pod/logs``, for those who may read the namespace.
+* Before 2.17.0, such a recurring run can crash the server, and its limit of one run at a time has
+  no effect (fixed in 13440). On those servers, schedules name the newest version, and each upload
+  moves them to the version it creates.
+* ``/apis/v2beta1/healthz`` has the version of the server, in a field that the SDK's model lacks,
+  and since 2.14 whether pipelines are stored as Kubernetes objects.
+* Uploading a new pipeline names its first version after the pipeline. So this code first creates
+  the pipeline, and then uploads the version to it.
+* ``/apis/v1alpha1/runs/RUN/nodes/POD/log`` has the log of a pod for anyone, from the archive if it
+  is gone. The web page's server has ``/k8s/pod/logs`` instead, for users of the namespace.
 """
 
 from __future__ import annotations
@@ -35,46 +34,47 @@ from kubeflow.answers import Run, Schedule, Version
 from kubeflow.connection import IN_CLUSTER, Connection, connect
 from pipeline.core.errors import UserError
 
-# From here on, a schedule without a version is safe.
-_FOLLOWS_NEWEST = (2, 17)
-# From here on, the names of pods are known (`kubeflow.package`).
-_NAMES_PODS = (2, 14)
+_FOLLOWS_NEWEST = (2, 17)  # first version with safe schedules of the newest version
+_NAMES_PODS = (2, 14)  # first version whose pod names `kubeflow.package` can tell
 _PAGE = 100
-_OWN_NAMESPACE = "kubeflow"  # where a server without users' namespaces usually runs its pods
-# States that a run does not leave.
+_OWN_NAMESPACE = "kubeflow"  # usual namespace of the pods of a single-user server
+# Final states of a run.
 ENDED = ("SUCCEEDED", "FAILED", "SKIPPED", answers.STOPPED)
 
 
 class Server:
-    """One Kubeflow Pipelines server.
+    """A Kubeflow Pipelines server.
 
-    Every method raises UserError, one sentence, when the server cannot be reached, is too slow,
-    refuses or fails.
+    Every method raises UserError, with one sentence, if the server cannot be reached, is too slow,
+    rejects the request or fails.
+
+    Attributes:
+      host: address of the server, without credentials.
+      version: major and minor version; None if the server does not tell.
     """
 
     def __init__(self, connection: Connection) -> None:
-        """Connects and asks for the server's version.
+        """Connect and ask for the version of the server.
 
         Raises:
-          UserError: also for an old server, and for a namespace where there is none, or none where
-            one is needed.
+          UserError: also if the server is too old, or if the namespace is missing or superfluous.
         """
         self._client = connect(connection)
-        # A kubeconfig may give a login with the address.
-        found = self._client._healthz_api.api_client.configuration.host
-        self.host = re.sub(r"//[^/]*@", "//", found)
+        # The address in a kubeconfig may contain a login.
+        address = self._client._healthz_api.api_client.configuration.host
+        self.host = re.sub(r"//[^/]*@", "//", address)
         self._limits = errors.Limits(self.host, connection.timeout, connection.namespace)
         health = self._health()
-        # The web page's server, to which a port-forward leads, answers in words of its own.
+        # The web page's server, which a port-forward reaches, has other names for the same fields.
         tag = health.get("tag_name") or health.get("apiServerTagName") or ""
-        found = re.match(r"v?(\d+)\.(\d+)", str(tag))
-        self.version = (int(found[1]), int(found[2])) if found else None
+        match = re.match(r"v?(\d+)\.(\d+)", str(tag))
+        self.version = (int(match[1]), int(match[2])) if match else None
         self._namespace = self._choose_namespace(connection.namespace, health)
         store = health.get("pipeline_store") or health.get("pipelineStore")
-        self._names_are_objects = store == "kubernetes"
+        self._stores_objects = store == "kubernetes"
 
     def _health(self) -> Mapping[str, Any]:
-        with self._asking("asking for the server's health"):
+        with self._asking("checking the server's health"):
             try:
                 return self._get("/apis/v2beta1/healthz")
             except kfp_server_api.ApiException as error:
@@ -83,19 +83,19 @@ class Server:
                 with contextlib.suppress(kfp_server_api.ApiException, errors.NotJson):
                     self._get("/apis/v1beta1/healthz")
                     raise UserError(
-                        f"The server at {self.host} is too old: it has only the first version of "
-                        f"the API; upgrade Kubeflow Pipelines to 2.0 or newer."
+                        f"The server at {self.host} is too old: it only has version 1 of the API; "
+                        f"upgrade Kubeflow Pipelines to 2.0 or newer."
                     ) from None
                 raise UserError(
-                    f"There is no Kubeflow Pipelines server at {self.host} (404); check --host, "
-                    f"with its path if it has one, such as https://HOST/pipeline."
+                    f"No Kubeflow Pipelines server found at {self.host} (404); check --host, "
+                    f"including the path if there is one, such as https://HOST/pipeline."
                 ) from None
 
     def _get(self, path: str, **query: str) -> Mapping[str, Any]:
         return self._ask(path, "GET", query_params=list(query.items()))
 
-    def _ask(self, path: str, method: str, **how: Any) -> Mapping[str, Any]:
-        """What the SDK has no function for, or not under one name in all its releases."""
+    def _ask(self, path: str, method: str, **options: Any) -> Mapping[str, Any]:
+        """Call a path for which not all releases of the SDK have the same function."""
         api = self._client._healthz_api.api_client
         answer = api.call_api(
             path,
@@ -103,7 +103,7 @@ class Server:
             response_type="object",
             auth_settings=["Bearer"],
             _return_http_data_only=True,
-            **how,
+            **options,
         )
         if not isinstance(answer, Mapping):
             raise errors.NotJson(str(answer))
@@ -113,48 +113,48 @@ class Server:
         if not health.get("multi_user"):
             if wanted:
                 raise UserError(
-                    f"The server at {self.host} has no namespaces for users, so that {wanted!r} "
-                    f"would be ignored; leave --namespace out."
+                    f"The server at {self.host} is in single-user mode and would ignore the "
+                    f"namespace {wanted!r}; leave out --namespace."
                 )
             return ""
-        namespace = wanted or self._client.get_user_namespace()
+        namespace: str = wanted or self._client.get_user_namespace()
         if not namespace and IN_CLUSTER.exists():
             namespace = IN_CLUSTER.read_text().strip()
         if not namespace:
             raise UserError(
-                f"The server at {self.host} has a namespace for each user; "
-                f"say which with --namespace."
+                f"The server at {self.host} is in multi-user mode; "
+                f"give your namespace with --namespace."
             )
         self._limits = dataclasses.replace(self._limits, namespace=namespace)
         return namespace
 
     @contextlib.contextmanager
     def _asking(self, doing: str) -> Iterator[None]:
-        # The SDK prints links to standard output; ours come from the commands.
+        # The SDK prints links to standard output; the commands print their own.
         with errors.sentences(doing, self._limits), contextlib.redirect_stdout(io.StringIO()):
             yield
 
     @property
     def follows_newest(self) -> bool:
-        """Whether a schedule without a version takes the newest one, one run at a time."""
+        """Whether the server can run schedules that always use the newest version."""
         return self.version is not None and self.version >= _FOLLOWS_NEWEST
 
     def run_page(self, run_id: str) -> str:
-        """Address of a run's page."""
+        """Return the address of a run's page."""
         return f"{self._client._get_url_prefix()}/#/runs/details/{run_id}"
 
     def find_pipeline(self, name: str) -> str | None:
-        """Id of the pipeline with this name, if there is one."""
-        # Not the SDK's get_pipeline_id, which looks in no namespace but the shared one.
-        wish = {"operation": "EQUALS", "key": "display_name", "stringValue": name}
+        """Return the id of the pipeline with this name, or None."""
+        # The SDK's get_pipeline_id would only search the shared namespace.
+        predicate = {"operation": "EQUALS", "key": "display_name", "stringValue": name}
         with self._asking(f"looking for the pipeline {name!r}"):
             answer = self._client.list_pipelines(
-                namespace=self._namespace or None, filter=json.dumps({"predicates": [wish]})
+                namespace=self._namespace or None, filter=json.dumps({"predicates": [predicate]})
             )
-            return answer.pipelines[0].pipeline_id if answer.pipelines else None
+            return str(answer.pipelines[0].pipeline_id) if answer.pipelines else None
 
     def newest_version(self, pipeline_id: str) -> Version | None:
-        """The version that was uploaded last."""
+        """Return the version that was uploaded last, or None."""
         with self._asking("looking for the newest version of the pipeline"):
             answer = self._client.list_pipeline_versions(
                 pipeline_id, page_size=1, sort_by="created_at desc"
@@ -164,12 +164,11 @@ class Server:
             )
 
     def upload(self, compiled: package.Package, code: str | None = None) -> tuple[Version, bool]:
-        """Uploads the pipeline, or a new version of it if its content is not that of the newest.
+        """Upload the pipeline as a new version, unless the newest version has the same content.
 
         Args:
           compiled: the pipeline.
-          code: what the name of the version says of its code, such as a commit; default: the
-            content's digest.
+          code: the code in the name of the version, such as a commit; default: its digest.
 
         Returns:
           The version on the server, and whether it is new.
@@ -177,7 +176,7 @@ class Server:
         name = compiled.spec.name
         pipeline_id = self.find_pipeline(name)
         newest = self.newest_version(pipeline_id) if pipeline_id else None
-        # Only the newest counts: content that comes back must be the newest again for schedules.
+        # Schedules use the newest version, so older versions with the same content do not count.
         if newest and newest.digest and compiled.digest.startswith(newest.digest):
             return newest, False
         if pipeline_id is None:
@@ -193,7 +192,8 @@ class Server:
         newest = self.newest_version(pipeline_id)
         if newest is None:
             raise UserError(
-                f"The server at {self.host} took the pipeline {name!r} but shows no version of it."
+                f"The server at {self.host} accepted the pipeline {name!r} but lists no version; "
+                f"look at its web page."
             )
         return newest, True
 
@@ -201,41 +201,42 @@ class Server:
         body = {"display_name": spec.name, "description": spec.description}
         if self._namespace:
             body["namespace"] = self._namespace
-        with self._asking(f"making the pipeline {spec.name!r}"):
+        with self._asking(f"creating the pipeline {spec.name!r}"):
             return str(self._ask("/apis/v2beta1/pipelines", "POST", body=body)["pipeline_id"])
 
     def _version_name(self, pipeline_id: str, code: str) -> str:
-        """A name that the pipeline does not have yet; the web page names runs after it."""
+        """Find an unused name for a version; the web page also uses it for runs."""
         with self._asking("listing the versions of the pipeline"):
             answer = self._client.list_pipeline_versions(
                 pipeline_id, page_size=_PAGE, sort_by="created_at desc"
             )
             taken = {each.display_name for each in answer.pipeline_versions or []}
         name = f"{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d %H:%M} UTC, {code}"
-        if self._names_are_objects:
+        if self._stores_objects:
             name = re.sub("[^a-z0-9]+", "-", name.lower())
         names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
         return next(each for each in names if each not in taken)
 
     def experiment(self, name: str) -> str:
-        """Id of the experiment with this name, which is made if need be."""
+        """Return the id of the experiment with this name; create it if necessary."""
         with self._asking(f"opening the experiment {name!r}"):
-            return self._client.create_experiment(
+            experiment = self._client.create_experiment(
                 name,
-                description="Runs that python -m kubeflow submit started, and those of schedules.",
+                description="Runs started by python -m kubeflow submit and by schedules.",
                 namespace=self._namespace or None,
-            ).experiment_id
+            )
+            return str(experiment.experiment_id)
 
     def find_experiment(self, name: str) -> str | None:
-        """Id of the experiment with this name, if there is one."""
+        """Return the id of the experiment with this name, or None."""
         with self._asking(f"looking for the experiment {name!r}"):
             try:
-                found = self._client.get_experiment(
+                experiment = self._client.get_experiment(
                     experiment_name=name, namespace=self._namespace or None
                 )
-            except ValueError:  # the SDK's way to say that there is none
+            except ValueError:  # from the SDK, if there is none
                 return None
-            return found.experiment_id
+            return str(experiment.experiment_id)
 
     def start(
         self,
@@ -245,52 +246,53 @@ class Server:
         parameters: dict[str, Any],
         service_account: str | None,
     ) -> str:
-        """Starts a run of a version; returns the run's id."""
+        """Start a run of a version and return the id of the run."""
         with self._asking("starting the run"):
-            return self._client.run_pipeline(
+            run = self._client.run_pipeline(
                 experiment_id,
                 name,
                 params=parameters,
                 pipeline_id=version.pipeline_id,
                 version_id=version.version_id,
                 service_account=service_account,
-            ).run_id
+            )
+            return str(run.run_id)
 
     def get_run(self, run_id: str) -> Run:
-        """The run as it stands now."""
-        with self._asking(f"looking at the run {run_id}"):
+        """Return the run in its current state."""
+        with self._asking(f"reading the run {run_id}"):
             return answers.run(self._client.get_run(run_id))
 
     def log(self, run_id: str, pod: str) -> str | None:
-        """What a task's container printed; None if neither the API nor the web page tells."""
+        """Return the log of a task's container; None if no server has it."""
         namespace = self._namespace or _OWN_NAMESPACE
-        places: list[tuple[str, dict[str, str]]] = [
+        requests: list[tuple[str, dict[str, str]]] = [
             (f"/apis/v1alpha1/runs/{run_id}/nodes/{pod}/log", {}),
             ("/k8s/pod/logs", {"podname": pod, "podnamespace": namespace, "runid": run_id}),
         ]
-        for path, query in places:
-            # What cannot be had is no reason to stop: the command that shows it is said, too.
+        for path, query in requests:
+            # A missing log must not end the wait; `log_command` shows the way to it.
             with contextlib.suppress(UserError), self._asking("reading a log"):
                 try:
-                    self._get(path, **query)  # an error, which comes as JSON and with status 200
-                except errors.NotJson as found:
-                    if not str(found).lstrip().startswith("<"):  # a page: of the other server
-                        return str(found)
+                    self._get(path, **query)  # JSON is an error message, even with status 200
+                except errors.NotJson as answer:
+                    if not str(answer).lstrip().startswith("<"):  # HTML from the other server
+                        return str(answer)
         return None
 
     def log_command(self, run_id: str, pod: str) -> str:
-        """What to type to see the log of a pod, or of all pods of the run."""
-        known = self.version is not None and self.version >= _NAMES_PODS
-        which = pod if known else f"-l pipeline/runid={run_id} --prefix"
+        """Return the shell command for the log of a pod, or of all pods on older servers."""
+        has_name = self.version is not None and self.version >= _NAMES_PODS
+        which = pod if has_name else f"-l pipeline/runid={run_id} --prefix"
         return f"kubectl logs -n {self._namespace or _OWN_NAMESPACE} {which} -c main"
 
     def pods_command(self, run_id: str) -> str:
-        """What to type to see the pods of a run."""
+        """Return the shell command that lists the pods of a run."""
         namespace = self._namespace or _OWN_NAMESPACE
         return f"kubectl get pods -n {namespace} -l pipeline/runid={run_id}"
 
     def last_runs(self, experiment_id: str, count: int) -> list[Run]:
-        """The newest runs of an experiment, newest first."""
+        """Return the last runs of an experiment, newest first."""
         with self._asking("listing the runs"):
             answer = self._client.list_runs(
                 experiment_id=experiment_id, page_size=count, sort_by="created_at desc"
@@ -298,8 +300,8 @@ class Server:
             return [answers.run(each) for each in answer.runs or []]
 
     def schedules(self, pipeline_id: str) -> list[Schedule]:
-        """All schedules of a pipeline, oldest first."""
-        found: list[Schedule] = []
+        """Return all schedules of a pipeline, oldest first."""
+        schedules: list[Schedule] = []
         token = ""
         while True:
             with self._asking("listing the schedules"):
@@ -312,29 +314,29 @@ class Server:
                 for each in answer.recurring_runs or []:
                     reference = each.pipeline_version_reference
                     if reference and reference.pipeline_id == pipeline_id:
-                        found.append(answers.schedule(each))
+                        schedules.append(answers.schedule(each))
             token = answer.next_page_token
             if not token:
-                return found
+                return schedules
 
     def create_schedule(self, pipeline_id: str, wanted: Schedule, old: list[Schedule]) -> str:
-        """Makes a schedule in place of others; returns its id.
+        """Create a schedule, replace others by it, and return its id.
 
-        At no time is none stored or are two active: the new one is made paused, and wakes when the
-        others are gone.
+        There is always a schedule on the server, and never two active ones: the new one is created
+        paused, and resumed after the old ones are deleted.
 
         Args:
           pipeline_id: the pipeline to run.
-          wanted: what to make; its id counts for nothing, and no version means always the newest.
-          old: schedules to remove.
+          wanted: the schedule to create, except for its id; no version means always the newest.
+          old: schedules to delete.
 
         Raises:
-          UserError: also while a run of an old one goes on.
+          UserError: also if a run of an old schedule is in progress.
         """
         for each in old:
             self._check_idle(each)
-        with self._asking(f"making the schedule {wanted.name!r}"):
-            schedule_id = self._client.create_recurring_run(
+        with self._asking(f"creating the schedule {wanted.name!r}"):
+            recurring_run = self._client.create_recurring_run(
                 wanted.experiment_id,
                 wanted.name,
                 description=wanted.description,
@@ -343,11 +345,12 @@ class Server:
                 no_catchup=True,
                 params=wanted.parameters,
                 pipeline_id=pipeline_id,
-                version_id=wanted.version_id
-                or "",  # the SDK insists on one; empty is the server's "newest"
+                # The SDK requires an id; to the server, an empty one means the newest version.
+                version_id=wanted.version_id or "",
                 enabled=False,
                 service_account=wanted.service_account,
-            ).recurring_run_id
+            )
+            schedule_id = str(recurring_run.recurring_run_id)
         for each in old:
             self._delete(each)
         if wanted.enabled:
@@ -355,7 +358,7 @@ class Server:
         return schedule_id
 
     def move_schedules(self, version: Version) -> list[Schedule]:
-        """Makes schedules that name another version anew with this one; returns those."""
+        """Recreate all schedules of other versions with this version, and return the old ones."""
         moved = []
         for each in self.schedules(version.pipeline_id):
             if each.version_id not in (None, version.version_id):
@@ -366,7 +369,7 @@ class Server:
         return moved
 
     def switch(self, schedule: Schedule, on: bool) -> None:
-        """Resumes or pauses a schedule."""
+        """Resume or pause a schedule."""
         with self._asking(f"{'resuming' if on else 'pausing'} the schedule {schedule.name!r}"):
             if on:
                 self._client.enable_recurring_run(schedule.schedule_id)
@@ -374,22 +377,22 @@ class Server:
                 self._client.disable_recurring_run(schedule.schedule_id)
 
     def delete(self, schedule: Schedule) -> None:
-        """Deletes a schedule; what is known of its runs stays.
+        """Delete a schedule but not the records of its runs.
 
         Raises:
-          UserError: also while a run of it goes on.
+          UserError: also if a run of it is in progress.
         """
         self._check_idle(schedule)
         self._delete(schedule)
 
     def _check_idle(self, schedule: Schedule) -> None:
-        # A schedule owns the workflows of its runs: with it, Kubernetes deletes even running ones.
+        # A schedule owns the workflows of its runs, so Kubernetes would delete running ones too.
         for run in self.last_runs(schedule.experiment_id, _PAGE):
             if run.schedule_id == schedule.schedule_id and run.state not in ENDED:
                 raise UserError(
-                    f"A run of the schedule {schedule.name!r} goes on, and would end with it: "
-                    f"{run.name}; wait for its end (python -m kubeflow status), and call "
-                    f"again."
+                    f"Deleting the schedule {schedule.name!r} would stop its run in progress, "
+                    f"{run.name}; wait until the run ends (see python -m kubeflow status), then "
+                    f"try again."
                 )
 
     def _delete(self, schedule: Schedule) -> None:

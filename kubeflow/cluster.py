@@ -1,4 +1,4 @@
-"""What only the cluster knows, not Kubeflow Pipelines' API: which failed tasks it tries again."""
+"""Ask the cluster which failed tasks it retries, which Kubeflow Pipelines' API does not tell."""
 
 from __future__ import annotations
 
@@ -14,27 +14,26 @@ _MANIFESTS = Path(__file__).with_name("manifests")
 PATCH = _MANIFESTS / "components" / "retries" / "workflow-defaults.yaml"
 NAMESPACE, CONFIG_MAP = "kubeflow", "workflow-controller-configmap"
 _SECONDS = 5
-# What is retried under Argo's policies, where it is not what the shipped patch makes of them.
+# What Argo's policies retry without the patch.
 _RETRIED = {
-    "OnError": "pods that vanish are tried again; evicted ones and failed containers are not",
+    "OnError": "lost pods are retried, but evicted pods and failed containers are not",
     "OnFailure": (
-        "failed containers and evicted pods are tried again, even where it is of no use; pods that "
-        "vanish are not"
+        "failed containers and evicted pods are retried, even if that cannot help, but lost pods "
+        "are not"
     ),
-    "OnTransientError": "only what Argo takes for a passing fault is tried again",
-    "Always": "everything is tried again, many times over, even where it is of no use",
+    "OnTransientError": "only transient errors are retried",
+    "Always": "everything is retried many times, even if that cannot help",
 }
-MENDED = "lost pods are tried again, and failed containers where it may help"
+PATCHED = "lost pods are retried, and failed containers if that may help"
 
 
 def retries() -> str | None:
-    """Which failed tasks are tried again: in the cluster this pod is in, else in kubeconfig's.
+    """Say which failed tasks the cluster retries: this pod's cluster, or that of kubeconfig.
 
     Returns:
-      A sentence; None if no cluster is known or reached, or its configuration may not be read or
-      says something that is not known here.
+      A sentence; None if there is no cluster, or its configuration is unreadable or unusual.
     """
-    # A broken kubeconfig, a login program that is missing: each raises what it likes.
+    # Suppress everything: a broken kubeconfig or login program can raise any exception.
     with contextlib.suppress(Exception), _silenced("kubernetes", "urllib3"):
         where, data = _config_map()
         if what := explain(data):
@@ -43,22 +42,22 @@ def retries() -> str | None:
 
 
 def explain(data: Mapping[str, Any]) -> str | None:
-    """The same of the content of Argo's ConfigMap; None if that cannot be told."""
+    """Say the same for the content of Argo's ConfigMap; None if it is unusual."""
     strategy = _strategy(data)
     if strategy is None:
         return None
     if expression := strategy.get("expression"):
         wanted = _strategy(yaml_text.load(PATCH.read_text())["data"]) or {}
-        return MENDED if expression == wanted["expression"] else None
+        return PATCHED if expression == wanted["expression"] else None
     policy = _RETRIED.get(strategy.get("retryPolicy") or "OnFailure")
     return policy and (
-        f"{policy}; kubectl patch -n {NAMESPACE} configmap {CONFIG_MAP} --patch-file {PATCH} "
-        "mends it"
+        f"{policy}; run kubectl patch -n {NAMESPACE} configmap {CONFIG_MAP} --patch-file {PATCH} "
+        "to change that"
     )
 
 
 def _strategy(data: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The retry strategy that Argo lays under all tasks; empty if there is none, None if odd."""
+    """Return Argo's default retry strategy; empty if there is none, None if it is unusual."""
     try:
         defaults = yaml_text.load(data.get("workflowDefaults") or "{}") or {}
         templates = (defaults.get("spec") or {}).get("templateDefaults") or {}
@@ -69,22 +68,22 @@ def _strategy(data: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 
 def _config_map() -> tuple[str, Mapping[str, Any]]:
-    """Which cluster was asked, and the content of its ConfigMap."""
+    """Return the name of the cluster and the content of its ConfigMap."""
     from kubernetes import client, config
 
-    settings = client.Configuration()
+    configuration = client.Configuration()
     try:
-        config.load_incluster_config(client_configuration=settings)
+        config.load_incluster_config(client_configuration=configuration)
         where = "In this cluster"
     except config.ConfigException:
-        config.load_kube_config(client_configuration=settings)
+        config.load_kube_config(client_configuration=configuration)
         context = config.list_kube_config_contexts()[1]["name"]
-        where = f"In the cluster of kubeconfig's context {context!r}"
-    settings.retries = False
-    found = client.CoreV1Api(client.ApiClient(settings)).read_namespaced_config_map(
+        where = f"In the cluster of the kubeconfig context {context!r}"
+    configuration.retries = False
+    config_map = client.CoreV1Api(client.ApiClient(configuration)).read_namespaced_config_map(
         CONFIG_MAP, NAMESPACE, _request_timeout=_SECONDS
     )
-    return where, found.data or {}
+    return where, config_map.data or {}
 
 
 @contextlib.contextmanager

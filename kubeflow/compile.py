@@ -1,4 +1,4 @@
-"""The command ``compile``: writes the file that Kubeflow Pipelines takes."""
+"""``python -m kubeflow compile``: compile the pipeline to a file for Kubeflow Pipelines."""
 
 from __future__ import annotations
 
@@ -6,51 +6,54 @@ import argparse
 import os
 from pathlib import Path
 
-from kubeflow import settings
+from kubeflow.settings import EXAMPLE_CONFIG, describe
+from kubeflow.settings import load as load_settings
 from pipeline.core import console, files
 from pipeline.core.errors import UserError
 from pipeline.settings.arguments import add_settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the command's arguments."""
+    """Add the arguments of the command."""
     parser.add_argument(
         "--output", type=Path, required=True, metavar="FILE", help="YAML file to write"
     )
-    add_settings(parser, settings.describe)
-    parser.epilog = f"An example of the cluster side: {os.path.relpath(settings.EXAMPLE_CONFIG)}"
+    add_settings(parser, describe)
+    parser.epilog = f"Example of a --config for a cluster: {os.path.relpath(EXAMPLE_CONFIG)}"
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Compiles and writes the file at one stroke; returns the exit code.
+    """Compile the pipeline, write the file atomically, and return the exit code.
 
     Raises:
-      UserError: for settings that are not allowed, or a file that cannot be written.
+      UserError: if a setting is invalid or the file cannot be written.
     """
-    chosen = settings.load(arguments.config, arguments.overrides)
-    # TFX and kfp take seconds to load: not before the settings are known to be good.
+    settings = load_settings(arguments.config, arguments.overrides)
+    # TFX and kfp take seconds to load, so check the settings first.
     with console.quiet(Path(os.devnull)):
         from kubeflow import compiler
 
-        text = compiler.compile_pipeline(chosen)
+        text = compiler.compile_pipeline(settings)
     _require_ours(arguments.output, text)
     try:
         files.write_atomically(arguments.output, text.encode())
     except OSError as error:
-        raise UserError(f"Cannot write {arguments.output}: {error.strerror}.") from None
+        raise UserError(
+            f"Cannot write {arguments.output} ({error.strerror}); give another --output."
+        ) from None
     console.show(f"Compiled: {arguments.output}")
     return 0
 
 
 def _require_ours(path: Path, text: str) -> None:
-    """Refuses to write over what is not this pipeline, compiled before: KFP names it at the top."""
+    """Refuse to overwrite anything but a compiled pipeline of this name, known by its head."""
     head = "".join(text.splitlines(keepends=True)[:2]).encode()
     try:
         with path.open("rb") as file:
             ours = not path.is_symlink() and file.read(len(head)) == head
     except FileNotFoundError:
         ours = not path.is_symlink()
-    except OSError:  # a folder, for one
+    except OSError:  # such as a folder; writing reports it
         return
     if not ours:
         raise UserError(

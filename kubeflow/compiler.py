@@ -1,16 +1,15 @@
-"""Compiles the pipeline for Kubeflow Pipelines: container tasks that run TFX's nodes.
+"""Compile the pipeline for Kubeflow Pipelines: container tasks that run TFX's nodes.
 
-KFP schedules, shows and repeats the tasks; what a task does is up to TFX's launcher in
-`kubeflow.entrypoint`, just as in a local run. The graph comes from TFX's intermediate
-representation (IR) of the very `create_pipeline`.
+KFP schedules, displays and retries the tasks. Inside a task, `kubeflow.entrypoint` runs TFX's
+launcher, as a local run does. The graph comes from TFX's intermediate representation (IR) of the
+same `create_pipeline`.
 
-The IR itself does not travel. A task makes it anew from the same settings, because the parameters
-of the run form are settings too, and only known when a run begins; an IR made here could not take
-them in.
+The IR is not part of the compiled file. Each task compiles it again from the settings, because
+parameters of the run form are settings too, and their values are only known when a run starts.
 
-A run begins with the task `Plan`, which has TFX's cache answer what it can. What is left begins
-with one of the stages (see `kubeflow.stages`); each of these has a part of the graph with all that
-follows, and a condition. So nothing of a run in which nothing changed waits for a node with a GPU.
+A run starts with the task `Plan`, which takes what it can from TFX's cache. The rest starts with
+one of the stages (see `kubeflow.stages`): the graph has a conditional part for each stage, with
+everything that follows it. So if nothing changed, the run does not wait for a GPU node.
 """
 
 from __future__ import annotations
@@ -32,11 +31,11 @@ from kubeflow.settings import KubeflowSettings
 from pipeline.orchestration import launcher
 from pipeline.orchestration import pipeline as tfx_pipeline
 
-REPORT = "Report"  # the task that ends every run
+REPORT = "Report"  # the last task of every run
 RUN_ID = "run_id"  # an input of every task
 WHOLE = "train-and-release"  # the part of the graph that the report waits for
 _COMMAND = ["python", "-m", "kubeflow.entrypoint"]
-# The artifacts of a node's task: key and type's name in kfp.dsl.
+# Output artifacts of a node's task: key, and name of the type in kfp.dsl.
 _ARTIFACTS = {
     "ExampleGen": {"examples": "Dataset"},
     "Transform": {"transformed_examples": "Dataset"},
@@ -45,12 +44,12 @@ _ARTIFACTS = {
     "Pusher": {"release": "Model"},
     REPORT: {"report": "HTML", "metrics": "Metrics"},
 }
-# Nodes that always have a task of their own: with a GPU, or with a pod of the server that they try.
+# Nodes that always have their own task, because they use a GPU or start a model server.
 _ALONE = (tfx_pipeline.TUNER, "Trainer", tfx_pipeline.INFRA_VALIDATOR)
 
 
 class Task(NamedTuple):
-    """A task of the graph: its name, the TFX nodes it runs, and the tasks that it waits for."""
+    """A task of the graph: its name, the TFX nodes it runs, and the tasks it depends on."""
 
     name: str
     nodes: list[str]
@@ -58,20 +57,20 @@ class Task(NamedTuple):
 
 
 def compile_pipeline(settings: KubeflowSettings) -> str:
-    """Compiles the pipeline.
+    """Compile the pipeline.
 
     Returns:
-      The YAML that Kubeflow Pipelines takes: the pipeline, then the platform document. It depends
-      on nothing but the settings, the code and the version of kfp.
+      YAML with two documents, the pipeline and its platform configuration. It only depends on the
+      settings, the code and the version of kfp.
 
     Raises:
-      UserError: if the settings name a component that the pipeline does not have.
+      UserError: if the settings name an unknown component.
     """
     upstream = _upstream(settings)
-    there_if_asked_for = (tfx_pipeline.TUNER, tfx_pipeline.INFRA_VALIDATOR, tfx_pipeline.COPIER)
-    settings.check_components([stages.PLAN, *upstream, *there_if_asked_for, REPORT])
+    optional = (tfx_pipeline.TUNER, tfx_pipeline.INFRA_VALIDATOR, tfx_pipeline.COPIER)
+    settings.check_components([stages.PLAN, *upstream, *optional, REPORT])
     pipeline, nodes_of = _pipeline(settings, upstream)
-    _set_longest(pipeline.pipeline_spec, settings, nodes_of)
+    _set_time_limits(pipeline.pipeline_spec, settings, nodes_of)
     tidying.tidy(pipeline.pipeline_spec)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "pipeline.yaml"
@@ -80,7 +79,7 @@ def compile_pipeline(settings: KubeflowSettings) -> str:
 
 
 def _upstream(settings: KubeflowSettings) -> dict[str, set[str]]:
-    """The pipeline's nodes, each after those it depends on, with these."""
+    """Return the pipeline's nodes in topological order, each with the nodes it depends on."""
     root = settings.storage.output_root
     ir = launcher.compile_pipeline(
         tfx_pipeline.create_pipeline(
@@ -99,7 +98,7 @@ def _nodes(ir: pipeline_pb2.Pipeline) -> Iterator[pipeline_pb2.PipelineNode]:
 
 
 def _tasks(settings: KubeflowSettings, upstream: dict[str, set[str]], stage: str) -> list[Task]:
-    """The tasks that a run has which begins with a stage, each after those it depends on."""
+    """Return the tasks of a run that starts with a stage, in topological order."""
     parts = stages.of(list(upstream))
     names = list(parts)
     groups = [
@@ -111,14 +110,14 @@ def _tasks(settings: KubeflowSettings, upstream: dict[str, set[str]], stage: str
         name = _name(group)
         waits = {task_of[each] for node in group for each in upstream[node] if each in task_of}
         if settings.metadata.kind == "sqlite" and tasks:
-            # One writer at a time: file locks on a network volume are not to be relied on.
+            # One task at a time, because file locks on network volumes are unreliable.
             waits |= {tasks[-1].name}
         tasks.append(Task(name, group, sorted(waits - {name})))
     return _reduced(tasks)
 
 
 def _groups(settings: KubeflowSettings, node_ids: Sequence[str]) -> list[list[str]]:
-    """Which nodes share a task: neighbours, unless one needs other nodes of the cluster."""
+    """Group the nodes that share a task: adjacent ones, unless one has a node pool."""
     groups: list[list[str]] = []
     joinable = False
     for node in node_ids:
@@ -136,22 +135,22 @@ def _name(group: Sequence[str]) -> str:
 
 
 def _reduced(tasks: Sequence[Task]) -> list[Task]:
-    """The same tasks without the dependencies that follow from others, which clutter the graph."""
-    behind: dict[str, set[str]] = {}  # all that a task waits for, at whatever distance
+    """Remove dependencies that follow from others, which would clutter the graph."""
+    ancestors: dict[str, set[str]] = {}
     reduced = []
     for task in tasks:
-        further = set().union(*(behind[each] for each in task.upstream))
+        implied = set().union(*(ancestors[each] for each in task.upstream))
         reduced.append(
-            task._replace(upstream=[each for each in task.upstream if each not in further])
+            task._replace(upstream=[each for each in task.upstream if each not in implied])
         )
-        behind[task.name] = further | set(task.upstream)
+        ancestors[task.name] = implied | set(task.upstream)
     return reduced
 
 
 def _pipeline(
     settings: KubeflowSettings, upstream: dict[str, set[str]]
 ) -> tuple[Any, dict[str, list[str]]]:
-    """The pipeline as kfp has it, and the nodes of each task."""
+    """Build kfp's pipeline, and list the nodes of each task."""
     parameters = form.parameters(settings)
     nodes_of: dict[str, list[str]] = {REPORT: [], stages.PLAN: []}
 
@@ -162,11 +161,11 @@ def _pipeline(
             plan = _task(settings, Task(stages.PLAN, [], []), parameters, inputs)
             for stage in stages.of(list(upstream)):
                 with dsl.If(plan.outputs[stages.START] == stage, name=stages.TITLES[stage]):
-                    made: dict[str, dsl.PipelineTask] = {}
+                    kfp_tasks: dict[str, dsl.PipelineTask] = {}
                     for task in _tasks(settings, upstream, stage):
                         nodes_of[task.name] = task.nodes
-                        made[task.name] = _task(settings, task, parameters, inputs)
-                        made[task.name].after(*(made[each] for each in task.upstream))
+                        kfp_tasks[task.name] = _task(settings, task, parameters, inputs)
+                        kfp_tasks[task.name].after(*(kfp_tasks[each] for each in task.upstream))
 
     body.__doc__ = "\n".join(
         [
@@ -190,23 +189,23 @@ def _task(
     pool = needs.pool(task.name)
     unused = form.IMAGE if pool and pool.count else form.GPU_IMAGE
     used = [parameter for parameter in parameters if parameter.name != unused]
-    made = _component(settings, task, used)(
+    kfp_task = _component(settings, task, used)(
         **{p.name: inputs[p.name] for p in used},
-        # The server's driver knows this only as a task's input; in arguments it stays as it is.
+        # The server replaces this placeholder in inputs of tasks, but not in their arguments.
         **{RUN_ID: dsl.PIPELINE_JOB_ID_PLACEHOLDER},
     )
-    made.set_display_name(task.name)
-    made.set_caching_options(False)  # TFX's own cache answers, and knows better
-    made.set_retry(
+    kfp_task.set_display_name(task.name)
+    kfp_task.set_caching_options(False)  # TFX has its own cache
+    kfp_task.set_retry(
         needs.retries_of(task.name),
         backoff_duration=f"{settings.retries.pause_seconds}s",
         backoff_factor=1,
     )
-    _set_resources(made, needs, task.name)
+    _set_resources(kfp_task, needs, task.name)
     for variable, value in pods.environment(pool).items():
-        made.set_env_variable(variable, value)
-    made.platform_config["kubernetes"] = pods.config(needs, task.name)
-    return made
+        kfp_task.set_env_variable(variable, value)
+    kfp_task.platform_config["kubernetes"] = pods.config(needs, task.name)
+    return kfp_task
 
 
 def _set_resources(task: dsl.PipelineTask, settings: KubeflowSettings, name: str) -> None:
@@ -221,20 +220,20 @@ def _set_resources(task: dsl.PipelineTask, settings: KubeflowSettings, name: str
         task.set_accelerator_limit(pool.count)
 
 
-def _set_longest(
+def _set_time_limits(
     spec: Any, settings: KubeflowSettings, nodes_of: Mapping[str, Sequence[str]]
 ) -> None:
-    """Sets the time for all attempts of each task.
+    """Set the time limit for all attempts of each task together.
 
-    That is what Argo makes of KFP's longest pause: no attempt begins later, and none ends later.
-    kfp itself allows an hour at most.
+    The field is KFP's maximum pause between attempts, but Argo treats it as that limit: no attempt
+    starts or ends later. It is set in the spec because kfp's functions allow an hour at most.
     """
     dags = [spec.root.dag, *(each.dag for each in spec.components.values())]
     for task in (task for dag in dags for task in dag.tasks.values()):
         if task.HasField("retry_policy"):
             name = task.task_info.name
-            longest = settings.for_task(name, nodes_of[name]).longest_seconds(name)
-            task.retry_policy.backoff_max_duration.seconds = longest
+            limit = settings.for_task(name, nodes_of[name]).max_seconds(name)
+            task.retry_policy.backoff_max_duration.seconds = limit
 
 
 def _component(
@@ -248,7 +247,7 @@ def _component(
     outputs = [(key, dsl.Output[kind]) for key, kind in artifacts.items()]
     if task.name == stages.PLAN:
         outputs.append((stages.START, dsl.OutputPath(str)))
-    given = [*parameters, Parameter(RUN_ID, str, None, "The same for all tasks of a run.")]
+    given = [*parameters, Parameter(RUN_ID, str, None, "Id of the run.")]
     names = [*(p.name for p in given), *(key for key, _ in outputs)]
     image = form.GPU_IMAGE if form.GPU_IMAGE in {p.name for p in parameters} else form.IMAGE
 
@@ -276,7 +275,8 @@ def _component(
         return dsl.ContainerSpec(image=str(inputs[image]), command=_COMMAND, args=arguments)
 
     _sign(body, _snake(task.name), given, outputs, defaults=False)
-    return dsl.container_component(body)
+    component: Callable[..., dsl.PipelineTask] = dsl.container_component(body)
+    return component
 
 
 def _sign(
@@ -286,7 +286,7 @@ def _sign(
     outputs: Sequence[tuple[str, Any]] = (),
     defaults: bool = True,
 ) -> None:
-    """Gives a function the name and signature that kfp reads a component's interface from."""
+    """Set a function's name and signature, from which kfp derives a component's interface."""
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     function.__name__ = name
     function.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
@@ -306,5 +306,5 @@ def _sign(
 
 
 def _snake(name: str) -> str:
-    """``ExampleGen`` becomes ``example_gen``."""
+    """Convert ``ExampleGen`` to ``example_gen``."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()

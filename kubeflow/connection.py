@@ -1,4 +1,4 @@
-"""The SDK's client, with time limits, and answers checked to be JSON."""
+"""The connection to a server: its settings, and the SDK's client with time limits."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from pipeline.core import console
 from pipeline.core.errors import UserError
 
 _ENDPOINT = "KF_PIPELINES_ENDPOINT"  # the SDK's variable for the address
-# There in every pod; holds the pod's namespace.
+# Exists in every pod; contains the pod's namespace.
 IN_CLUSTER = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
 @dataclasses.dataclass(frozen=True)
 class Connection:
-    """Where the server is and who asks.
+    """Address of a server and credentials for it.
 
     Attributes:
-      host: URL; None leaves it to the SDK: ``KF_PIPELINES_ENDPOINT``, own cluster, kubeconfig.
-      namespace: of the user, on servers with several; None otherwise.
+      host: URL; None lets the SDK choose: ``KF_PIPELINES_ENDPOINT``, own cluster, kubeconfig.
+      namespace: the user's namespace on a multi-user server; None otherwise.
       token_file: file with a bearer token.
-      ca_cert: file with the certificate that signs the server's.
-      timeout: longest wait for one answer, seconds.
+      ca_cert: file with the CA certificate to verify the server with.
+      timeout: time limit per request, in seconds.
     """
 
     host: str | None = None
@@ -40,10 +40,10 @@ class Connection:
     timeout: float = 30.0
 
     def check(self) -> None:
-        """Looks at what can be known before the server is asked; warns of a token others can read.
+        """Check everything that needs no request; warn if others can read the token.
 
         Raises:
-          UserError: if no server is given, the address is none, or a file is not as it must be.
+          UserError: if there is no address, or the address or a file is invalid.
         """
         kube_config = os.environ.get("KUBECONFIG") or Path.home() / ".kube" / "config"
         endpoint = os.environ.get(_ENDPOINT)
@@ -53,11 +53,11 @@ class Connection:
             _check_address(_ENDPOINT, endpoint)
         elif not IN_CLUSTER.exists() and not Path(kube_config).exists():
             raise UserError(
-                f"No server is given; pass --host URL or set {_ENDPOINT}, for example "
+                f"No server given; pass --host URL or set {_ENDPOINT}, for example "
                 "http://localhost:8080 after kubectl port-forward svc/ml-pipeline-ui 8080:80."
             )
         if self.ca_cert and not self.ca_cert.is_file():
-            raise UserError(f"There is no file {self.ca_cert}; --ca-cert takes a certificate file.")
+            raise UserError(f"--ca-cert {self.ca_cert} is not a file; give a CA certificate.")
         if self.token_file:
             token = TokenFile(self.token_file)
             token.read()
@@ -67,10 +67,10 @@ class Connection:
 
 def _check_address(source: str, host: str) -> None:
     example = "give one such as http://localhost:8080"
-    if "@" in host:  # never shown
+    if "@" in host:  # do not print it
         raise UserError(
-            f"{source} holds a user's name or password, which Kubeflow Pipelines does not take; "
-            "leave them out, and pass a token with --token-file."
+            f"{source} contains a user name or password, which Kubeflow Pipelines does not use; "
+            "remove it, and pass a token with --token-file."
         )
     scheme, separator, _ = host.partition("://")
     if separator and scheme.lower() not in ("http", "https"):
@@ -80,14 +80,14 @@ def _check_address(source: str, host: str) -> None:
     except urllib3.exceptions.LocationParseError:
         parsed = None
     if not (parsed and parsed.host and host.isprintable()) or " " in host:
-        raise UserError(f"{source} {host!r} is no URL; {example}.")
+        raise UserError(f"{source} {host!r} is not a URL; {example}.")
 
 
 def connect(connection: Connection) -> kfp.Client:
-    """The SDK's client for a server, which is not yet asked anything.
+    """Create the SDK's client; sends no request.
 
     Args:
-      connection: that was checked.
+      connection: a connection that has been checked.
     """
     credentials = TokenFile(connection.token_file) if connection.token_file else None
     return kfp_client.connect(

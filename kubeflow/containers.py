@@ -1,4 +1,4 @@
-"""The containers of a rehearsal: Docker in place of the cluster's pods."""
+"""The containers of a rehearsal: Docker stands in for the cluster."""
 
 from __future__ import annotations
 
@@ -20,47 +20,48 @@ from pipeline.core import progress
 from pipeline.core.errors import DONE, USER_ERROR, UserError
 from pipeline.release.infra_validation import SHARED_FOLDER
 
-_SOCKET = "/var/run/docker.sock"  # Docker's usual one
+_SOCKET = "/var/run/docker.sock"  # Docker's default
 
 
 @dataclasses.dataclass(frozen=True)
 class Failure:
-    """A task whose container failed, and will not be tried again."""
+    """A task whose container failed for the last time."""
 
     task: str
     code: int
     last_line: str
 
     def __str__(self) -> str:
-        said = self.last_line.removeprefix("Error: ")
-        return f"{self.task} ended with code {self.code}; its last line: {said}"
+        reason = self.last_line.removeprefix("Error: ").removeprefix(f"{self.task} failed: ")
+        return f"{self.task} failed with exit code {self.code}: {reason}"
 
 
 def connect(image: str) -> docker.DockerClient:
-    """Reaches the Docker daemon, which must have the image.
+    """Connect to the Docker daemon, and check that it has the image.
 
     Raises:
-      UserError: if there is no daemon, it refuses, or it has no such image.
+      UserError: if the daemon cannot be reached or lacks the image.
     """
     try:
         client = docker.from_env()
         client.images.get(image)
     except errors.ImageNotFound:
         raise UserError(
-            f"Docker has no image {image!r}; build it: docker build --target cpu -t {image} ."
+            f"Docker has no image {image!r}; run docker build --target cpu -t {image} . to build "
+            "it."
         ) from None
     except errors.DockerException as error:
         raise UserError(
-            f"Docker cannot be used here ({error}); start its daemon, or let DOCKER_HOST name one."
+            f"Cannot use Docker ({error}); start its daemon, or set DOCKER_HOST to another."
         ) from None
     return client
 
 
 class Containers:
-    """Runs tasks in containers as they run in pods.
+    """Runs tasks in containers the way pods run them.
 
-    That is: read-only root file system, a scratch volume on /tmp, no rights of root unless the
-    caller is root, the volume's folders, and a new attempt for one that failed or was killed.
+    Containers have a read-only root file system, a scratch volume on /tmp and the folders of the
+    volume. They run as the caller's user. Tasks that fail or are killed are retried.
     """
 
     def __init__(
@@ -72,15 +73,15 @@ class Containers:
         shared: Path,
         say: Callable[[str], None],
     ) -> None:
-        """Prepares, and runs nothing.
+        """Prepare the containers; run nothing.
 
         Args:
-          client: reaches the daemon.
-          image: of all tasks, with a GPU on the cluster or without.
-          settings: what the pipeline was compiled with.
-          folders: what each container sees of this machine.
-          shared: a folder among them, or below one, that has the same path in the containers.
-          say: takes one line about a task's begin, end or new attempt.
+          client: client of the Docker daemon.
+          image: image for all tasks, including those that have a GPU on the cluster.
+          settings: settings of the compiled pipeline.
+          folders: folders of this machine to mount in each container.
+          shared: one of these folders, or a folder in one, with the same path in the containers.
+          say: prints one line about the start or the end of an attempt.
         """
         self._client = client
         self._image = image
@@ -89,13 +90,13 @@ class Containers:
         self._mounts = [*folders, types.Mount("/tmp", source=None, type="volume")]
         certificates = os.environ.get(pods.CERTIFICATES_VARIABLE)
         if settings.metadata.tls != "off" and certificates:
-            held = Path(certificates).resolve()
-            self._mounts.append(folder(held, pods.CERTIFICATES, read_only=True))
+            source = Path(certificates).resolve()
+            self._mounts.append(folder(source, pods.CERTIFICATES, read_only=True))
         self._say = say
         self.failure: Failure | None = None
 
     def run(self, container: Container) -> int:
-        """Runs a task's container, again if it fails; returns the last exit code.
+        """Run a task's container, with retries, and return the last exit code.
 
         Raises:
           UserError: if Docker cannot start the container.
@@ -112,10 +113,10 @@ class Containers:
                 raise UserError(f"Docker cannot run a container for {task}: {error}.") from None
             seconds = f"{time.monotonic() - begin:.1f} s with its container"
             if code == DONE:
-                self._say(f"+ {last_line.removesuffix('.')}, {seconds}")
+                self._say(f"+ {last_line.removesuffix('.')} ({seconds})")
                 return code
             self._say(f"x {task}: exit code {code}, attempt {attempt} of {attempts}: {last_line}")
-            if code == USER_ERROR:  # the same answer each time
+            if code == USER_ERROR:  # a retry would fail the same way
                 break
         self.failure = self.failure or Failure(task, code, last_line)
         return code
@@ -123,7 +124,7 @@ class Containers:
     def _attempt(self, task: str, command: list[str]) -> tuple[int, str]:
         container = self._client.containers.create(
             self._image,
-            entrypoint=command,  # what Kubernetes calls command replaces the image's entrypoint
+            entrypoint=command,  # Kubernetes' `command` replaces the image's entrypoint
             environment=self._environment(task),
             labels={"task": task},
             network_mode="host",
@@ -141,7 +142,7 @@ class Containers:
             container.remove(force=True, v=True)
 
     def _access(self, task: str) -> dict[str, Any]:
-        """What the container sees; InfraValidator starts another one, as its pod starts a pod."""
+        """Return the mounts; InfraValidator also gets Docker's socket, to start a model server."""
         if task != form.INFRA_VALIDATOR:
             return {"mounts": self._mounts}
         socket = types.Mount(_SOCKET, source=str(_socket()), type="bind")
@@ -158,29 +159,30 @@ class Containers:
 
 
 def _socket() -> Path:
-    """The socket of the Docker daemon."""
+    """Return the socket of the Docker daemon."""
     return Path(os.environ.get("DOCKER_HOST", f"unix://{_SOCKET}").removeprefix("unix://"))
 
 
 def check_environment(settings: KubeflowSettings) -> None:
-    """Raises UserError if what a rehearsal needs of the environment is not there.
+    """Check what a rehearsal needs from the environment.
 
-    That is the login of the metadata store and, for infra validation, a socket of Docker.
+    Raises:
+      UserError: if the login of the metadata store is missing, or Docker's socket for infra
+        validation.
     """
     if settings.release.infra_validation != "off" and not _socket().is_socket():
         raise UserError(
-            "Infra validation in a rehearsal starts its server on Docker through the daemon's "
-            f"socket, but {_socket()} is none; let DOCKER_HOST name it, unix:///path, or set "
-            "release.infra_validation to off."
+            f"Infra validation needs Docker's socket, but {_socket()} is not a socket; set "
+            "DOCKER_HOST to unix:///PATH, or set release.infra_validation to off."
         )
     missing = [name for name in pods.ENVIRONMENT.values() if not os.environ.get(name)]
     if settings.metadata.kind != "sqlite" and missing:
         raise UserError(
-            f"The metadata store needs {', '.join(missing)} in the environment, where a pod has "
-            "them from its Secret; set them, or rehearse with --set metadata.kind=sqlite."
+            f"The metadata store needs {', '.join(missing)} in the environment; set them, or "
+            "rehearse with --set metadata.kind=sqlite."
         )
 
 
 def folder(path: Path, target: str, read_only: bool = False) -> types.Mount:
-    """A folder of this machine as containers see it."""
+    """Return a mount of a folder of this machine."""
     return types.Mount(target, source=str(path), type="bind", read_only=read_only)

@@ -1,7 +1,7 @@
-"""Asks a metadata server whether it lets ml-metadata in, and says why not, in a sentence.
+"""Check that ml-metadata can use a metadata server, and explain why not.
 
-ml-metadata itself does not pass on what the server said. The questions are asked as it asks: in
-plain, or through the relay of `kubeflow.tls_relay`.
+ml-metadata does not report the server's messages. The checks connect as it does: without TLS, or
+through the relay of `kubeflow.tls_relay`.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from pipeline.core.errors import UserError
 _SECONDS = 20
 _SECRET = "check the Secret that metadata.secret names"
 _POSTGRESQL_INSTEAD = "use PostgreSQL (metadata.kind=postgresql)"
-# The ways to log in that ml-metadata's MySQL client lacks (google/ml-metadata#178).
+# Authentication plugins that ml-metadata's MySQL client lacks (google/ml-metadata#178).
 _UNKNOWN_PLUGINS = ("caching_sha2_password", "sha256_password")
 
 
 @dataclasses.dataclass(frozen=True)
 class Server:
-    """A MySQL or PostgreSQL server, and the login there."""
+    """A MySQL or PostgreSQL server and a login for it."""
 
     kind: str
     host: str
@@ -45,14 +45,14 @@ class Server:
         return f"The metadata server {self.host}:{self.port}"
 
 
-def check_way(server: Server) -> None:
-    """Checks that the server can be reached, with TLS if that is asked for.
+def check_network(server: Server) -> None:
+    """Check that the server can be reached, with TLS if the settings ask for it.
 
     Raises:
-      UserError: TLS is not as the setting metadata.tls asks for it.
-      ConnectionError: nothing listens there, or it ends the connection.
+      UserError: if the server's TLS does not satisfy the setting metadata.tls.
+      ConnectionError: if nothing listens there, or the connection breaks.
     """
-    asked = f"metadata.tls={server.tls}"
+    setting = f"metadata.tls={server.tls}"
     try:
         if server.tls == tls_relay.OFF:
             socket.create_connection((server.host, server.port), timeout=_SECONDS).close()
@@ -61,21 +61,24 @@ def check_way(server: Server) -> None:
         tls_relay.check(server.kind, server.host, server.port, trust)
     except tls_relay.NotOffered:
         raise UserError(
-            f"{server} offers no TLS, which {asked} asks for; turn it on there, or set "
-            "metadata.tls to off."
+            f"{server} does not offer TLS, which {setting} requires; enable it on the server, or "
+            "set metadata.tls to off."
         ) from None
     except ssl.SSLCertVerificationError as error:
-        said = error.verify_message.rstrip(".")
-        if "not valid for" in said:
-            what = "has a certificate for another host"
-            remedy = "let the Secret's host be the name in it, or set metadata.tls to verify-ca"
+        reason = error.verify_message.rstrip(".")
+        if "not valid for" in reason:
+            problem = "has a certificate for another host"
+            remedy = "use the certificate's name as the host in the Secret, or set metadata.tls to "
+            remedy += "verify-ca"
         else:
-            what = "has a certificate that is not trusted"
-            remedy = f"put its authority's certificate into the Secret, as {tls_relay.CA}"
-        raise UserError(f"{server} {what} ({said}), and {asked} checks it; {remedy}.") from None
+            problem = "has a certificate that is not trusted"
+            remedy = f"add the certificate of its CA to the Secret, as {tls_relay.CA}"
+        raise UserError(
+            f"{server} {problem} ({reason}), but {setting} verifies it; {remedy}."
+        ) from None
     except ssl.SSLError as error:
         raise ConnectionError(
-            f"{server} and this client agree on no TLS ({tls_relay.reason(error)})"
+            f"{server} failed the TLS handshake ({tls_relay.reason(error)})"
         ) from None
     except OSError as error:
         raise ConnectionError(f"{server} cannot be reached ({error.strerror or error})") from None
@@ -86,58 +89,60 @@ def _trust(server: Server) -> ssl.SSLContext:
         return tls_relay.context(server.tls, server.certificates)
     except OSError as error:
         raise UserError(
-            f"metadata.tls is {server.tls}, but what the Secret holds for it cannot be used: "
-            f"{error}; the keys {tls_relay.CA}, {tls_relay.CERTIFICATE} and {tls_relay.KEY} hold "
-            "PEM."
+            f"metadata.tls is {server.tls}, but the certificates in the Secret cannot be used: "
+            f"{error}; its keys {tls_relay.CA}, {tls_relay.CERTIFICATE} and {tls_relay.KEY} must "
+            "be PEM."
         ) from None
 
 
 def check_login(server: Server, relay: Path | None) -> None:
-    """Checks that ml-metadata can log in and use the database.
+    """Check that ml-metadata can log in and use the database.
 
     Args:
-      server: that can be reached.
-      relay: the socket of the relay, if TLS is asked for.
+      server: a server that `check_network` accepts.
+      relay: socket of the relay; None without TLS.
 
     Raises:
-      UserError: login or database are not as they must be.
-      ConnectionError: the server cannot serve now.
+      UserError: if the login or the database is wrong.
+      ConnectionError: if the server is not available now.
     """
     (_ask_postgresql if server.kind == tls_relay.POSTGRESQL else _ask_mysql)(server, relay)
 
 
 def _ask_mysql(server: Server, relay: Path | None) -> None:
-    place: dict[str, Any] = {"host": server.host, "port": server.port, "ssl_disabled": True}
+    address: dict[str, Any] = {"host": server.host, "port": server.port, "ssl_disabled": True}
+    if relay:
+        address = {"unix_socket": str(relay)}
     login = {"user": server.user, "password": server.password, "database": server.database}
-    times = {"connect_timeout": _SECONDS, "read_timeout": _SECONDS}
+    limits = {"connect_timeout": _SECONDS, "read_timeout": _SECONDS}
     created = ""
     try:
-        place = {"unix_socket": str(relay)} if relay else place
-        with contextlib.closing(pymysql.connect(**place, **login, **times)) as connection:
+        with contextlib.closing(pymysql.connect(**address, **login, **limits)) as connection:
             version = connection.get_server_info()
             with connection.cursor() as cursor, contextlib.suppress(pymysql.err.MySQLError):
-                cursor.execute("SHOW CREATE USER CURRENT_USER()")  # MySQL 5.7 and later know it
+                cursor.execute("SHOW CREATE USER CURRENT_USER()")  # since MySQL 5.7
                 (created,) = cursor.fetchone()
     except pymysql.err.MySQLError as error:
-        code, said = (*error.args, "", "")[:2]
-        raise _refusal(server, _MYSQL.get(code), said) from None
-    found = re.match(r"CREATE USER (\S+) IDENTIFIED WITH \W?(\w+)", created)
-    if found and found[2] in _UNKNOWN_PLUGINS:
+        code, message = (*error.args, "", "")[:2]
+        raise _refusal(server, _MYSQL.get(code), message) from None
+    match = re.match(r"CREATE USER (\S+) IDENTIFIED WITH \W?(\w+)", created)
+    if match and match[2] in _UNKNOWN_PLUGINS:
         raise UserError(
-            f"{server} lets the user {server.user!r} log in with {found[2]}, which ml-metadata's "
-            f"MySQL client does not know; {plugin_remedy(found[1], version)}."
+            f"{server} authenticates the user {server.user!r} with {match[2]}, which ml-metadata's "
+            f"MySQL client does not support; {plugin_remedy(match[1], version)}."
         )
 
 
 def plugin_remedy(account: str, version: str) -> str:
-    """What to do where an account has a way to log in that ml-metadata does not know.
+    """Say what to do about an account whose authentication plugin ml-metadata does not support.
 
-    MySQL 8.4 has the old way, but turned off; MySQL 9 has none.
+    In MySQL 8.4 the supported plugin is disabled by default; MySQL 9 does not have it.
     """
     major, minor = (int(number) for number in re.findall(r"\d+", version)[:2])
     if major >= 9:
         return (
-            f"MySQL {major} has nothing that it knows: {_POSTGRESQL_INSTEAD}, MySQL 8.4 or MariaDB"
+            f"MySQL {major} has no plugin that it supports, so {_POSTGRESQL_INSTEAD}, MySQL 8.4 or "
+            "MariaDB"
         )
     first = "start it with --mysql-native-password=ON and " if (major, minor) >= (8, 4) else ""
     alter = f"ALTER USER {account} IDENTIFIED WITH mysql_native_password BY 'PASSWORD'"
@@ -156,10 +161,11 @@ def _ask_postgresql(server: Server, relay: Path | None) -> None:
 
 
 def allow_long_values(server: Server, relay: Path | None) -> None:
-    """Drops the indexes of PostgreSQL's tables that hold whole texts, where they are.
+    """Drop the indexes on long text columns that ml-metadata creates in PostgreSQL.
 
-    ml-metadata 1.16 and 1.21 make them. An entry has 2704 bytes at most, and TFX notes more, such
-    as all parameters of the Trainer: PostgreSQL would refuse that. TFX looks nothing up by them.
+    ml-metadata 1.16 and 1.21 create them. An index entry has at most 2704 bytes, but TFX stores
+    longer values, such as the parameters of the Trainer, and PostgreSQL would reject them. TFX does
+    not query these columns.
     """
     if server.kind != tls_relay.POSTGRESQL:
         return
@@ -187,22 +193,22 @@ def _postgresql(server: Server, relay: Path | None) -> Iterator[pg8000.native.Co
         with contextlib.closing(connection):
             yield connection
     except (pg8000.native.Error, OSError) as error:
-        raise _explained(server, error) from None
+        raise _explain(server, error) from None
 
 
-def _explained(server: Server, error: BaseException) -> Exception:
-    said, code = str(error), ""
-    # pg8000 says goodbye to a server that has hung up, and that error hides the first.
-    before: BaseException | None = error
-    while before is not None:
-        if isinstance(before, pg8000.native.DatabaseError) and isinstance(before.args[0], dict):
-            fields = before.args[0]
-            said, code = fields.get("M", said), fields.get("C", "")
-        before = before.__context__
+def _explain(server: Server, error: BaseException) -> Exception:
+    message, code = str(error), ""
+    # When the server hangs up, pg8000's attempt to close the connection hides the first error.
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, pg8000.native.DatabaseError) and isinstance(cause.args[0], dict):
+            fields = cause.args[0]
+            message, code = fields.get("M", message), fields.get("C", "")
+        cause = cause.__context__
     if code == _DENIED:
-        return no_rights(server, said)
-    wants_tls = "no encryption" in said or "SSL off" in said
-    return _refusal(server, _TLS_ONLY if wants_tls else _POSTGRESQL.get(code), said)
+        return no_rights(server, message)
+    wants_tls = "no encryption" in message or "SSL off" in message
+    return _refusal(server, _TLS_ONLY if wants_tls else _POSTGRESQL.get(code), message)
 
 
 _LOGIN, _DATABASE, _TLS_ONLY = "login", "database", "TLS"
@@ -212,35 +218,33 @@ _POSTGRESQL = {"28P01": _LOGIN, "28000": _LOGIN, "3D000": _DATABASE}
 _DENIED = "42501"
 
 
-def _refusal(server: Server, kind: str | None, said: str) -> Exception:
-    said = said.rstrip(".")
+def _refusal(server: Server, kind: str | None, message: str) -> Exception:
+    message = message.rstrip(".")
     if kind == _LOGIN:
-        also = "" if server.tls != tls_relay.OFF else ", or set metadata.tls if it wants TLS"
+        also = "" if server.tls != tls_relay.OFF else ", or set metadata.tls if it requires TLS"
         return UserError(
-            f"{server} refuses the login of the user {server.user!r} ({said}); {_SECRET}{also}."
+            f"{server} rejects the login of the user {server.user!r} ({message}); {_SECRET}{also}."
         )
     if kind == _DATABASE:
         return UserError(
             f"{server} has no database {server.database!r} that the user {server.user!r} may use "
-            f"({said}); make it, or {_SECRET}."
+            f"({message}); create it, or {_SECRET}."
         )
     if kind == _TLS_ONLY:
         return UserError(
-            f"{server} refuses the user {server.user!r} without TLS ({said}); set metadata.tls to "
-            f"verify-full, verify-ca or require, or {_SECRET}."
+            f"{server} rejects the user {server.user!r} without TLS ({message}); set metadata.tls "
+            f"to verify-full, verify-ca or require, or {_SECRET}."
         )
-    return ConnectionError(f"{server} does not serve now ({said})")
+    return ConnectionError(f"{server} is not available now ({message})")
 
 
-def no_rights(server: Server, said: str) -> UserError:
-    """The user may not make ml-metadata's tables in the database, or not use them."""
+def no_rights(server: Server, message: str) -> UserError:
+    """Build the error for a user who may not create or use ml-metadata's tables."""
     name, database = server.user, server.database
     remedy = f"run GRANT ALL ON {database}.* TO {name} there"
     if server.kind == tls_relay.POSTGRESQL:
-        remedy = (
-            f"let its owner run GRANT ALL ON SCHEMA public TO {name}, or give the owner's login"
-        )
+        remedy = f"run GRANT ALL ON SCHEMA public TO {name} as its owner, or use the owner's login"
     return UserError(
-        f"{server} lets the user {name!r} make or use no tables in the database {database!r} "
-        f"({said.rstrip('.')}); {remedy}."
+        f"{server} does not let the user {name!r} create or use tables in the database "
+        f"{database!r} ({message.rstrip('.')}); {remedy}."
     )

@@ -1,4 +1,4 @@
-"""What goes wrong between us and a Kubeflow Pipelines server, said for people."""
+"""Turn errors of the connection and of the server into sentences for people."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from pipeline.core.errors import UserError
 
 
 class ServerError(UserError):
-    """The server did not answer, or failed; asking again may help."""
+    """The server did not answer, or failed; a retry may help."""
 
 
 class NotJson(Exception):
-    """An answer that is no JSON; holds its text."""
+    """An answer is not JSON; contains its text."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What the sentences name: address, time limit in seconds, namespace."""
+    """Facts for the sentences: address, time limit in seconds, namespace."""
 
     host: str
     timeout: float
@@ -32,15 +32,15 @@ class Limits:
 
 @contextlib.contextmanager
 def sentences(doing: str, limits: Limits) -> Iterator[None]:
-    """Turns what urllib3 and the SDK raise into UserErrors.
+    """Convert errors of urllib3 and the SDK to UserErrors.
 
     Args:
-      doing: what is tried, as in "listing the runs".
-      limits: what the sentences name.
+      doing: the attempted action, such as "listing the runs".
+      limits: facts for the sentences.
 
     Raises:
-      ServerError: where asking again may help.
-      UserError: where it does not.
+      ServerError: if a retry may help.
+      UserError: if it will not.
     """
     try:
         yield
@@ -52,9 +52,9 @@ def sentences(doing: str, limits: Limits) -> Iterator[None]:
         raise UserError(_refused(error, doing, limits)) from error
     except NotJson as error:
         raise UserError(
-            f"The server at {limits.host} answers as Kubeflow Pipelines does not "
-            f"({_short(str(error))!r}) when {doing}; check --host, and whether a login page stands "
-            f"before it (--token-file)."
+            f"The server at {limits.host} does not answer like Kubeflow Pipelines "
+            f"({_short(str(error))!r}) when {doing}; check --host, and pass --token-file if the "
+            f"server is behind a login page."
         ) from error
     except (
         ArithmeticError,
@@ -63,7 +63,7 @@ def sentences(doing: str, limits: Limits) -> Iterator[None]:
         RecursionError,
         TypeError,
         ValueError,
-    ) as error:  # by which the SDK, or we, stumble over JSON of another shape
+    ) as error:  # raised by the SDK or by us for JSON of an unexpected shape
         raise UserError(_strange(f"{type(error).__name__}: {error}", doing, limits)) from error
 
 
@@ -71,15 +71,15 @@ def _unreachable(error: urllib3.exceptions.HTTPError, doing: str, limits: Limits
     reason = getattr(error, "reason", None) or error
     if isinstance(reason, urllib3.exceptions.ReadTimeoutError):
         return (
-            f"The server at {limits.host} gave no answer within {limits.timeout:g} s when {doing}; "
-            f"try again, or allow more with --request-timeout."
+            f"The server at {limits.host} did not answer within {limits.timeout:g} s when {doing}; "
+            f"try again, or increase --request-timeout."
         )
     if isinstance(reason, urllib3.exceptions.SSLError):
         return _untrusted(str(reason), limits)
     if isinstance(
         reason, urllib3.exceptions.LocationParseError | urllib3.exceptions.LocationValueError
     ):
-        return f"--host {limits.host!r} is no URL; give one such as http://localhost:8080."
+        return f"--host {limits.host!r} is not a URL; give one such as http://localhost:8080."
     if isinstance(reason, urllib3.exceptions.ConnectTimeoutError) and not isinstance(
         reason, urllib3.exceptions.NewConnectionError
     ):
@@ -88,61 +88,61 @@ def _unreachable(error: urllib3.exceptions.HTTPError, doing: str, limits: Limits
         why = _short(str(reason).rpartition(": ")[2])
     return (
         f"Cannot reach a Kubeflow Pipelines server at {limits.host} ({why}); check --host, "
-        f"and that a port-forward, if you use one, is running."
+        f"and that your port-forward is running, if you use one."
     )
 
 
 def _strange(reason: str, doing: str, limits: Limits) -> str:
     return (
-        f"The server at {limits.host} answers as Kubeflow Pipelines does not ({_short(reason)}) "
+        f"The server at {limits.host} does not answer like Kubeflow Pipelines ({_short(reason)}) "
         f"when {doing}; check --host."
     )
 
 
 def _untrusted(reason: str, limits: Limits) -> str:
     return (
-        f"No trusted connection to {limits.host} ({_short(reason)}); "
-        f"pass the certificate that signs it with --ca-cert, or http:// if it has no TLS."
+        f"Cannot make a trusted connection to {limits.host} ({_short(reason)}); pass its CA "
+        f"certificate with --ca-cert, or use http:// if the server has no TLS."
     )
 
 
 def _refused(error: kfp_server_api.ApiException, doing: str, limits: Limits) -> str:
-    status, said = error.status, _message(error)
+    status, message = error.status, _message(error)
     where = f" in the namespace {limits.namespace!r}" if limits.namespace else ""
-    if not status:  # the SDK reports TLS trouble so, and values that it cannot read
+    if not status:  # from the SDK, for TLS errors and values that it cannot parse
         reason = str(error.reason)
         if reason.startswith("SSLError"):
             return _untrusted(reason, limits)
         return _strange(reason, doing, limits)
     if status == 401:
         return (
-            f"The server at {limits.host} does not know you (401: {said}) when {doing}; "
+            f"The server at {limits.host} requires a login (401: {message}) when {doing}; "
             f"pass a fresh token with --token-file."
         )
     if status == 403:
         return (
-            f"You have no rights{where} on {limits.host} for {doing} (403: {said}); "
+            f"Permission denied{where} on {limits.host} when {doing} (403: {message}); "
             f"check --namespace, or ask an administrator for the role kubeflow-edit there."
         )
     if status == 404:
         return (
-            f"The server at {limits.host} does not find what it needs{where} for {doing} "
-            f"(404: {said}); check --namespace and the names you gave."
+            f"The server at {limits.host} found nothing{where} when {doing} (404: {message}); "
+            f"check --namespace and the names you gave."
         )
     if status >= 500:
         return (
-            f"The server at {limits.host} failed when {doing} ({status}: {said}); "
-            f"try again, and look at the log of its deployment ml-pipeline if it goes on."
+            f"The server at {limits.host} failed when {doing} ({status}: {message}); "
+            f"try again, and if it keeps failing, see the log of its deployment ml-pipeline."
         )
     hint = ""
     if status == 400 and doing.startswith("uploading"):
-        # The upload handler answers 400 to everything, missing rights included.
-        hint = "; it says the same when you have no rights, so check --namespace too"
-    return f"The server at {limits.host} refused {doing} ({status}: {said}){hint}."
+        # The upload handler answers 400 to everything, including missing permissions.
+        hint = "; it says the same if you lack permission, so check --namespace too"
+    return f"The server at {limits.host} rejected {doing} ({status}: {message}){hint}."
 
 
 def _message(error: kfp_server_api.ApiException) -> str:
-    """The sentence in an error answer of the API, of the upload handler, or of any proxy."""
+    """Extract the message from an error answer of the API, of the upload handler or of a proxy."""
     body = error.body or ""
     try:
         content = json.loads(body)

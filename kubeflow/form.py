@@ -1,7 +1,7 @@
 """The run form: the parameters of the compiled pipeline, and how tasks receive them.
 
-A parameter that is a setting of the run has its dotted key with underscores as name, and reaches
-every task as ``--set KEY=VALUE``. What the form does not offer by name goes into `more_settings`.
+The parameter of a setting is named after its dotted key, with underscores, and reaches every task
+as ``--set KEY=VALUE``. All other settings go into the parameter `more_settings`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from kubeflow.settings import KubeflowSettings
 from pipeline.core.errors import UserError
 from pipeline.settings import Settings, loader
 
-# Each a field; the web page shows their names, in alphabetical order, and no help.
+# Fields of the form. The web page shows their names in alphabetical order, without help.
 DATA_ROOT, SETTINGS = "data_root", "more_settings"
 IMAGE, GPU_IMAGE = "image_cpu", "image_gpu"
 _OFFERED = (
@@ -26,8 +26,8 @@ _OFFERED = (
 )
 _SEPARATOR = ";"
 INFRA_VALIDATOR = "InfraValidator"
-# The settings that decide whether the pipeline has a component.
-_DECIDING = {
+# Settings that decide whether the pipeline has a component.
+_OPTIONAL_NODES = {
     "tune.trials": "Tuner",
     "release.copy_to": "Copier",
     "release.infra_validation": INFRA_VALIDATOR,
@@ -42,11 +42,11 @@ class Parameter:
     type: type
     default: Any
     help: str
-    key: str | None = None  # the setting of the run that it gives
+    key: str | None = None  # the setting that it overrides
 
 
 def parameters(settings: KubeflowSettings) -> list[Parameter]:
-    """The fields of the run form, with the settings as their defaults."""
+    """Return the fields of the run form, with the settings as defaults."""
     values = settings.flat()
     infos = dict(loader.fields(Settings))
     offered = [
@@ -68,47 +68,47 @@ def parameters(settings: KubeflowSettings) -> list[Parameter]:
         (
             SETTINGS,
             "",
-            f"Any other settings of the run, KEY=VALUE each, separated by '{_SEPARATOR}'.",
+            f"Other settings, as KEY=VALUE, separated by '{_SEPARATOR}'.",
         ),
-        (IMAGE, settings.image.cpu, "Container image of the tasks without a GPU, with its tag."),
-        (GPU_IMAGE, settings.image.gpu, "Container image of the tasks on GPUs, with its tag."),
+        (IMAGE, settings.image.cpu, "Container image for CPU tasks, with a tag."),
+        (GPU_IMAGE, settings.image.gpu, "Container image for GPU tasks, with a tag."),
     ]
     fields = {name: Parameter(name, str, default, help) for name, default, help in text}
     return [fields[DATA_ROOT], *offered, fields[SETTINGS], fields[IMAGE], fields[GPU_IMAGE]]
 
 
 def pinned(settings: KubeflowSettings) -> dict[str, Any]:
-    """The settings of the run that the form does not offer by name, by dotted key.
+    """Return the settings that are not fields of the form, by dotted key.
 
-    They are written into every task, so that a newer image with other defaults changes nothing;
-    only what belongs to a part that is off is not.
+    They are compiled into every task, so that a newer image with other defaults changes nothing.
+    Settings of parts that are off are left out.
     """
     return {key: value for key, value in settings.effective().items() if key not in _OFFERED}
 
 
-def check_nodes(pinned: Mapping[str, Any], chosen: Settings) -> None:
-    """Refuses a run that needs other nodes than the pipeline was compiled with.
+def check_nodes(pinned: Mapping[str, Any], settings: Settings) -> None:
+    """Check that the run needs the same nodes as the compiled pipeline has.
 
     Args:
-      pinned: what `pinned` gave when the pipeline was compiled.
-      chosen: the settings of the run.
+      pinned: what `pinned` returned when the pipeline was compiled.
+      settings: settings of the run.
 
     Raises:
-      UserError: if the one has a node of `_DECIDING` and the other has none.
+      UserError: if an optional node is in only one of the two.
     """
-    values, effective = chosen.flat(), chosen.effective()
-    for key, node in _DECIDING.items():
-        there = bool(pinned.get(key))
-        if there != bool(effective.get(key)):
-            article = "no" if not there else "an" if node[0] in "AEIOU" else "a"
+    values, effective = settings.flat(), settings.effective()
+    for key, node in _OPTIONAL_NODES.items():
+        is_compiled = bool(pinned.get(key))
+        if is_compiled != bool(effective.get(key)):
+            preposition = "with" if is_compiled else "without"
             raise UserError(
-                f"The run's parameter '{SETTINGS}' makes {key} {values[key]}, but the pipeline was "
-                f"compiled with {article} {node}; compile it with that setting."
+                f"The run's parameter '{SETTINGS}' sets {key} to {values[key]}, but the pipeline "
+                f"was compiled {preposition} {node}; compile it again with that setting."
             )
 
 
 def overrides(text: str) -> list[str]:
-    """What `more_settings` in the form holds, one ``KEY=VALUE`` each.
+    """Split the value of `more_settings` into ``KEY=VALUE`` strings.
 
     Raises:
       UserError: if a part is not KEY=VALUE.
@@ -117,7 +117,7 @@ def overrides(text: str) -> list[str]:
     for part in parts:
         if "=" not in part:
             raise UserError(
-                f"The run's parameter '{SETTINGS}' holds {part!r}; it takes KEY=VALUE, separated "
-                f"by '{_SEPARATOR}'."
+                f"The run's parameter '{SETTINGS}' contains {part!r}; give KEY=VALUE, separated by "
+                f"'{_SEPARATOR}'."
             )
     return parts

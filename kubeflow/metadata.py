@@ -1,4 +1,4 @@
-"""The metadata store of runs on the cluster: a server by Secret, or a file on the volume."""
+"""The metadata store of runs on the cluster: a server, or a SQLite file on the volume."""
 
 from __future__ import annotations
 
@@ -25,18 +25,17 @@ def connection(
     environment: Mapping[str, str] = os.environ,
     tls: str = tls_relay.OFF,
 ) -> metadata_store_pb2.ConnectionConfig:
-    """How to reach the store; with TLS, through a relay that ends with this process.
+    """Return the connection to the store; with TLS, start a relay that ends with this process.
 
     Args:
-      kind: ``mysql`` or ``postgresql``, whose server and password are in the environment, or
-        ``sqlite``.
-      output_root: folder that holds the SQLite file.
-      environment: with METADATA_HOST, _PORT, _DATABASE, _USER and _PASSWORD; _CERTIFICATES if the
-        certificates are not where a pod has them.
-      tls: as the setting ``metadata.tls`` says.
+      kind: ``mysql``, ``postgresql`` or ``sqlite``.
+      output_root: folder of the SQLite file.
+      environment: for a server, METADATA_HOST, _PORT, _DATABASE, _USER and _PASSWORD, and
+        optionally METADATA_CERTIFICATES, the folder of the certificates outside of a pod.
+      tls: value of the setting ``metadata.tls``.
 
     Raises:
-      UserError: if something of the environment is missing or wrong.
+      UserError: if a variable is missing or wrong.
     """
     if kind == "sqlite":
         path = str(output_root / run_folder.METADATA)
@@ -51,22 +50,22 @@ def open_store(
     tls: str = tls_relay.OFF,
     environment: Mapping[str, str] = os.environ,
 ) -> metadata_store_pb2.ConnectionConfig:
-    """Checks that the store can be used, and makes its tables where there are none yet.
+    """Check that the store works, and create its tables if there are none.
 
-    Two tasks that make them at the same time get into each other's way; TFX's class tries again.
+    If two tasks create them at the same time, one fails; TFX's class then retries.
 
     Args:
-      kind: as for `connection`, like the others.
-      output_root: that may hold the SQLite file.
-      tls: what is asked for.
-      environment: with the login.
+      kind: as in `connection`, like the other arguments.
+      output_root: folder of the SQLite file.
+      tls: value of the setting ``metadata.tls``.
+      environment: login of the server.
 
     Returns:
-      How to reach it.
+      The connection.
 
     Raises:
-      UserError: it is a file that cannot be used, or a server that refuses; says what to do.
-      ConnectionError: one sentence, if the server cannot be reached or does not serve now.
+      UserError: if the file is unusable, or the server rejects the login; says what to do.
+      ConnectionError: if the server cannot be reached or is not available; one sentence.
     """
     if kind == "sqlite":
         run_folder.check_metadata(output_root)
@@ -74,7 +73,7 @@ def open_store(
         with metadata.Metadata(config):
             return config
     server = _server(kind, environment, tls)
-    databases.check_way(server)
+    databases.check_network(server)
     relay = _relay(server)
     databases.check_login(server, relay)
     config = _config(server, relay)
@@ -83,12 +82,12 @@ def open_store(
             databases.allow_long_values(server, relay)
             return config
     except RuntimeError as error:
-        said = errors.first_line(error).rpartition("error: ")[2]  # behind what TFX says
-        if any(words in said for words in _DENIED):
-            raise databases.no_rights(server, said) from None
+        message = errors.first_line(error).rpartition("error: ")[2]  # without TFX's prefix
+        if any(words in message for words in _DENIED):
+            raise databases.no_rights(server, message) from None
         raise ConnectionError(
-            f"{server} lets the user {server.user!r} in, but its database {server.database!r} "
-            f"cannot be used as a metadata store ({said})"
+            f"{server} accepts the login, but its database {server.database!r} cannot be used as a "
+            f"metadata store ({message})"
         ) from None
 
 
@@ -97,7 +96,7 @@ def _server(kind: str, environment: Mapping[str, str], tls: str) -> Server:
     if missing:
         raise UserError(
             f"The metadata store needs {', '.join(missing)} in the environment; "
-            "the Secret that metadata.secret names must hold these."
+            "add them to the Secret that metadata.secret names."
         )
     values = {key: environment[name] for key, name in ENVIRONMENT.items()}
     port = values.pop("port")
@@ -136,6 +135,6 @@ def _config(server: Server, relay: Path | None) -> metadata_store_pb2.Connection
 
 
 def _quoted(value: str) -> str:
-    """As it must stand in libpq's connection string, into which ml-metadata puts it unchanged."""
+    """Quote a value for libpq's connection string, into which ml-metadata puts it unchanged."""
     escaped = value.replace("\\", "\\\\").replace("'", "\\'")
     return f"'{escaped}'"

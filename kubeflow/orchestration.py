@@ -1,9 +1,9 @@
-"""Runs a compiled pipeline on this machine as a server does, one task at a time.
+"""Run a compiled pipeline on this machine the way a server does, one task at a time.
 
-What the server's driver and launcher replace was read in their source (kubeflow/pipelines, 2.17.0),
-and no more is replaced here: the driver, the placeholders of a run where one is a task's whole
-input; the launcher, in a container's arguments, that task's inputs and outputs. kfp's own local
-runner replaces more, and reads conditions on a task's output otherwise.
+Replaces exactly the placeholders that a server does (source: kubeflow/pipelines 2.17.0). The
+driver replaces placeholders of the run that are the whole input of a task. The launcher replaces,
+in a container's arguments, the inputs and outputs of its task. kfp's local runner replaces more,
+and evaluates conditions on a task's output differently.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _AT_THE_END = "ALL_UPSTREAM_TASKS_COMPLETED"
 
 @dataclass(frozen=True)
 class Container:
-    """What a task's container runs."""
+    """The container of a task."""
 
-    task: str  # as people read it
+    task: str  # display name
     command: list[str]
-    retries: int = 0  # how often it is tried again
-    memory: float = 0  # that it may have, GB; 0: no limit
+    retries: int = 0
+    memory: float = 0  # limit in GB; 0: no limit
 
 
 class Orchestration:
@@ -43,13 +43,13 @@ class Orchestration:
         root: Path,
         execute: Callable[[Container], int],
     ) -> None:
-        """Takes the pipeline.
+        """Prepare the run.
 
         Args:
           spec: the first document of the compiled file.
-          run_id: of this run.
-          root: folder for what tasks hand over, with the same path in the containers.
-          execute: runs a container, and returns its exit code.
+          run_id: id of the run.
+          root: folder for outputs of tasks, with the same path in the containers.
+          execute: runs a container and returns its exit code.
         """
         self._spec = spec
         self._root = root
@@ -61,14 +61,14 @@ class Orchestration:
         }
 
     def run(self, parameters: Mapping[str, Any]) -> bool:
-        """Runs the tasks whose turn it is; returns whether none failed.
+        """Run all tasks whose conditions hold; return whether all succeeded.
 
         Args:
-          parameters: values of the pipeline's own; defaults stand in for others.
+          parameters: values of the pipeline's parameters; the others have their defaults.
 
         Raises:
-          UserError: the server would leave something in a container's arguments as it is, or this
-            class cannot do what the pipeline asks for.
+          UserError: if a container's arguments have a placeholder that no server replaces, or the
+            pipeline has a condition that this class does not support.
         """
         return self._dag(self._spec["root"], parameters)
 
@@ -80,9 +80,9 @@ class Orchestration:
         for key in _in_order(tasks):
             task = tasks[key]
             last = task.get("triggerPolicy", {}).get("strategy") == _AT_THE_END
-            waits = task.get("dependentTasks", [])
-            # As in Argo: behind a task that was left out, a task is left out.
-            if not last and (failed or any(each not in outputs for each in waits)):
+            upstream = task.get("dependentTasks", [])
+            # Like Argo, skip tasks downstream of skipped ones.
+            if not last and (failed or any(each not in outputs for each in upstream)):
                 continue
             values = {
                 name: self._value(each, inputs, outputs)
@@ -90,11 +90,11 @@ class Orchestration:
             }
             if not _holds(task.get("triggerPolicy", {}).get("condition", ""), values):
                 continue
-            made = self._task(key, task, values)
-            if made is None:
+            task_outputs = self._task(key, task, values)
+            if task_outputs is None:
                 failed = True
             else:
-                outputs[key] = made
+                outputs[key] = task_outputs
         return not failed
 
     def _value(
@@ -103,7 +103,7 @@ class Orchestration:
         inputs: Mapping[str, Any],
         outputs: Mapping[str, Mapping[str, str]],
     ) -> Any:
-        """The value of a task's input."""
+        """Return the value of a task's input."""
         if "componentInputParameter" in given:
             return inputs[given["componentInputParameter"]]
         if "taskOutputParameter" in given:
@@ -115,7 +115,7 @@ class Orchestration:
     def _task(
         self, key: str, task: Mapping[str, Any], values: Mapping[str, Any]
     ) -> Mapping[str, str] | None:
-        """Runs a task; its output parameters, None if it failed."""
+        """Run a task and return its output parameters; None if it failed."""
         component = self._spec["components"][task["componentRef"]["name"]]
         if "dag" in component:
             return {} if self._dag(component, values) else None
@@ -141,7 +141,7 @@ class Orchestration:
     def _executor_input(
         self, key: str, component: Mapping[str, Any], values: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """What KFP calls by that name: a task's inputs, and where its outputs go."""
+        """Build KFP's ExecutorInput message: a task's inputs, and the paths of its outputs."""
         folder = self._root / key
         definitions = component.get("outputDefinitions", {})
         for kind in ("parameters", "artifacts"):
@@ -179,8 +179,8 @@ def _in_order(tasks: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
 
 
 def _defaults(component: Mapping[str, Any]) -> dict[str, Any]:
-    known = component.get("inputDefinitions", {}).get("parameters", {})
-    return {name: each["defaultValue"] for name, each in known.items() if "defaultValue" in each}
+    inputs = component.get("inputDefinitions", {}).get("parameters", {})
+    return {name: each["defaultValue"] for name, each in inputs.items() if "defaultValue" in each}
 
 
 def _holds(condition: str, values: Mapping[str, Any]) -> bool:
@@ -188,35 +188,39 @@ def _holds(condition: str, values: Mapping[str, Any]) -> bool:
         return True
     match = _CONDITION.fullmatch(condition)
     if not match:
-        raise UserError(f"A rehearsal cannot read the condition {condition!r}.")
-    return values[match[1]] == match[2]
+        raise UserError(
+            f"A rehearsal cannot evaluate the condition {condition!r}; submit the pipeline to a "
+            "server instead."
+        )
+    return bool(values[match[1]] == match[2])
 
 
 def _replaced(text: str, message: Mapping[str, Any], task: str) -> str:
-    """An argument of a container, with what the launcher puts into it."""
+    """Replace the placeholders in an argument of a container, as the launcher does."""
     outputs = message["outputs"]
-    known = {"{{$}}": json.dumps(message)}
+    replacements = {"{{$}}": json.dumps(message)}
     for name, value in message["inputs"]["parameterValues"].items():
-        known[f"{{{{$.inputs.parameters['{name}']}}}}"] = _text(value)
+        replacements[f"{{{{$.inputs.parameters['{name}']}}}}"] = _text(value)
     for name, each in outputs["parameters"].items():
-        known[f"{{{{$.outputs.parameters['{name}'].output_file}}}}"] = each["outputFile"]
+        replacements[f"{{{{$.outputs.parameters['{name}'].output_file}}}}"] = each["outputFile"]
     for name, each in outputs["artifacts"].items():
-        for what in ("path", "uri"):
-            known[f"{{{{$.outputs.artifacts['{name}'].{what}}}}}"] = each["artifacts"][0]["uri"]
+        uri = each["artifacts"][0]["uri"]
+        for attribute in ("path", "uri"):
+            replacements[f"{{{{$.outputs.artifacts['{name}'].{attribute}}}}}"] = uri
 
     def replace(match: re.Match[str]) -> str:
-        if match[0] not in known:
+        if match[0] not in replacements:
             raise UserError(
-                f"The task {task} would get {match[0]} as it stands: no server replaces that in a "
-                "container's arguments."
+                f"The arguments of the task {task} contain {match[0]}, which no server replaces; "
+                "pass it as an input of the task."
             )
-        return known[match[0]]
+        return replacements[match[0]]
 
     return _PLACEHOLDER.sub(replace, text)
 
 
 def _text(value: Any) -> str:
-    """A value as the launcher writes it."""
+    """Format a value as the launcher does."""
     if isinstance(value, str):
         return value
     if isinstance(value, float) and value.is_integer():

@@ -1,8 +1,7 @@
-"""A compiled pipeline file, and the values of its parameters, checked before anything is sent."""
+"""Read compiled pipeline files and check values of their parameters before sending anything."""
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 
 from pipeline.core import yaml_text
 from pipeline.core.errors import UserError
+from pipeline.settings import loader
 
 _PYTHON_TYPES: dict[str, tuple[type, ...]] = {
     "STRING": (str,),
@@ -22,7 +22,7 @@ _PYTHON_TYPES: dict[str, tuple[type, ...]] = {
     "STRUCT": (dict,),
 }
 _TYPE_NAMES = {
-    "STRING": "a text",
+    "STRING": "text",
     "NUMBER_INTEGER": "a whole number",
     "NUMBER_DOUBLE": "a number",
     "BOOLEAN": "true or false",
@@ -36,10 +36,9 @@ class Step:
     """One place in the graph where a component runs.
 
     Attributes:
-      name: of the component, for people.
-      path: names of the sub-graphs that it is in, from the outermost on, and its own, as Argo has
-        them.
-      template: the part of its pods' names that says how Argo runs it.
+      name: display name of the component.
+      path: Argo's names of the enclosing sub-graphs, outermost first, and of the component.
+      template: Argo's template name, a part of the names of its pods.
     """
 
     name: str
@@ -49,13 +48,13 @@ class Step:
 
 @dataclass(frozen=True)
 class Spec:
-    """What is needed of a pipeline's specification.
+    """The parts of a pipeline specification that the commands need.
 
     Attributes:
-      name: of the pipeline.
+      name: name of the pipeline.
       description: what it does, in a sentence or more.
-      parameters: name to definition, as in the file: ``parameterType``, ``defaultValue``, ...
-      steps: of all sub-graphs, each after those it depends on.
+      parameters: definitions by name, as in the file: ``parameterType``, ``defaultValue``, ...
+      steps: steps of all sub-graphs, in topological order.
     """
 
     name: str
@@ -74,13 +73,13 @@ class Package:
 
 
 def read(path: Path) -> Package:
-    """Reads a compiled pipeline.
+    """Read a compiled pipeline.
 
     Raises:
-      UserError: if the file cannot be read or is no pipeline of Kubeflow Pipelines 2.
+      UserError: if the file is unreadable or not a pipeline of Kubeflow Pipelines 2.
     """
-    again = "make one with python -m kubeflow compile --output FILE"
-    if path.suffix not in (".yaml", ".yml"):  # the SDK goes by the name
+    again = "create one with python -m kubeflow compile --output FILE"
+    if path.suffix not in (".yaml", ".yml"):  # the SDK checks the suffix
         raise UserError(f"The package {path} must be a .yaml file; {again}.")
     try:
         content = path.read_bytes()
@@ -92,15 +91,15 @@ def read(path: Path) -> Package:
     spec = read_spec(*documents[:2]) if documents else None
     if spec is None:
         raise UserError(
-            f"The package {path} is no compiled pipeline of Kubeflow Pipelines 2; {again}."
+            f"The package {path} is not a compiled pipeline of Kubeflow Pipelines 2; {again}."
         )
     return Package(path, hashlib.sha256(content).hexdigest(), spec)
 
 
 def describe(package: Package) -> str:
-    """What the web page shows of a version: what it does, each parameter's help, the digest.
+    """Write the description of a version for the web page: purpose, parameters, digest.
 
-    The digest is cut to 128 bits, which fit into the page's box; `kubeflow.answers` reads it.
+    The digest is shortened to 128 bits to fit into the page's box; `kubeflow.answers` reads it.
     """
     helps = [
         f"- {name}: {definition['description']}"
@@ -116,12 +115,12 @@ def describe(package: Package) -> str:
 
 
 def read_spec(document: Any, platform: Any = None) -> Spec | None:
-    """Takes what is needed from a specification; None if it is none.
+    """Parse a specification; None if it is not one.
 
     Args:
-      document: the first document of a package, or what the server holds of a version: the same, or
-        a mapping with both documents under ``pipeline_spec`` and ``platform_spec``.
-      platform: the second document, if there is one.
+      document: the first document of a package, or a specification from the server: the same, or a
+        mapping with both documents as ``pipeline_spec`` and ``platform_spec``.
+      platform: the second document of the package, if there is one.
     """
     if isinstance(document, Mapping) and isinstance(document.get("pipeline_spec"), Mapping):
         document, platform = document["pipeline_spec"], document.get("platform_spec")
@@ -144,14 +143,14 @@ def _steps(
     platform: Mapping[str, Any],
     above: tuple[str, ...] = (),
 ) -> Iterator[Step]:
-    """The steps of a component that is a graph, and of all graphs in it."""
+    """List the steps of a graph and of all its sub-graphs."""
     tasks = component["dag"]["tasks"]
     depends = {name: task.get("dependentTasks", []) for name, task in tasks.items()}
     for name in TopologicalSorter(depends).static_order():
         task = tasks[name]
         path = (*above, name)
         if task.get("triggerPolicy", {}).get("strategy") == "ALL_UPSTREAM_TASKS_COMPLETED":
-            # What ends a sub-graph whatever becomes of it is a hook of that one's node.
+            # Argo runs an exit task as a hook of the sub-graph's node.
             path = (*above, f"{depends[name][0]}.onExit", name)
         inner = document["components"][task["componentRef"]["name"]]
         if "dag" in inner:
@@ -162,7 +161,7 @@ def _steps(
 
 
 def _template(task: Mapping[str, Any], platform: Mapping[str, Any]) -> str:
-    """Name of the Argo template that runs a container, as the server makes it since 2.14."""
+    """Return the name of a container's Argo template on servers since 2.14."""
     name = "retry-system-container-impl" if "retryPolicy" in task else "system-container-impl"
     if metadata := platform.get("podMetadata"):
         counts = (len(metadata.get(kind, {})) for kind in ("annotations", "labels"))
@@ -171,20 +170,18 @@ def _template(task: Mapping[str, Any], platform: Mapping[str, Any]) -> str:
 
 
 def read_parameters(assignments: Sequence[str], spec: Spec) -> dict[str, Any]:
-    """Reads ``NAME=VALUE`` strings; VALUE is YAML, except where the pipeline wants a text.
+    """Parse ``NAME=VALUE`` strings; VALUE is YAML unless the parameter is a string.
 
     Raises:
-      UserError: for an unknown name, a value of the wrong type, or a required one without a value.
+      UserError: if a name is unknown, a value has the wrong type, or a required value is missing.
     """
     values: dict[str, Any] = {}
     for assignment in assignments:
         name, separator, text = assignment.partition("=")
         if not separator:
-            raise UserError(f"--param takes NAME=VALUE, but got {assignment!r}.")
+            raise UserError(f"--param is {assignment!r}; give NAME=VALUE.")
         if name not in spec.parameters:
-            close = difflib.get_close_matches(name, list(spec.parameters), n=1)
-            known = ", ".join(sorted(spec.parameters)) or "none"
-            hint = f"did you mean {close[0]!r}?" if close else f"it has: {known}."
+            hint = loader.nearest(name, sorted(spec.parameters))
             raise UserError(f"The pipeline {spec.name!r} has no parameter {name!r}; {hint}")
         values[name] = _value(name, text, spec.parameters[name])
     missing = [
@@ -197,13 +194,13 @@ def read_parameters(assignments: Sequence[str], spec: Spec) -> dict[str, Any]:
     if missing:
         raise UserError(
             f"The pipeline {spec.name!r} needs a value for {', '.join(sorted(missing))}; "
-            f"pass --param NAME=VALUE."
+            f"pass it with --param NAME=VALUE."
         )
     return values
 
 
 def complete(values: Mapping[str, Any], spec: Spec) -> dict[str, Any]:
-    """Adds the defaults of all other parameters, so that a run's page shows each value."""
+    """Add the defaults of the other parameters, so that a run's page shows all values."""
     defaults = {
         name: definition["defaultValue"]
         for name, definition in spec.parameters.items()
@@ -224,7 +221,7 @@ def _value(name: str, text: str, definition: Mapping[str, Any]) -> Any:
         except yaml_text.Malformed:
             value = None
     wanted = _PYTHON_TYPES.get(kind)
-    # bool is an int to Python, and no number to anybody else.
+    # In Python, bool is a subclass of int.
     if wanted and (
         not isinstance(value, wanted) or (isinstance(value, bool) and kind != "BOOLEAN")
     ):

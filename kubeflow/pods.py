@@ -1,8 +1,8 @@
-"""The pod parts of a task: what kfp-kubernetes writes into the YAML's platform document.
+"""Pod configuration of a task: the content of the compiled file's platform document.
 
-Written here as the JSON of kfp-kubernetes' message `KubernetesExecutorConfig` instead of through
-its functions, because the compatible stack's kfp-kubernetes has no tolerations, affinities or time
-limits; a test holds this against the functions of the current one.
+This is the JSON of kfp-kubernetes' message `KubernetesExecutorConfig`. Its functions are not used,
+because kfp-kubernetes on the compatible stack lacks tolerations, affinities and time limits; a test
+compares the result with the functions of the current version.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from kubeflow.settings import Component, KubeflowSettings, Pool, Toleration
 # Keys of the Secret; the environment variables are METADATA_HOST and so on.
 SECRET_KEYS = ("host", "port", "database", "user", "password")
 ENVIRONMENT = {key: f"METADATA_{key.upper()}" for key in SECRET_KEYS}
-# Where the Secret is mounted for its certificates, if TLS is asked for.
+# Mount path of the Secret's certificates, with TLS.
 CERTIFICATES = "/etc/segmentation-metadata"
-CERTIFICATES_VARIABLE = "METADATA_CERTIFICATES"  # names another folder, where no pod is
+CERTIFICATES_VARIABLE = "METADATA_CERTIFICATES"  # another folder, for use outside of pods
 
 
 def config(settings: KubeflowSettings, name: str) -> dict[str, Any]:
-    """The platform part of a component's task.
+    """Build the pod configuration of a component's task.
 
-    A component with a pool goes to its nodes only; one without goes to any node that is in no pool
-    with accelerators, tainted or not.
+    A component with a pool runs only on nodes of that pool. One without a pool runs on any node
+    that is not in a pool with accelerators, whether that pool is tainted or not.
     """
     component, pool = settings.component(name), settings.pool(name)
     result = _common(settings, name, component)
@@ -35,7 +35,7 @@ def config(settings: KubeflowSettings, name: str) -> dict[str, Any]:
         if pool.tolerations:
             result["tolerations"] = [_toleration(each) for each in pool.tolerations]
     if pool is None or not pool.count:
-        affinity = _elsewhere(settings.accelerated_pools().values())
+        affinity = _outside(settings.accelerated_pools().values())
         if affinity:
             result["nodeAffinity"] = affinity
     return result
@@ -43,7 +43,7 @@ def config(settings: KubeflowSettings, name: str) -> dict[str, Any]:
 
 def _common(settings: KubeflowSettings, name: str, component: Component) -> dict[str, Any]:
     result: dict[str, Any] = {
-        # By it the network policy of kubeflow/manifests knows the pods.
+        # The network policy in kubeflow/manifests selects the pods by this label.
         "podMetadata": {"labels": {"app.kubernetes.io/name": "segmentation-pipeline"}},
         "activeDeadlineSeconds": str(component.max_minutes * 60),
         "pvcMount": [
@@ -57,7 +57,7 @@ def _common(settings: KubeflowSettings, name: str, component: Component) -> dict
         "emptyDirMounts": [{"volumeName": "scratch", "mountPath": "/tmp"}],
     }
     if name == INFRA_VALIDATOR and settings.release.infra_validation != "off":
-        # With KFP_POD_NAME, which the server sets, TFX's runner finds its own pod.
+        # TFX's runner finds its own pod by this and KFP_POD_NAME, which the server sets.
         result["fieldPathAsEnv"] = [{"name": "KFP_NAMESPACE", "fieldPath": "metadata.namespace"}]
     if settings.metadata.kind != "sqlite":
         result["secretAsEnv"] = [
@@ -66,7 +66,7 @@ def _common(settings: KubeflowSettings, name: str, component: Component) -> dict
                 "keyToEnv": [
                     {"secretKey": key, "envVar": variable} for key, variable in ENVIRONMENT.items()
                 ],
-                # Not "optional": a server before 2.15 does not know it, and then drops the labels.
+                # No "optional": servers before 2.15 do not know it, and then drop the labels.
                 "secretNameParameter": _constant(settings.metadata.secret),
             }
         ]
@@ -97,12 +97,12 @@ def _toleration(toleration: Toleration) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def _elsewhere(pools: Iterable[Pool]) -> list[dict[str, Any]]:
-    """Terms of a node affinity that holds on every node outside the pools.
+def _outside(pools: Iterable[Pool]) -> list[dict[str, Any]]:
+    """Build the terms of a node affinity that matches all nodes outside the pools.
 
-    A node is in a pool if all labels of its selector fit, so it is outside if one does not. Terms
-    are alternatives, and the expressions of one must all hold: hence a term for each way to choose
-    one label from every pool.
+    A node is in a pool if it has all labels of the selector, so it is outside if one label differs.
+    A node must match all expressions of at least one term. So there is one term for each way to
+    pick one label from every pool.
     """
     choices = [sorted(pool.node_selector.items()) for pool in pools]
     if not choices:
@@ -122,9 +122,9 @@ def _elsewhere(pools: Iterable[Pool]) -> list[dict[str, Any]]:
 
 
 def environment(pool: Pool | None) -> Mapping[str, str]:
-    """Environment variables of a task's container."""
+    """Return the environment variables of a task's container."""
     common = {"HOME": "/tmp", "MPLCONFIGDIR": "/tmp/matplotlib"}
     accelerated = pool is not None and pool.count > 0
     if accelerated:
         return {**common, "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
-    return {**common, "CUDA_VISIBLE_DEVICES": "-1"}  # TensorFlow looks for no GPU, and misses none
+    return {**common, "CUDA_VISIBLE_DEVICES": "-1"}  # spares TensorFlow's warning about no GPU

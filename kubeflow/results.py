@@ -1,4 +1,4 @@
-"""What a task tells Kubeflow Pipelines: artifacts with their facts, and a clause for its log."""
+"""Results of a task for Kubeflow Pipelines: metadata of its artifacts, and a clause for its log."""
 
 from __future__ import annotations
 
@@ -20,63 +20,63 @@ from pipeline.settings import Settings
 
 _METRICS = ("pixel_accuracy", "mean_iou", "boundary_iou", "calibration_error")
 
-Facts = dict[str, dict[str, Any]]  # metadata by key of the artifact
+Facts = dict[str, dict[str, Any]]  # metadata by artifact key
 
 
 def of(artifacts: RunArtifacts, node: str, settings: Settings) -> tuple[str, Facts]:
-    """What a node that is done came to.
+    """Summarize the results of a finished node.
 
     Args:
       artifacts: of the run.
-      node: its id.
+      node: id of the node.
       settings: of the run.
 
     Returns:
-      A clause, empty where there is nothing to say, and the metadata of its artifacts.
+      A clause, which may be empty, and the metadata of the node's artifacts.
     """
-    find = _FINDERS.get(node)
-    return find(artifacts, settings) if find else ("", {})
+    summarize = _SUMMARIES.get(node)
+    return summarize(artifacts, settings) if summarize else ("", {})
 
 
 def _examples(artifacts: RunArtifacts, _: Settings) -> tuple[str, Facts]:
-    found = artifacts.get("ExampleGen", "examples")
-    if found is None:
+    examples = artifacts.get("ExampleGen", "examples")
+    if examples is None:
         return "", {}
-    photos = ingestion.count_listed(found.uri)
-    aside = len(ingestion.read_quarantine(found.uri))
-    facts = {"photos": photos, "set_aside": aside, "path": found.uri}
-    clause = f"{photos:,} photos, {f'{aside:,} of them' if aside else 'none'} set aside"
-    return clause, {"examples": facts}
+    photos = ingestion.count_listed(examples.uri)
+    quarantined = len(ingestion.read_quarantine(examples.uri))
+    facts = {"photos": photos, "set_aside": quarantined, "path": examples.uri}
+    count = f"{quarantined:,} of them" if quarantined else "none"
+    return f"{photos:,} photos, {count} quarantined", {"examples": facts}
 
 
 def _statistics(artifacts: RunArtifacts, _: Settings) -> tuple[str, Facts]:
-    found = artifacts.get("StatisticsGen", "statistics")
-    counts = data_checks.count_examples(found) if found else {}
+    statistics = artifacts.get("StatisticsGen", "statistics")
+    counts = data_checks.count_examples(statistics) if statistics else {}
     return ", ".join(f"{split} {count:,}" for split, count in counts.items()), {}
 
 
 def _anomalies(artifacts: RunArtifacts, _: Settings) -> tuple[str, Facts]:
-    found = artifacts.get("ExampleValidator", "anomalies")
-    if found is None:
+    anomalies = artifacts.get("ExampleValidator", "anomalies")
+    if anomalies is None:
         return "", {}
-    count = sum(len(data_checks.read_anomalies(found, split)) for split in features.SPLITS)
+    count = sum(len(data_checks.read_anomalies(anomalies, split)) for split in features.SPLITS)
     return f"{count or 'no'} {'anomaly' if count == 1 else 'anomalies'}", {}
 
 
 def _drift(artifacts: RunArtifacts, _: Settings) -> tuple[str, Facts]:
-    found = artifacts.get("DriftValidator", "anomalies")
-    rows = drift.read(found) if found else []
+    anomalies = artifacts.get("DriftValidator", "anomalies")
+    rows = drift.read(anomalies) if anomalies else []
     drifted = [row["feature"] for row in rows if row["drifted"]]
     if not rows:
-        return "nothing to compare with", {}
-    return f"drifted: {', '.join(drifted) or 'nothing'}", {}
+        return "no release to compare with", {}
+    return f"drifted: {', '.join(drifted)}" if drifted else "no drift", {}
 
 
 def _transformed(artifacts: RunArtifacts, settings: Settings) -> tuple[str, Facts]:
-    found = artifacts.get("Transform", "transformed_examples")
+    examples = artifacts.get("Transform", "transformed_examples")
     size = settings.transform.image_size
-    facts = {"image_size": size, "path": found.uri} if found else {}
-    return f"photos of {size}x{size} pixels", {"transformed_examples": facts}
+    facts = {"image_size": size, "path": examples.uri} if examples else {}
+    return f"{size}x{size} pixels per photo", {"transformed_examples": facts}
 
 
 def _tuned(artifacts: RunArtifacts, _: Settings) -> tuple[str, Facts]:
@@ -106,25 +106,25 @@ def _champion(artifacts: RunArtifacts, _: Settings) -> tuple[str, Facts]:
     releases = artifacts.all("Champion", "pushed_model")
     if not releases:
         return "no champion yet", {}
-    # An older one beside it only stands in for it in the comparison.
+    # A second, older release only replaces an unusable champion in the comparison.
     newest = max(int(each.get_string_custom_property("pushed_version")) for each in releases)
     return f"the champion is version {newest}", {}
 
 
-def _judged(artifacts: RunArtifacts, settings: Settings) -> tuple[str, Facts]:
-    found = artifacts.get("Evaluator", "evaluation")
-    overall = gate.read_metrics(found.uri).get("overall") if found else None
-    if found is None or overall is None:
+def _evaluation(artifacts: RunArtifacts, settings: Settings) -> tuple[str, Facts]:
+    evaluation = artifacts.get("Evaluator", "evaluation")
+    overall = gate.read_metrics(evaluation.uri).get("overall") if evaluation else None
+    if evaluation is None or overall is None:
         return "", {}
-    failed = [row for row in gate.read_gate(found.uri, settings.gate) if not row["held"]]
-    names = dict.fromkeys(f"{row['metric']} ({row['slice']})" for row in failed)
-    verdict = f"the gate says no: {', '.join(names)}" if failed else "the gate says yes"
+    missed = [row for row in gate.read_gate(evaluation.uri, settings.gate) if not row["held"]]
+    names = dict.fromkeys(f"{row['metric']} ({row['slice']})" for row in missed)
+    verdict = f"not blessed, missed {', '.join(names)}" if missed else "blessed"
     measures = [
         f"{name.replace('_', ' ')} {number(overall[name])}"
         for name in ("pixel_accuracy", "mean_iou")
     ]
     facts: Facts = {"metrics": figures(overall)}
-    confusion = gate.read_confusion(found.uri)
+    confusion = gate.read_confusion(evaluation.uri)
     if confusion and all(None not in row.values() for row in confusion.values()):
         facts["confusion_matrix"] = {"confusionMatrix": _confusion(confusion)}
     return f"{', '.join(measures)}; {verdict}", facts
@@ -136,18 +136,18 @@ def _released(artifacts: RunArtifacts, settings: Settings) -> tuple[str, Facts]:
         why = result.refused.rstrip(".")
         return f"not released: {why}", {"release": {"refused": why}}
     if result.status != outcome.PUSHED:
-        return "nothing to release", {"release": {"refused": "the gate says no"}}
+        return "not released", {"release": {"refused": "not blessed by the gate"}}
     pushed = artifacts.get("Pusher", "pushed_model")
     facts = {
         "version": str(result.pushed_version),
         "made_by_this_run": result.new_version,
         "path": pushed.get_string_custom_property("pushed_destination") if pushed else "",
     }
-    verb = "released" if result.new_version else "the model is that of"
+    verb = "released" if result.new_version else "same model as"
     return f"{verb} version {result.pushed_version}", {"release": facts}
 
 
-_FINDERS = {
+_SUMMARIES = {
     "ExampleGen": _examples,
     "StatisticsGen": _statistics,
     "ExampleValidator": _anomalies,
@@ -156,24 +156,24 @@ _FINDERS = {
     TUNER: _tuned,
     "Trainer": _trained,
     "Champion": _champion,
-    "Evaluator": _judged,
+    "Evaluator": _evaluation,
     "Pusher": _released,
 }
 
 
 def figures(overall: Mapping[str, Any], **more: float) -> dict[str, float]:
-    """The numbers of all test photos for the run's page, which shows ten at most."""
-    found = {name: overall.get(name) for name in _METRICS} | more
-    found |= {f"iou_{name}": value for name, value in overall.get("iou", {}).items()}
+    """Select the overall metrics for the run's page, which shows at most ten."""
+    values = {name: overall.get(name) for name in _METRICS} | more
+    values |= {f"iou_{name}": value for name, value in overall.get("iou", {}).items()}
     return {
         name: float(value)
-        for name, value in found.items()
+        for name, value in values.items()
         if isinstance(value, int | float) and math.isfinite(value)
     }
 
 
 def _confusion(pixels: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """As kfp's ClassificationMetrics keeps it: rows are true classes."""
+    """Convert to the format of kfp's ClassificationMetrics, in which rows are true classes."""
     return {
         "annotationSpecs": [{"displayName": name} for name in pixels],
         "rows": [{"row": [float(value) for value in row.values()]} for row in pixels.values()],
@@ -183,13 +183,13 @@ def _confusion(pixels: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 def write(
     executor_input: Mapping[str, Any] | None, facts: Facts, paths: Mapping[str, Path]
 ) -> None:
-    """Hands a task's artifacts to Kubeflow Pipelines.
+    """Write a task's artifacts and their metadata for Kubeflow Pipelines.
 
     Args:
-      executor_input: its ExecutorInput message; the file it names tells of the artifacts. Without
-        it no server learns their metadata. None for a task that has no artifacts.
+      executor_input: the task's ExecutorInput message, which names the file for the metadata; None
+        for a task without artifacts.
       facts: metadata of the artifacts.
-      paths: where their content is expected; where there is none yet, the facts become it.
+      paths: expected file of each artifact; if it does not exist, it gets the metadata as text.
     """
     for key, path in paths.items():
         if not path.exists():

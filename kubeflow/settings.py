@@ -1,7 +1,7 @@
-"""Settings of the cluster side, beside those of the run: image, storage, metadata, node pools.
+"""Settings of the cluster in addition to those of the run: images, storage, metadata, node pools.
 
-They come from the same YAML files and ``--set`` strings as `pipeline.settings`, and every mistake
-is caught here, before anything is sent to a cluster.
+They come from the same YAML files and ``--set`` strings as `pipeline.settings`. All mistakes are
+reported here, before anything is sent to a cluster.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from pipeline.settings.loader import Section
 
 EXAMPLE_CONFIG = Path(__file__).with_name("configs") / "gke.yaml"
 
-_MEMORY_UNITS = {"": 1, **{unit: 1000**i for i, unit in enumerate("KMGTP", 1)}}
+_MEMORY_UNITS: dict[str, int] = {"": 1, **{unit: 1000**i for i, unit in enumerate("KMGTP", 1)}}
 _MEMORY_UNITS |= {f"{unit}i": 1024**i for i, unit in enumerate("KMGTP", 1)}
 
-# As Kubernetes checks them: the name of an object, the key and the value of a label.
+# Kubernetes' rules for names of objects, and for keys and values of labels.
 _DNS = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 _WORD = r"[A-Za-z0-9]([-._A-Za-z0-9]{0,61}[A-Za-z0-9])?"
 
@@ -45,7 +45,7 @@ Key = Annotated[
     str, _matching(rf"({_DNS}(\.{_DNS})*/)?{_WORD}", "a label's key, such as example.com/kind")
 ]
 Value = Annotated[
-    str, _matching(rf"({_WORD})?", "a label's value: letters, digits, '-', '_' and '.', 63 at most")
+    str, _matching(rf"({_WORD})?", "a label's value: at most 63 letters, digits, '-', '_' and '.'")
 ]
 ImageName = Annotated[
     str,
@@ -55,8 +55,8 @@ ImageName = Annotated[
     ),
 ]
 NO_DOCKER = (
-    "release.infra_validation is docker, which the pods of a cluster do not reach; set it to "
-    "kubernetes or off."
+    "release.infra_validation is docker, which pods on a cluster cannot use; set it to kubernetes "
+    "or off."
 )
 _Path = pydantic.AfterValidator(paths.text_without_pattern)
 Folder = Annotated[
@@ -96,7 +96,7 @@ class Storage(Section):
             folder = getattr(self, name)
             if folder and not Path(folder).is_relative_to(self.mount_path):
                 raise ValueError(
-                    f"{name} {folder!r} is not on the volume: it must lie below mount_path, "
+                    f"{name} {folder!r} is not on the volume; it must be below mount_path, "
                     f"{self.mount_path!r}"
                 )
         return self
@@ -115,14 +115,14 @@ class Metadata(Section):
     )
     tls: Literal["off", "require", "verify-ca", "verify-full"] = pydantic.Field(
         "off",
-        description="TLS to the server: require encrypts, verify-ca checks who signed the server's "
-        "certificate, verify-full also whether it is the host's",
+        description="TLS to the server: require encrypts, verify-ca also verifies the server's "
+        "certificate, verify-full also its host name",
     )
 
     @pydantic.field_validator("tls", mode="before")
     @classmethod
     def _off_is_a_word(cls, value: object) -> object:
-        return "off" if value is False else value  # YAML reads a plain off as false
+        return "off" if value is False else value  # in YAML, unquoted off is false
 
     @pydantic.model_validator(mode="after")
     def _files_need_no_tls(self) -> Metadata:
@@ -202,7 +202,7 @@ class Component(Section):
     )
     max_minutes: int = pydantic.Field(60, ge=1, description="time limit per attempt")
     retries: Count | None = pydantic.Field(
-        None, description="number of retries; none: as in the section retries"
+        None, description="number of retries; none: as in section retries"
     )
 
     @pydantic.field_validator("cpu", "cpu_limit", mode="before")
@@ -235,7 +235,7 @@ class Component(Section):
 
 
 # What each component was measured to need (benchmarks/component_needs.py,
-# docs/reference/kubeflow_figures.md), with head room: memory is also the limit, CPUs are not.
+# docs/reference/kubeflow_figures.md), plus headroom. Memory is also the limit, CPUs are not.
 _SMALL = {"cpu": "250m", "memory": "1500Mi"}
 _DATA = {"cpu": "1", "memory": "2Gi"}
 _TRAINING = {"cpu": "1", "memory": "4Gi"}
@@ -253,7 +253,7 @@ NEEDS: Mapping[str, Mapping[str, str]] = {
     "Champion": _SMALL,
     "Evaluator": {"cpu": "1", "memory": "3Gi"},
     "InfraValidator": _SMALL,
-    "Pusher": {"cpu": "500m", "memory": "3Gi"},  # two processes: one tries the model
+    "Pusher": {"cpu": "500m", "memory": "3Gi"},  # a second process smoke-tests the model
     "Copier": _SMALL,
     "Report": {"cpu": "500m", "memory": "2Gi"},
     "Plan": {"cpu": "500m", "memory": "2Gi"},
@@ -261,7 +261,7 @@ NEEDS: Mapping[str, Mapping[str, str]] = {
 
 
 class KubeflowSettings(run_settings.Settings):
-    """Settings of the run and of the cluster side."""
+    """Settings of the run and of the cluster."""
 
     tasks: Literal["per_component", "grouped"] = pydantic.Field(
         "per_component",
@@ -277,7 +277,7 @@ class KubeflowSettings(run_settings.Settings):
 
     @pydantic.field_validator("components", mode="before")
     @classmethod
-    def _beside_what_was_measured(cls, components: object) -> object:
+    def _default_to_measured_needs(cls, components: object) -> object:
         if not isinstance(components, Mapping):
             return components
         return {
@@ -286,7 +286,7 @@ class KubeflowSettings(run_settings.Settings):
         }
 
     @pydantic.model_validator(mode="after")
-    def _pods_reach_no_docker(self) -> KubeflowSettings:
+    def _pods_cannot_use_docker(self) -> KubeflowSettings:
         if self.release.infra_validation == "docker":
             raise ValueError(NO_DOCKER)
         return self
@@ -302,26 +302,26 @@ class KubeflowSettings(run_settings.Settings):
         return self
 
     def component(self, name: str) -> Component:
-        """What a component needs; what it was measured to need where nothing else is said."""
+        """Return the resources of a component, by default those it was measured to need."""
         return self.components.get(name) or Component.model_validate(NEEDS.get(name, {}))
 
     def pool(self, name: str) -> Pool | None:
-        """The node pool of a component, or None."""
+        """Return the node pool of a component, or None."""
         return self.pools.get(self.component(name).pool or "")
 
     def retries_of(self, name: str) -> int:
-        """How often a component is tried again."""
+        """Return the number of retries of a component."""
         own, pool = self.component(name).retries, self.pool(name)
         if own is not None:
             return own
         return self.retries.on_spot if pool and pool.spot else self.retries.count
 
     def for_task(self, name: str, node_ids: Sequence[str]) -> KubeflowSettings:
-        """The same settings, in which a task that several nodes share has what they need together.
+        """Return these settings plus the resources of a task that several nodes share.
 
         Args:
-          name: of the task.
-          node_ids: of its nodes, one after the other; none of several has a pool.
+          name: name of the task.
+          node_ids: its nodes, which run one after the other; if there are several, none has a pool.
         """
         if len(node_ids) < 2:
             return self
@@ -338,21 +338,21 @@ class KubeflowSettings(run_settings.Settings):
         )
         return self.model_copy(update={"components": {**self.components, name: whole}})
 
-    def longest_seconds(self, name: str) -> int:
-        """How long a component may take with all its attempts, pauses and waits for nodes."""
+    def max_seconds(self, name: str) -> int:
+        """Return the time limit of a component for all attempts, pauses and waits for nodes."""
         attempts, retries = self.retries_of(name) + 1, self.retries
         each = self.component(name).max_minutes + retries.wait_minutes
         return attempts * each * 60 + (attempts - 1) * retries.pause_seconds
 
     def accelerated_pools(self) -> Mapping[str, Pool]:
-        """The pools whose nodes have accelerators."""
+        """Return the pools whose nodes have accelerators."""
         return {name: pool for name, pool in self.pools.items() if pool.count}
 
     def check_components(self, known: Sequence[str]) -> None:
-        """Checks the names in section `components`.
+        """Check the names in section `components`.
 
         Raises:
-          UserError: if one is not among the known ones.
+          UserError: if a name is not among `known`.
         """
         for name in self.components:
             if name not in known:
@@ -363,25 +363,25 @@ class KubeflowSettings(run_settings.Settings):
 
 
 def cpus(text: str) -> float:
-    """CPUs of a quantity: ``500m`` is 0.5."""
+    """Parse a quantity of CPUs: ``500m`` is 0.5."""
     return float(text[:-1]) / 1000 if text.endswith("m") else float(text)
 
 
 def bytes_of(text: str) -> int:
-    """Bytes of a quantity: ``1Ki`` is 1024."""
+    """Parse a quantity of bytes: ``1Ki`` is 1024."""
     number = text.rstrip("KMGTPi")
     return int(number) * _MEMORY_UNITS[text[len(number) :]]
 
 
 def load(files: Sequence[Path] = (), overrides: Sequence[str] = ()) -> KubeflowSettings:
-    """Builds the settings: see `pipeline.settings.loader.load`.
+    """Build the settings; see `pipeline.settings.loader.load`.
 
     Raises:
-      UserError: for an unreadable file, an unknown key, or a value that is not allowed.
+      UserError: if a file is unreadable, a key is unknown, or a value is invalid.
     """
     return loader.load(KubeflowSettings, files, overrides)
 
 
 def describe() -> str:
-    """The list of settings: key, default, meaning; one a line."""
+    """List all settings, one per line: key, default, meaning."""
     return loader.describe(KubeflowSettings)

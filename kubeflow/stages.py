@@ -1,14 +1,14 @@
-"""The stages of a run: what is done again depends on what changed, and the rest is left out."""
+"""The stages of a run. A run starts with the first stage that has something to do."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-PLAN = "Plan"  # the task that every run begins with
-START = "start"  # its output: the stage to begin with, or NOTHING
+PLAN = "Plan"  # the first task of every run
+START = "start"  # its output: the stage to start with, or NOTHING
 NOTHING = "nothing"
 DATA, TRAINING, RELEASE, COPY = "data", "training", "release", "copy"
-# What people read on the web page: the parts of the graph that begin with these stages.
+# Names on the web page of the parts of the graph that start with these stages.
 TITLES = {
     DATA: "from-data-to-release",
     TRAINING: "from-training-to-release",
@@ -19,10 +19,10 @@ _TRAINING = ("Tuner", "Trainer")
 
 
 def of(node_ids: Sequence[str]) -> dict[str, list[str]]:
-    """The nodes of each stage, in order.
+    """Assign the nodes to stages, in order.
 
     Args:
-      node_ids: of the pipeline, each after those it depends on.
+      node_ids: nodes of the pipeline in topological order.
     """
     stages: dict[str, list[str]] = {DATA: [], TRAINING: [], RELEASE: []}
     stage = DATA
@@ -38,7 +38,7 @@ def of(node_ids: Sequence[str]) -> dict[str, list[str]]:
 
 
 def first(node_ids: Sequence[str], to_run: Sequence[str]) -> str:
-    """The first stage with a node that has to run, or `NOTHING`."""
+    """Return the first stage with a node that has to run, or `NOTHING`."""
     for stage, members in of(node_ids).items():
         if set(members) & set(to_run):
             return stage

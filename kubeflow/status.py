@@ -1,32 +1,34 @@
-"""``python -m kubeflow status``: newest version, schedules with their next trigger, last runs."""
+"""``python -m kubeflow status``: show the newest version, schedules and last runs."""
 
 from __future__ import annotations
 
 import argparse
 
-from kubeflow import answers, client, cluster, schedule
 from kubeflow import arguments as shared
+from kubeflow import cluster, schedule
+from kubeflow.answers import Run
+from kubeflow.client import Server
 from pipeline.core import console
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments of the command."""
+    """Add the arguments of the command."""
     parser.add_argument(
-        "--runs", type=int, default=10, metavar="N", help="show the last N runs (default: 10)"
+        "--runs", type=int, default=10, metavar="N", help="number of runs to show (default: 10)"
     )
     parser.add_argument(
         "--experiment",
         default=shared.EXPERIMENT,
-        help=f"whose runs (default: {shared.EXPERIMENT})",
+        help=f"experiment of the runs to show (default: {shared.EXPERIMENT})",
     )
     shared.add_pipeline(parser)
     shared.add_connection(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints the state of things; returns 0."""
-    server = client.Server(shared.connection(arguments))
-    pipeline_id = shared.known_pipeline(server, arguments.pipeline)
+    """Print the status and return 0."""
+    server = Server(shared.connection(arguments))
+    pipeline_id = shared.require_pipeline(server, arguments.pipeline)
     newest = server.newest_version(pipeline_id)
     release = "{}.{}".format(*server.version) if server.version else "of unknown version"
     console.show(f"Server     {server.host}, Kubeflow Pipelines {release}")
@@ -38,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     console.show("Schedules")
     schedule.print_schedules(server.schedules(pipeline_id))
     console.show("")
-    console.show(f"Last runs in the experiment {arguments.experiment}")
+    console.show(f"Last runs in experiment {arguments.experiment}")
     experiment_id = server.find_experiment(arguments.experiment)
     runs = server.last_runs(experiment_id, arguments.runs) if experiment_id else []
     for each in runs:
@@ -48,8 +50,8 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _line(found: answers.Run) -> str:
-    lasted = "" if found.seconds is None else f"{found.seconds:.0f} s"
-    origin = "by schedule" if found.schedule_id else "by hand"
-    begin = f"{found.begin:%Y-%m-%d %H:%M:%S} UTC" if found.begin else "unknown"
-    return f"{begin:<23}  {found.state.lower():<10} {lasted:>8}  {origin:<11}  {found.name}"
+def _line(run: Run) -> str:
+    duration = "" if run.seconds is None else f"{run.seconds:.0f} s"
+    origin = "by schedule" if run.schedule_id else "by hand"
+    begin = f"{run.begin:%Y-%m-%d %H:%M:%S} UTC" if run.begin else "unknown"
+    return f"{begin:<23}  {run.state.lower():<10} {duration:>8}  {origin:<11}  {run.name}"

@@ -1,4 +1,4 @@
-"""The tasks of a run on the cluster, each in a process of its own, tied by the metadata store."""
+"""The tasks of a run on the cluster: separate processes that share the metadata store."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from pipeline.release import infra_validation, mirror
 from pipeline.report import outcome, publish
 from pipeline.settings import Settings
 
-log = logging.getLogger("pipeline.tasks")  # below `pipeline`, as what people read
+log = logging.getLogger("pipeline.tasks")  # loggers below `pipeline` are for people
 
 _ASIDE_LOCK = ".set-aside.lock"
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What all tasks of a run agree on."""
+    """What all tasks of a run have in common."""
 
     id: str
     settings: Settings
@@ -67,16 +67,19 @@ class Run:
         return RunArtifacts(self.connection, self.id)
 
     def components(self) -> list[str]:
-        """Ids of the nodes that do work, in order; the others are look-ups in the metadata."""
-        working = {c.id for c in self.pipeline.components if isinstance(c, BaseComponent)}
-        return [node_id for node_id in launcher.node_ids(self.ir) if node_id in working]
+        """Return the ids of the components in order, without resolvers."""
+        components = {c.id for c in self.pipeline.components if isinstance(c, BaseComponent)}
+        return [node_id for node_id in launcher.node_ids(self.ir) if node_id in components]
 
 
 def set_aside_unknown(run: Run) -> Path | None:
-    """Moves artifacts aside that a new metadata store does not know; returns where they are.
+    """Move artifacts of earlier runs away if the metadata store is new.
 
-    To be called before the first node. Of two runs at once one moves them, and the other finds
-    nothing to move: what the first one makes by then is on record.
+    Call it before the first node. If two runs start at the same time, one moves the artifacts, and
+    the other sees a store with records and moves nothing.
+
+    Returns:
+      The folder with the artifacts; None if there was nothing to move.
     """
 
     def is_new() -> bool:
@@ -93,7 +96,11 @@ def set_aside_unknown(run: Run) -> Path | None:
 
 
 def check_release(run: Run) -> None:
-    """Raises UserError if this image cannot release as the settings say."""
+    """Check that this image can release the way the settings say.
+
+    Raises:
+      UserError: if it cannot.
+    """
     if run.settings.release.infra_validation == infra_validation.DOCKER:
         raise UserError(f"Setting {NO_DOCKER}")
     if run.settings.release.copy_to:
@@ -101,13 +108,13 @@ def check_release(run: Run) -> None:
 
 
 def plan(run: Run) -> tuple[str, str]:
-    """Answers what the cache knows, and sees what there is to do.
+    """Take what is cached from the cache, and find out what has to run.
 
     Returns:
-      The stage that the run begins with, of `kubeflow.stages`, and a clause that says so.
+      The stage of `kubeflow.stages` that the run starts with, and a clause that says so.
 
     Raises:
-      UserError: what a component's driver refuses.
+      UserError: if a component's driver rejects its inputs.
     """
     run.artifacts().note_run_code(code_of(run.settings))
     with progress.watched(stages.PLAN):
@@ -122,8 +129,8 @@ def plan(run: Run) -> tuple[str, str]:
         log.info("%s: %s", step.node, step.why)
     stage = stages.first(launcher.node_ids(run.ir), [step.node for step in to_run])
     if stage == stages.NOTHING:
-        return stage, "nothing is new, so nothing has to run"
-    return stage, f"the run begins with {to_run[0].node} ({to_run[0].why})"
+        return stage, "nothing has changed, so nothing has to run"
+    return stage, f"the run starts with {to_run[0].node} ({to_run[0].why})"
 
 
 def _reconcile(run: Run, node_id: str) -> None:
@@ -137,28 +144,28 @@ def _reconcile(run: Run, node_id: str) -> None:
 
 
 def run_nodes(run: Run, node_ids: Sequence[str]) -> tuple[str, str, results.Facts]:
-    """Runs nodes, one after the other.
+    """Run nodes, one after the other.
 
     Returns:
-      How they went, in a word; what they came to, in a clause; the metadata of their artifacts.
+      How they went, in a word; the result of the last, in a clause; the metadata of all artifacts.
 
     Raises:
-      UserError: if the pipeline has no such node, or what a node itself refuses.
+      UserError: if the pipeline lacks a node, the images differ, or a node rejects its inputs.
       Exception: whatever a node's executor raised.
     """
-    known = launcher.node_ids(run.ir)
+    all_ids = launcher.node_ids(run.ir)
     for node_id in node_ids:
-        if node_id not in known:
+        if node_id not in all_ids:
             raise UserError(
-                f"This image's pipeline has no node {node_id!r}, only {', '.join(known)}; compile "
-                "the pipeline with the code that is in the image."
+                f"The pipeline in this image has no node {node_id!r}, only {', '.join(all_ids)}; "
+                "compile the pipeline with the code in the image."
             )
     planned_with = run.artifacts().run_code
     if planned_with and planned_with != code_of(run.settings):
         raise UserError(
-            "This task's image holds other code, or other libraries, than that of the task "
-            f"{stages.PLAN}, so that the plan would be wrong each night; give the run's parameters "
-            "'image_cpu' and 'image_gpu' images of the same version."
+            "The code or the libraries in this task's image differ from those in the image of task "
+            f"{stages.PLAN}, so the plan may be wrong; set the run's parameters 'image_cpu' and "
+            "'image_gpu' to images of the same version."
         )
     states: list[str] = []
     clauses: list[str] = []
@@ -171,7 +178,7 @@ def run_nodes(run: Run, node_ids: Sequence[str]) -> tuple[str, str, results.Fact
         facts |= more
         if node_id != node_ids[-1]:
             log.info("%s: %s%s", node_id, state, f": {clause}" if clause else "")
-    # What runs is worth a word; look-ups and what the cache answers are not, beside it.
+    # One state for all nodes: executed if any node ran.
     state = next(s for s in (EXECUTED, CACHED, "done") if s in states)
     return state, clauses[-1], facts
 
@@ -185,29 +192,29 @@ def _run_node(run: Run, node_id: str) -> str:
         launcher.run_node(run.ir, node_id, run.id)
     except Exception as error:
         sentence, _ = errors.explain(error, node_id)
-        with contextlib.suppress(Exception):  # the store may be what failed
+        with contextlib.suppress(Exception):  # the store itself may have failed
             run.artifacts().note_error(node_id, sentence)
         raise
     except errors.Stopped:
-        run.artifacts().note_error(node_id, f"{node_id} was told to stop.")
+        run.artifacts().note_error(node_id, f"{node_id} was stopped.")
         raise
     if node_id not in run.components():
         return "done"
     artifacts = run.artifacts()
     if not artifacts.began(node_id):
-        raise RuntimeError("TFX left it out, since its inputs are not there")
+        raise RuntimeError("TFX skipped it because its inputs are missing")
     return artifacts.state(node_id)
 
 
 def report(run: Run, page: Path) -> tuple[str, results.Facts]:
-    """Writes latest_run.json and report.html, and a copy of the latter.
+    """Write latest_run.json and report.html, and a copy of the report for the web page.
 
     Args:
-      run: the run, whatever became of it.
-      page: where Kubeflow Pipelines expects the HTML artifact.
+      run: the run, whether it succeeded or not.
+      page: path at which Kubeflow Pipelines expects the HTML artifact.
 
     Returns:
-      What came of the run, in a clause; the metadata of the task's artifacts.
+      The result of the run, in a clause; the metadata of the task's artifacts.
     """
     artifacts = run.artifacts()
     components = [
@@ -234,14 +241,19 @@ def report(run: Run, page: Path) -> tuple[str, results.Facts]:
     page.write_bytes(files["report"].read_bytes())
     released = float(result.status == outcome.PUSHED and result.new_version)
     facts = {"metrics": results.figures(result.metrics.get("overall", {}), released=released)}
-    error = f", because {result.error!r}" if result.error else ""
-    nothing_new = not error and components and all(each.state == CACHED for each in components)
-    clause = "nothing is new" if nothing_new else f"status {result.status}{error}"
-    return clause, facts
+    if result.error:
+        return f"status {result.status}: {result.error.rstrip('.')}", facts
+    if components and all(each.state == CACHED for each in components):
+        return "nothing has changed", facts
+    return f"status {result.status}", facts
 
 
 def require_health(run: Run) -> None:
-    """Raises CommandError if no task failed, but the version in service is broken."""
+    """Check the version in service, unless a task failed.
+
+    Raises:
+      CommandError: if that version is broken.
+    """
     if not _error(run, run.artifacts()):
         fault = publish.fault(run.serving_dir)
         if fault:
@@ -250,10 +262,10 @@ def require_health(run: Run) -> None:
 
 def _error(run: Run, artifacts: RunArtifacts) -> str | None:
     if artifacts.run_error:
-        return artifacts.run_error
+        return str(artifacts.run_error)
     for node in run.components():
         if artifacts.state(node) == FAILED:
             if not artifacts.began(node):
                 return f"{node} did not start: it had no pod, or the run was stopped."
-            return artifacts.error(node) or f"{node} was cut off; its log says why."
+            return artifacts.error(node) or f"{node} was interrupted; see its log."
     return None

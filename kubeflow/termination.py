@@ -1,8 +1,8 @@
-"""A container's termination message: what Kubernetes keeps of a task when its container has ended.
+"""A container's termination message, which Kubernetes keeps after the container has ended.
 
-`kubectl describe pod` shows it, and Argo decides by it whether another attempt is made, with the
-expression in ``manifests/components/retries``: the exit code would tell, but Kubeflow's launcher
-turns every one into 1. Outside of a pod there is no such file, and nothing is written.
+`kubectl describe pod` shows it. Argo decides by it whether to retry the task, using the expression
+in ``manifests/components/retries``; it cannot use the exit code, because Kubeflow's launcher turns
+all of them into 1. Outside of pods the file does not exist, and nothing is written.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ import contextlib
 import os
 from pathlib import Path
 
-AGAIN = "another attempt may help"  # what the expression looks for
+AGAIN = "another attempt may help"  # the expression searches for this
 _FILE = Path("/dev/termination-log")
-_LIMIT = 4096  # bytes that Kubernetes reads
+_LIMIT = 4096  # maximum number of bytes that Kubernetes reads
 
 
 def note(sentence: str, again: bool) -> None:
-    """Replaces the message.
+    """Replace the message.
 
     Args:
-      sentence: the last line of the task's log, or what holds if it is killed now.
+      sentence: the last line of the task's log; at its start, the message in case it is killed.
       again: whether another attempt may help.
     """
     text = f"{sentence.rstrip('.')}; {AGAIN}." if again else sentence.replace(AGAIN, "")
-    with contextlib.suppress(OSError), _FILE.open("r+b") as file:  # r+: it is never made here
+    with contextlib.suppress(OSError), _FILE.open("r+b") as file:  # r+ never creates the file
         os.truncate(file.fileno(), 0)
         file.write(_shortened(text))
 

@@ -1,9 +1,9 @@
-"""TLS between this machine and a metadata server, as a process that ends with the one it serves.
+"""A TLS relay to a metadata server, in a process that ends with the process it serves.
 
-ml-metadata's PostgreSQL client is built without TLS. Its MySQL client has it, but checks no
-certificate, and goes on without TLS where the server offers none. So both talk in plain to a
-socket in a folder that no other user can enter, and this relay talks to the server. It is a process
-of its own because ml-metadata keeps Python's lock while it waits for an answer.
+ml-metadata's PostgreSQL client is built without TLS. Its MySQL client has TLS, but does not verify
+certificates and falls back to plain text. So both clients connect in plain text to a socket in a
+private folder, and this relay connects to the server. It is a separate process because ml-metadata
+holds Python's GIL while it waits for an answer.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from pathlib import Path
 
 MYSQL, POSTGRESQL = "mysql", "postgresql"
 OFF, REQUIRE, VERIFY_CA, VERIFY_FULL = "off", "require", "verify-ca", "verify-full"
-# As a Kubernetes Secret of the type kubernetes.io/tls names them.
+# Keys of a Kubernetes Secret of type kubernetes.io/tls.
 CA, CERTIFICATE, KEY = "ca.crt", "tls.crt", "tls.key"
-SOCKET = ".s.PGSQL.5432"  # the name that PostgreSQL's client looks for in a folder
+SOCKET = ".s.PGSQL.5432"  # PostgreSQL's client looks for this name in a folder
 _CONNECT_SECONDS = 20
 
-# PostgreSQL: the message SSLRequest, and how an AuthenticationSASL begins. MySQL: the capability
-# CLIENT_SSL, and what else the short packet that asks for TLS must say (CLIENT_PROTOCOL_41,
+# PostgreSQL: the message SSLRequest, and the start of AuthenticationSASL. MySQL: the capability
+# CLIENT_SSL, and the other capabilities in the short packet that requests TLS (CLIENT_PROTOCOL_41,
 # CLIENT_SECURE_CONNECTION, CLIENT_PLUGIN_AUTH).
 _SSL_REQUEST = struct.pack("!II", 8, 80877103)
 _SASL = struct.pack("!I", 10)
@@ -46,51 +46,50 @@ class NotOffered(ConnectionError):
 
 
 def context(mode: str, certificates: Path) -> ssl.SSLContext:
-    """What a connection trusts, and shows.
+    """Build the TLS context of a connection.
 
     Args:
-      mode: ``require`` encrypts, ``verify-ca`` also checks who signed the server's certificate,
-        ``verify-full`` also that it is the host's.
+      mode: ``require`` encrypts, ``verify-ca`` also verifies the server's certificate,
+        ``verify-full`` also its host name.
       certificates: folder with ``ca.crt``, and with ``tls.crt`` and ``tls.key`` if the server
-        wants a certificate. For ``verify-full`` without ``ca.crt``, the authorities count that
-        this system trusts.
+        requires a client certificate. ``verify-full`` without ``ca.crt`` uses the CAs of the
+        system.
 
     Raises:
-      OSError: a file is not readable, or is no certificate or key in PEM; it is named.
+      OSError: if a file is unreadable or not PEM; the message names it.
     """
-    made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    made.check_hostname = mode == VERIFY_FULL
-    made.verify_mode = ssl.CERT_NONE if mode == REQUIRE else ssl.CERT_REQUIRED
+    trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    trust.check_hostname = mode == VERIFY_FULL
+    trust.verify_mode = ssl.CERT_NONE if mode == REQUIRE else ssl.CERT_REQUIRED
     authority, certificate, key = (certificates / name for name in (CA, CERTIFICATE, KEY))
     try:
         if mode == VERIFY_CA or (mode == VERIFY_FULL and authority.exists()):
-            made.load_verify_locations(authority)
+            trust.load_verify_locations(authority)
         elif mode == VERIFY_FULL:
-            made.load_default_certs()
+            trust.load_default_certs()
     except OSError as error:
         raise OSError(f"{authority} ({reason(error)})") from None
     try:
         if certificate.exists():
-            made.load_cert_chain(certificate, key)
+            trust.load_cert_chain(certificate, key)
     except OSError as error:
         raise OSError(f"{certificate} and {key} ({reason(error)})") from None
-    return made
+    return trust
 
 
 def reason(error: OSError) -> str:
-    """What the operating system, or OpenSSL, calls an error."""
+    """Return the operating system's or OpenSSL's name of an error."""
     reason = error.reason if isinstance(error, ssl.SSLError) else error.strerror
     return (reason or str(error)).replace("_", " ").lower()
 
 
 def check(kind: str, host: str, port: int, trust: ssl.SSLContext) -> None:
-    """Makes one connection, with TLS, and ends it.
+    """Open a TLS connection and close it.
 
     Raises:
-      NotOffered: the server has no TLS.
-      ssl.SSLError: it has, but the two do not come together, for example because its certificate
-        is not trusted.
-      OSError: it cannot be reached.
+      NotOffered: if the server does not offer TLS.
+      ssl.SSLError: if the handshake fails, for example because the certificate is not trusted.
+      OSError: if the server cannot be reached.
     """
     with socket.create_connection((host, port), timeout=_CONNECT_SECONDS) as plain:
         if kind == POSTGRESQL:
@@ -102,8 +101,8 @@ def check(kind: str, host: str, port: int, trust: ssl.SSLContext) -> None:
 
 
 def start(kind: str, host: str, port: int, mode: str, certificates: Path) -> Path:
-    """Starts a relay that ends with this process; returns the socket on which it listens."""
-    folder = Path(tempfile.mkdtemp(prefix="metadata-"))  # for this user alone
+    """Start a relay that ends with this process, and return the path of its socket."""
+    folder = Path(tempfile.mkdtemp(prefix="metadata-"))  # private to this user
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     command = [sys.executable, "-m", __name__, kind, host, str(port), mode]
     relay = subprocess.Popen(
@@ -111,7 +110,7 @@ def start(kind: str, host: str, port: int, mode: str, certificates: Path) -> Pat
         cwd=Path(__file__).parent.parent,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        start_new_session=True,  # so that Ctrl-C does not reach it before the process it serves
+        start_new_session=True,  # or Ctrl-C would also end the relay, and too early
     )
     _running.append(relay)
     assert relay.stdout is not None
@@ -120,7 +119,7 @@ def start(kind: str, host: str, port: int, mode: str, certificates: Path) -> Pat
     return folder / SOCKET
 
 
-_running: list[subprocess.Popen[bytes]] = []  # each ends when its standard input is closed
+_running: list[subprocess.Popen[bytes]] = []  # keeps their standard inputs open
 
 
 class _Relay(socketserver.ThreadingUnixStreamServer):
@@ -132,7 +131,7 @@ class _Relay(socketserver.ThreadingUnixStreamServer):
         super().__init__(str(arguments.socket), _Connection)
 
     def handle_error(self, *_: object) -> None:
-        """Says nothing: the client sees that its connection ends, and says so."""
+        """Print nothing; the client reports that its connection was closed."""
 
 
 class _Connection(socketserver.BaseRequestHandler):
@@ -165,9 +164,9 @@ def _ask_postgresql(plain: socket.socket) -> None:
 
 
 def _greeting(plain: socket.socket) -> bytes:
-    """The first packet of a MySQL server that offers TLS."""
+    """Read the first packet of a MySQL server, and check that it offers TLS."""
     greeting = _read(plain)[1]
-    if greeting[0] == _ERROR:  # too many connections, a host that is not allowed
+    if greeting[0] == _ERROR:  # such as too many connections, or a host that is not allowed
         raise ConnectionError(greeting[3:].lstrip(b"#").decode(errors="replace"))
     if not greeting[_capabilities(greeting) + 1] & (_CLIENT_SSL >> 8):
         raise NotOffered
@@ -175,29 +174,29 @@ def _greeting(plain: socket.socket) -> bytes:
 
 
 def _capabilities(greeting: bytes) -> int:
-    """Where the capabilities are: after version, thread id, 8 bytes of a nonce, and a zero."""
+    """Return the offset of the capabilities: after version, thread id, 8 bytes of nonce, zero."""
     return greeting.index(0, 1) + 1 + 4 + 8 + 1
 
 
 def _without_tls(greeting: bytes) -> bytes:
-    """Lets the client think that there is no TLS."""
+    """Remove the TLS capability from the server's greeting to the client."""
     changed, at = bytearray(greeting), _capabilities(greeting)
     changed[at + 1] &= ~(_CLIENT_SSL >> 8)
     return bytes(changed)
 
 
 def _with_tls(answer: bytes) -> bytes:
-    """Lets the server think that the client has TLS."""
+    """Add the TLS capability to the client's answer to the server."""
     changed = bytearray(answer)
     changed[1] |= _CLIENT_SSL >> 8
     return bytes(changed)
 
 
 def _begin_postgresql(client: socket.socket, server: ssl.SSLSocket) -> None:
-    """Passes the first message on, and the answer, without what only a client with TLS can do.
+    """Relay the first message and its answer, without the mechanisms SCRAM-...-PLUS.
 
-    That is SCRAM bound to the TLS connection; of a server that offers it over a connection which
-    it takes for plain, the client wants nothing.
+    They bind SCRAM to the TLS connection. A client that believes its connection is plain text would
+    reject a server that offers them.
     """
     length = _exactly(client, 4)
     server.sendall(length + _exactly(client, struct.unpack("!I", length)[0] - 4))
@@ -210,7 +209,7 @@ def _begin_postgresql(client: socket.socket, server: ssl.SSLSocket) -> None:
 
 
 def _log_in_to_mysql(client: socket.socket, server: ssl.SSLSocket, answer: bytes) -> None:
-    """Passes a MySQL login on, whose packets are numbered: on the server's side is one more."""
+    """Relay a MySQL login; packet numbers are one higher on the server's side."""
     server.sendall(_packet(2, answer))
     while True:
         number, packet = _read(server)
@@ -227,7 +226,7 @@ def _packet(number: int, payload: bytes) -> bytes:
 
 
 def _read(source: socket.socket) -> tuple[int, bytes]:
-    """Number and payload of a MySQL packet."""
+    """Read a MySQL packet: its number and payload."""
     header = _exactly(source, 4)
     return header[3], _exactly(source, int.from_bytes(header[:3], "little"))
 
@@ -243,11 +242,11 @@ def _exactly(source: socket.socket, length: int) -> bytes:
 
 
 def _pass_on(client: socket.socket, server: ssl.SSLSocket) -> None:
-    """Passes on what either says, until one ends the connection."""
+    """Relay data in both directions until one side closes the connection."""
     while True:
         ready = [server] if server.pending() else select.select([client, server], [], [])[0]
         for each in ready:
-            each.setblocking(False)  # TLS itself may have something to say, and nothing for us
+            each.setblocking(False)  # a TLS record may contain no data for us
             try:
                 read = each.recv(1 << 16)
             except (ssl.SSLWantReadError, BlockingIOError):
@@ -260,7 +259,7 @@ def _pass_on(client: socket.socket, server: ssl.SSLSocket) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Listens until standard input is closed, which the end of its parent does."""
+    """Serve until standard input is closed, which happens when the parent process ends."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("kind", choices=[MYSQL, POSTGRESQL])
     parser.add_argument("host")

@@ -1,4 +1,4 @@
-"""The file with a bearer token: read anew for each request, and never shown."""
+"""A file with a bearer token, which is read again for each request and never printed."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ import re
 import stat
 from pathlib import Path
 
+import kfp_server_api
 from kfp.client.token_credentials_base import TokenCredentialsBase
 
 from pipeline.core.errors import UserError
 
-_MOST_BYTES = 2**16  # no server takes a longer header
-_TOKEN = re.compile(rb"[!-~]+")  # visible ASCII, without a space
+_MAX_BYTES = 2**16  # servers do not accept longer headers
+_TOKEN = re.compile(rb"[!-~]+")  # visible ASCII without spaces
 
 
-class TokenFile(TokenCredentialsBase):
-    """The SDK's credentials, from a file: tokens live an hour, and a run may take longer.
+class TokenFile(TokenCredentialsBase):  # type: ignore[misc]
+    """Credentials for the SDK. The file is read again because tokens often expire during a run.
 
     Attributes:
-      token: that was read last, None before.
+      token: the last token that was read; None before.
     """
 
     def __init__(self, path: Path) -> None:
@@ -26,35 +27,35 @@ class TokenFile(TokenCredentialsBase):
         self.token: str | None = None
 
     def read(self) -> str:
-        """Reads the token.
+        """Read the token.
 
         Raises:
-          UserError: if the file cannot be read, or holds anything but one token.
+          UserError: if the file is unreadable or contains anything but one token.
         """
-        advice = "it must hold the token alone, on one line"
+        advice = "it must contain one line with the token"
         try:
             with self._path.open("rb") as file:
-                content = file.read(_MOST_BYTES + 1).strip()
+                content = file.read(_MAX_BYTES + 1).strip()
         except OSError as error:
             raise UserError(f"Cannot read the token in {self._path}: {error.strerror}.") from None
         if not content:
             raise UserError(f"The token file {self._path} is empty; {advice}.")
-        if len(content) > _MOST_BYTES or not _TOKEN.fullmatch(content):
-            what = "more than one line" if b"\n" in content else "something that is no token"
-            raise UserError(f"The token file {self._path} holds {what}; {advice}.")
+        if len(content) > _MAX_BYTES or not _TOKEN.fullmatch(content):
+            what = "more than one line" if b"\n" in content else "something other than a token"
+            raise UserError(f"The token file {self._path} contains {what}; {advice}.")
         self.token = content.decode("ascii")
         return self.token
 
     def exposed(self) -> str | None:
-        """A sentence if others on this machine may read the file, else None."""
+        """Return a warning if other users can read the file, else None."""
         mode = stat.S_IMODE(self._path.stat().st_mode)
         if not mode & (stat.S_IRGRP | stat.S_IROTH):
             return None
         return (
-            f"Others on this machine can read the token in {self._path} (mode {mode:o}); "
-            f"chmod 600 keeps it to you."
+            f"Other users of this machine can read the token in {self._path} (mode {mode:o}); "
+            f"run chmod 600 on it."
         )
 
-    def refresh_api_key_hook(self, config: object) -> None:
-        """Called by the SDK before each request."""
-        config.api_key["authorization"] = self.read()  # type: ignore[attr-defined]
+    def refresh_api_key_hook(self, config: kfp_server_api.Configuration) -> None:
+        """Set the token; the SDK calls this before each request."""
+        config.api_key["authorization"] = self.read()

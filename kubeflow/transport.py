@@ -1,4 +1,4 @@
-"""One request to the server: bounded in time and size, and sent to no other host."""
+"""HTTP requests with limits for time and size that never go to another host."""
 
 from __future__ import annotations
 
@@ -12,65 +12,64 @@ import urllib3
 
 from pipeline.core.errors import UserError
 
-MOST_BYTES = 64 * 2**20  # of an answer; a list of runs has some megabytes at most
-_MOST_REDIRECTS = 3
+MAX_BYTES = 64 * 2**20  # per answer; a list of runs has a few megabytes
+_MAX_REDIRECTS = 3
 _BLOCK = 2**16
 
 
 class Pool:
-    """Stands in for urllib3's PoolManager where the SDK sends its requests.
+    """Replaces urllib3's PoolManager in the SDK.
 
-    urllib3 limits each wait for a byte, not the whole: a server that sends one byte now and then
-    holds it for ever. It follows a redirect to any host.
+    urllib3 limits the time between two bytes, not the total: a server that trickles bytes can block
+    it forever. It also follows redirects to any host.
     """
 
     def __init__(
         self, pool: urllib3.PoolManager, timeout: float, secret: Callable[[], str | None]
     ) -> None:
-        """Wraps a pool.
+        """Wrap a pool.
 
         Args:
-          pool: that does the work.
-          timeout: longest wait for a whole answer, redirects included, seconds.
-          secret: gives what must not be seen in an answer: the token, which some servers repeat.
+          pool: the pool that sends the requests.
+          timeout: time limit for a complete answer including redirects, in seconds.
+          secret: returns the token, to remove it from answers, because some servers repeat it.
         """
         self._pool, self._timeout, self._secret = pool, timeout, secret
 
-    def request(self, method: str, url: str, **how: Any) -> urllib3.HTTPResponse:
-        """Sends a request, and returns the whole answer.
+    def request(self, method: str, url: str, **options: Any) -> urllib3.HTTPResponse:
+        """Send a request and return the complete answer.
 
         Raises:
-          UserError: if the answer is too large, or leads elsewhere.
-          urllib3.exceptions.HTTPError: as urllib3 does.
+          UserError: if the answer is too large, or redirects to another host.
+          urllib3.exceptions.HTTPError: as in urllib3.
         """
         answers: queue.SimpleQueue[urllib3.HTTPResponse | Exception] = queue.SimpleQueue()
 
-        def ask() -> None:
+        def send() -> None:
             try:
-                answers.put(self._follow(method, url, how))
+                answers.put(self._follow(method, url, options))
             except Exception as error:
                 answers.put(error)
 
-        # No limit of a socket's covers the whole, so the work is left behind when time is up.
-        threading.Thread(target=ask, daemon=True).start()
+        # Sockets have no limit for the total time, so the thread is abandoned when time is up.
+        threading.Thread(target=send, daemon=True).start()
         try:
             answer = answers.get(timeout=self._timeout)
         except queue.Empty:
+            pool: Any = None  # only used by retries of urllib3
             raise urllib3.exceptions.ReadTimeoutError(
-                None,  # type: ignore[arg-type]
-                url,
-                "no whole answer in time",
+                pool, url, "no complete answer in time"
             ) from None
         if isinstance(answer, Exception):
             raise answer
         return answer
 
-    def _follow(self, method: str, url: str, how: dict[str, Any]) -> urllib3.HTTPResponse:
-        # Two attempts at a connection must fit.
+    def _follow(self, method: str, url: str, options: dict[str, Any]) -> urllib3.HTTPResponse:
+        # Leave time for two attempts to connect.
         limit = urllib3.Timeout(connect=0.45 * self._timeout, read=self._timeout)
-        how = {**how, "timeout": limit, "preload_content": False, "redirect": False}
-        for _ in range(1 + _MOST_REDIRECTS):
-            response = self._pool.request(method, url, **how)
+        options = {**options, "timeout": limit, "preload_content": False, "redirect": False}
+        for _ in range(1 + _MAX_REDIRECTS):
+            response = self._pool.request(method, url, **options)
             answer = self._read(response, url)
             location = response.get_redirect_location()
             if not location:
@@ -78,11 +77,11 @@ class Pool:
             url = _next(url, location)
             if method == "GET" or response.status == 303:
                 method = "GET"
-                for key in ("fields", "body", "encode_multipart"):  # the address holds it all
-                    how.pop(key, None)
+                for key in ("fields", "body", "encode_multipart"):  # the new address has them
+                    options.pop(key, None)
         raise UserError(
-            f"The server at {_origin(url)} redirects again and again; check --host, with its path "
-            "if it has one."
+            f"The server at {_origin(url)} redirects too many times; check --host, including the "
+            "path if there is one."
         )
 
     def _read(self, response: urllib3.BaseHTTPResponse, url: str) -> urllib3.HTTPResponse:
@@ -90,11 +89,11 @@ class Pool:
         try:
             for chunk in response.stream(_BLOCK):
                 content += chunk
-                if len(content) > MOST_BYTES:
+                if len(content) > MAX_BYTES:
                     raise UserError(
-                        f"The server at {_origin(url)} sends an answer of more than "
-                        f"{MOST_BYTES // 2**20} MB, which is none of Kubeflow Pipelines; check "
-                        "--host."
+                        f"The server at {_origin(url)} sent an answer of more than "
+                        f"{MAX_BYTES // 2**20} MB, which is too large for Kubeflow Pipelines; "
+                        "check --host."
                     )
         except UserError:
             response.close()
@@ -110,27 +109,30 @@ class Pool:
 
 
 def _next(url: str, location: str) -> str:
-    """Where a redirect leads, unless to another host: that would get the token, or what is sent."""
-    here = urllib.parse.urlsplit(url)
+    """Return the target of a redirect, unless it is another host, which would get the token.
+
+    Raises:
+      UserError: if it is another host, port or scheme; http to https is fine.
+    """
+    source = urllib.parse.urlsplit(url)
     try:
-        target = urllib.parse.urljoin(url, location)
-        there = urllib.parse.urlsplit(target)
-        secured = (here.scheme, there.scheme) == ("http", "https")
-        if there.hostname == here.hostname and (
-            secured or (there.scheme, there.port) == (here.scheme, here.port)
+        address = urllib.parse.urljoin(url, location)
+        target = urllib.parse.urlsplit(address)
+        is_upgrade = (source.scheme, target.scheme) == ("http", "https")
+        if target.hostname == source.hostname and (
+            is_upgrade or (target.scheme, target.port) == (source.scheme, source.port)
         ):
-            return target
-        where = _origin(target)
+            return address
+        where = _origin(address)
     except ValueError:
-        where = "an address that is none"
+        where = "an invalid address"
     raise UserError(
-        f"The server at {_origin(url)} redirects to {where}, and nothing is sent there; pass a "
-        "token with --token-file if that is a login page, or that address with --host if it is the "
-        "server's."
+        f"The server at {_origin(url)} redirects to {where}, which is not followed; if that is a "
+        "login page, pass --token-file; if that is the server, pass its address with --host."
     )
 
 
 def _origin(url: str) -> str:
-    """Scheme, host and port of an address, without a user's name and password."""
+    """Return the scheme, host and port of an address, without credentials."""
     parts = urllib.parse.urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"

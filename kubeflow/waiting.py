@@ -1,4 +1,4 @@
-"""Waits for the end of a run and tells how it goes on."""
+"""Wait for the end of a run and print its progress."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ import re
 import time
 from collections.abc import Callable, Sequence
 
-from kubeflow import answers, argo, client, errors
+from kubeflow import answers, argo, errors
+from kubeflow.client import Server
 from kubeflow.package import Step
 from pipeline.core.errors import UserError
 
-# The server may restart in the hours that a run takes.
+# The server may restart during a run of hours.
 _PATIENCE_S = 600.0
 _MARKS = {argo.RUNNING: ">", argo.SUCCEEDED: "+", argo.FAILED: "x", argo.SKIPPED: "="}
 # Lines that Argo and Kubeflow Pipelines add to a container's log.
-_THEIRS = re.compile(r"time=\S+ level=|[IWEF]\d{4} \d\d:\d\d:\d\d|(Error: )?exit status \d")
+_FOREIGN_LINE = re.compile(r"time=\S+ level=|[IWEF]\d{4} \d\d:\d\d:\d\d|(Error: )?exit status \d")
 _END_OF_TIME = datetime.datetime.max.replace(tzinfo=datetime.timezone.utc)
 
 
@@ -28,8 +29,8 @@ class Verdict(enum.IntEnum):
     UNKNOWN = 3
 
 
-# The SDK's own wait does not know CANCELED and would wait for ever.
-_ENDS = {
+# The SDK's own wait does not know CANCELED and would wait forever.
+_VERDICTS = {
     "SUCCEEDED": Verdict.SUCCEEDED,
     "FAILED": Verdict.FAILED,
     "SKIPPED": Verdict.UNKNOWN,
@@ -38,52 +39,56 @@ _ENDS = {
 
 
 def wait(
-    server: client.Server,
+    server: Server,
     run_id: str,
     steps: Sequence[Step],
     say: Callable[[str], None],
     timeout: float | None = None,
     pause: float = 10.0,
 ) -> Verdict:
-    """Waits until the run has ended, and says what changes.
+    """Wait until the run has ended, and print changes of its state.
 
     Args:
-      server: where the run is.
-      run_id: the run.
-      steps: of its pipeline; what else the server lists is its own.
-      say: takes one line.
-      timeout: longest wait, seconds; None waits for ever.
-      pause: between two questions, seconds.
+      server: the server of the run.
+      run_id: id of the run.
+      steps: all steps of its pipeline.
+      say: prints one line.
+      timeout: maximum time to wait, in seconds; None: no limit.
+      pause: pause between requests, in seconds.
 
     Returns:
       SUCCEEDED, FAILED if a component failed, and UNKNOWN if the run was stopped or skipped, did
-      not end in time, or the server was away for ten minutes or refuses to tell.
+      not end in time, or the server was unavailable for ten minutes or rejected a request.
     """
     begin = last_answer = time.monotonic()
-    teller = _Teller(server, run_id, steps, say)
-    silent = False
+    progress = _Progress(server, run_id, steps, say)
+    is_away = False
     while True:
         try:
             run = server.get_run(run_id)
         except UserError as error:
-            # A restart of the server is no end of the run; refused rights do not come back.
+            # The server may come back from a restart; a rejected request stays rejected.
             away = time.monotonic() - last_answer
-            lasting = not isinstance(error, errors.ServerError) or away > _PATIENCE_S
-            if lasting or _late(begin, timeout):
-                say(f"{error} The run may go on: python -m kubeflow status.")
+            is_permanent = not isinstance(error, errors.ServerError) or away > _PATIENCE_S
+            if is_permanent or _late(begin, timeout):
+                say(f"{error} The run may still be running; see python -m kubeflow status.")
                 return Verdict.UNKNOWN
-            if not silent:
-                say(f"{error} Waiting on.")
-                silent = True
+            if not is_away:
+                say(f"{error} Still waiting.")
+                is_away = True
         else:
             last_answer = time.monotonic()
-            silent = False
-            state = teller.tell(run)
-            if state in _ENDS:
-                say(f"Run {state.lower()} after {time.monotonic() - begin:.0f} s{teller.why(run)}")
-                return _ENDS[state]
+            is_away = False
+            state = progress.update(run)
+            if state in _VERDICTS:
+                seconds = time.monotonic() - begin
+                say(f"Run {state.lower()} after {seconds:.0f} s{progress.reason(run)}")
+                return _VERDICTS[state]
         if _late(begin, timeout):
-            say(f"The run did not end within {timeout:g} s and goes on: python -m kubeflow status.")
+            say(
+                f"The run did not end within {timeout:g} s and is still running; see python -m "
+                "kubeflow status."
+            )
             return Verdict.UNKNOWN
         time.sleep(pause)
 
@@ -92,33 +97,33 @@ def _late(begin: float, timeout: float | None) -> bool:
     return timeout is not None and time.monotonic() - begin >= timeout
 
 
-class _Teller:
-    """Says what is new about a run at each look at it."""
+class _Progress:
+    """Prints what has changed in a run since the last update."""
 
     def __init__(
-        self, server: client.Server, run_id: str, steps: Sequence[Step], say: Callable[[str], None]
+        self, server: Server, run_id: str, steps: Sequence[Step], say: Callable[[str], None]
     ) -> None:
         self._server, self._run_id, self._steps, self._say = server, run_id, steps, say
         self._width = max([18, *(len(step.name) for step in steps)])
-        self._told: dict[str, tuple[str, int]] = {}
+        self._printed: dict[str, tuple[str, int]] = {}
         self._failed: list[str] = []
         self._stopping = False
 
-    def tell(self, run: answers.Run) -> str:
-        """Says what is new; returns the state of the run."""
-        # The server forgets that a run was stopped if Argo is quicker than its own books.
+    def update(self, run: answers.Run) -> str:
+        """Print what has changed, and return the state of the run."""
+        # Remember CANCELING: if Argo is fast, the server later reports just FAILED.
         self._stopping |= run.state in ("CANCELING", answers.STOPPED)
-        found = argo.components(run, self._steps)
-        # What failed first is said first.
-        for component in sorted(found, key=lambda each: each.end or _END_OF_TIME):
-            news = (component.state, component.attempts)
-            if self._told.get(component.name) != news:
-                self._told[component.name] = news
-                self._tell(component)
+        components = argo.components(run, self._steps)
+        # In order of their ends, so that the first failure comes first.
+        for component in sorted(components, key=lambda each: each.end or _END_OF_TIME):
+            state = (component.state, component.attempts)
+            if self._printed.get(component.name) != state:
+                self._printed[component.name] = state
+                self._print(component)
         return answers.STOPPED if self._stopping and run.state == "FAILED" else run.state
 
-    def why(self, run: answers.Run) -> str:
-        """Why the run ended as it did, as the end of a sentence."""
+    def reason(self, run: answers.Run) -> str:
+        """Return why the run ended as it did, to append to a sentence."""
         if run.error:
             return f": {run.error}"
         if self._failed and not self._stopping:
@@ -127,7 +132,7 @@ class _Teller:
             return f": no component failed; see {self._server.pods_command(self._run_id)}"
         return ""
 
-    def _tell(self, component: argo.Component) -> None:
+    def _print(self, component: argo.Component) -> None:
         mark, word = _MARKS[component.state], component.state.lower()
         if component.state == argo.FAILED and self._stopping:
             mark, word = "-", "stopped"
@@ -148,11 +153,11 @@ class _Teller:
 
 
 def _last_line(log: str, name: str) -> str | None:
-    """What a component said last: its verdict, or else how its log ends before it was cut off."""
+    """Return a component's verdict; if it was interrupted, the end of its log."""
     lines = [line.strip() for line in log.splitlines() if line.strip()]
-    lines = [line for line in lines if not _THEIRS.match(line)]
-    verdict = re.compile(rf"(Error: )?({re.escape(name)}( failed| refused)?: |No space is left)")
+    lines = [line for line in lines if not _FOREIGN_LINE.match(line)]
+    verdict = re.compile(rf"(Error: )?({re.escape(name)}( failed)?: |No space (is )?left)")
     verdicts = [line for line in lines if verdict.match(line)]
     if verdicts or not lines:
         return next(reversed(verdicts), None)
-    return f"it was cut off; its log ends with {lines[-1]!r}"
+    return f"interrupted; its log ends with {lines[-1]!r}"

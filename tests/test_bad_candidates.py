@@ -65,6 +65,4 @@ def test_bad_candidate_is_refused_in_words(
 def test_identical_candidate_is_no_new_version(bench: Bench, tmp_path: Path) -> None:
     bad_candidates.identical(bench, str(tmp_path / "candidate"))
     verdict = bad_candidates.verdict(bench, str(tmp_path / "candidate"))
-    assert (
-        verdict == "Version V stays in service. This run came to the model that it holds already."
-    )
+    assert verdict == "Version V stays in service. This run produced the same model."

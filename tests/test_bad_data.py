@@ -284,7 +284,7 @@ def test_an_unknown_section_is_one_sentence(capfd: pytest.CaptureFixture[str]) -
 @pytest.mark.parametrize(
     ("setting", "sentence"),
     [
-        ("beam.runner=Foo", "'beam.runner' is 'Foo', which Beam does not know"),
+        ("beam.runner=Foo", "'beam.runner' is 'Foo', which is not a Beam runner"),
         ("release.copy_to=s3://x/y", "s3://x/y"),
         ("release.infra_validation=kubernetes", "kubernetes"),
     ],
@@ -306,7 +306,7 @@ def test_unknown_beam_argument_is_one_sentence(
     wrong = 'beam.args=["--direct_running_mode=multiprocessing"]'
     assert playground.again(wrong).code == 2
     (line,) = capfd.readouterr().err.splitlines()
-    assert line.startswith("Error: Setting 'beam.args' has a value that Beam refuses: argument ")
+    assert line.startswith("Error: Setting 'beam.args' is invalid: argument ")
     assert "multi_processing" in line  # what it could be
 
 

@@ -265,9 +265,7 @@ def test_a_verdict_names_the_bound_that_was_missed(
     with console.quiet(tmp_path / "log") as terminal:
         shown.show(terminal, Outcome.model_validate(VERDICT), files)
     said = capfd.readouterr().out
-    assert (
-        "Not released: 1 of 2 thresholds missed: mean_iou against champion (overall).\n"
-    ) in said
+    assert ("Not released: 1 of 2 thresholds missed: mean_iou vs champion (overall).\n") in said
     assert "failed" not in said
 
 

@@ -241,7 +241,7 @@ def test_a_rollback_beside_a_damaged_outcome_is_done_and_says_what_was_not(
         (run.output_root / "latest_run.json").write_text(text)
         capsys.readouterr()
         assert call(run, "copy") == 2
-        assert "is damaged, so whether" in capsys.readouterr().err
+        assert "is damaged, so its setting" in capsys.readouterr().err
     assert call(run, "rollback", str(run.versions()[0])) == 1
     error = capsys.readouterr().err
     assert "is in service in" in error
@@ -257,7 +257,7 @@ def test_history_keeps_what_was_pruned(run: Run, capsys: pytest.CaptureFixture[s
     assert local_runner.main(["--history", "--output-root", str(run.output_root)]) == 0
     table = capsys.readouterr().out
     assert f"pushed: {before[0]}, removed since" in table
-    assert "cut off" not in table
+    assert "interrupted" not in table
 
 
 def garbage(path: Path) -> None:

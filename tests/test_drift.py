@@ -73,7 +73,7 @@ def test_a_drifted_batch_is_named_and_stopped(
     for feature, distance in drifted.items():
         assert 0.3 < distance <= 1
         assert f"{feature} by {distance:.2f}" in run.outcome["error"]
-        assert f"{feature}: a distance of {distance:.2f}, more than" in output.out
+        assert f"{feature}: distance {distance:.2f}, above" in output.out
         assert f'✗ drifted</td><th scope="row">{feature}</th>' in page
 
 
@@ -91,7 +91,7 @@ def test_a_warning_lets_the_run_go_on_and_off_compares_nothing(
     warned = run_locally(batch, playground.output_root)
     assert warned.states()["Transform"] == "executed"
     assert any(row["drifted"] for row in warned.outcome["data"]["drift"]["features"])
-    assert "The photos differ much from those of version" in capfd.readouterr().out
+    assert "The photos have drifted from those of version" in capfd.readouterr().out
     again = warned.again("data.drift_bound=1")
     assert again.states()["DriftValidator"] == "executed"
     assert not any(row["drifted"] for row in again.outcome["data"]["drift"]["features"])

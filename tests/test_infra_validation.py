@@ -191,7 +191,7 @@ def test_wrong_settings_are_one_sentence(override: str, sentence: str) -> None:
 
 
 def test_docker_is_refused_on_a_cluster() -> None:
-    with pytest.raises(UserError, match="docker, which the pods of a cluster do not reach") as told:
+    with pytest.raises(UserError, match="docker, which pods on a cluster cannot use") as told:
         cluster_settings.load(overrides=[ON_DOCKER])
     assert "\n" not in str(told.value)
     from_the_run_form = settings.load(overrides=[ON_DOCKER])

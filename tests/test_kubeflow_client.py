@@ -162,7 +162,7 @@ def test_submit_uploads_runs_and_waits(kubeflow: Kubeflow) -> None:
     assert run["service_account"] == "trainer"
     assert run["experiment_id"] == experiment["experiment_id"]
     assert experiment["display_name"] == "segmentation"
-    assert experiment["description"].startswith("Runs that python -m kubeflow submit started")
+    assert experiment["description"].startswith("Runs started by python -m kubeflow submit")
     first, second, last = kubeflow.out.splitlines()
     assert first == f"Pipeline   segmentation, new version {version['display_name']}"
     assert second.endswith(f"{kubeflow.url}/#/runs/details/{run['run_id']}")
@@ -266,7 +266,7 @@ def test_an_upload_that_was_cut_off_is_finished_by_the_next_submit(kubeflow: Kub
 
 def test_settings_and_a_package_do_not_go_together(kubeflow: Kubeflow) -> None:
     said = kubeflow.refusal("submit", "--package", str(kubeflow.package), "--set", "train.epochs=7")
-    assert "--package is compiled already" in said
+    assert "--config and --set do not apply to --package" in said
     assert "did you mean" in kubeflow.refusal("submit", "--set", "train.epoch=7")
     assert kubeflow.server.requests == []
 
@@ -312,7 +312,7 @@ def test_experiments_are_made_once(kubeflow: Kubeflow) -> None:
         ("epochs=many", "--param epochs is 'many'; it must be a whole number."),
         ("epochs=true", "it must be a whole number"),
         ("bound=high", "it must be a number"),
-        ("epochs", "--param takes NAME=VALUE"),
+        ("epochs", "--param is 'epochs'; give NAME=VALUE"),
     ],
 )
 def test_a_bad_parameter_is_found_before_anything_is_sent(
@@ -353,8 +353,8 @@ def test_a_text_parameter_is_taken_as_it_is(kubeflow: Kubeflow) -> None:
     [
         ("none.yaml", None, "Cannot read the package"),
         ("bad.yaml", "a: [", "is not valid YAML"),
-        ("empty.yaml", "", "is no compiled pipeline"),
-        ("other.yaml", "kind: Workflow", "is no compiled pipeline"),
+        ("empty.yaml", "", "is not a compiled pipeline"),
+        ("other.yaml", "kind: Workflow", "is not a compiled pipeline"),
         ("p.json", "{}", "must be a .yaml file"),
     ],
 )

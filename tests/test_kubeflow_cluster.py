@@ -90,7 +90,7 @@ def test_status_says_that_failed_containers_are_not_tried_again_and_what_mends_i
     assert uploaded("status") == 0
     (line,) = [line for line in uploaded.out.splitlines() if line.startswith("Retries ")]
     assert "context 'mine'" in line
-    assert "evicted ones and failed containers are not" in line
+    assert "evicted pods and failed containers are not" in line
     assert "kubectl patch -n kubeflow configmap workflow-controller-configmap" in line
     assert Path(line.partition("--patch-file ")[2].split()[0]).is_file()
 
@@ -100,7 +100,7 @@ def test_status_says_nothing_more_where_the_patch_is_in(
 ) -> None:
     kubernetes.answer = PATCHED
     assert uploaded("status") == 0
-    assert f"{cluster.MENDED}." in uploaded.out
+    assert f"{cluster.PATCHED}." in uploaded.out
     assert "kubectl" not in uploaded.out
 
 
@@ -130,11 +130,11 @@ def test_without_a_cluster_nothing_is_said(
 @pytest.mark.parametrize(
     ("strategy", "said"),
     [
-        (None, "failed containers and evicted pods are tried"),  # Argo's own, before 2.17
-        ({"limit": 2}, "pods that vanish are not"),
+        (None, "failed containers and evicted pods are retried"),  # Argo's own, before 2.17
+        ({"limit": 2}, "but lost pods are not"),
         ({"retryPolicy": "OnError"}, "failed containers are not"),
-        ({"retryPolicy": "OnTransientError"}, "a passing fault"),
-        ({"retryPolicy": "Always"}, "many times over"),
+        ({"retryPolicy": "OnTransientError"}, "only transient errors"),
+        ({"retryPolicy": "Always"}, "many times"),
     ],
 )
 def test_policies_that_the_patch_mends(strategy: Any, said: str) -> None:
@@ -142,7 +142,7 @@ def test_policies_that_the_patch_mends(strategy: Any, said: str) -> None:
     found = cluster.explain({"workflowDefaults": yaml.safe_dump(defaults)})
     assert found is not None
     assert said in found
-    assert "mends it" in found
+    assert "to change that" in found
 
 
 @pytest.mark.parametrize(

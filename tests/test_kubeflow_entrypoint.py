@@ -122,7 +122,7 @@ def test_a_run_of_separate_processes_ends_as_the_local_one(
     cluster = Cluster(small_data, tmp_path / "output")
     code, last, stage = cluster.plan("run-1")
     assert (code, stage) == (0, "data")
-    assert last.endswith(": the run begins with ExampleGen (it has not run here yet).")
+    assert last.endswith(": the run starts with ExampleGen (it has not run before).")
     for node in NODES:
         code, last = cluster.run(node, "run-1")
         assert code == 0, last
@@ -155,9 +155,9 @@ def test_a_run_of_separate_processes_ends_as_the_local_one(
     # A run in which nothing changed needs no task but the first and the last.
     code, last, stage = cluster.plan("run-3")
     assert (code, stage) == (0, "nothing")
-    assert last.endswith(": nothing is new, so nothing has to run.")
+    assert last.endswith(": nothing has changed, so nothing has to run.")
     code, last, written = cluster.report("run-3", tmp_path / "kfp-3")
-    assert (code, last.partition(": ")[2].partition(": ")[2]) == (0, "nothing is new.")
+    assert (code, last.partition(": ")[2].partition(": ")[2]) == (0, "nothing has changed.")
     assert set(cluster.states()) == {"cached"}
     assert cluster.outcome["pushed_version"] == ours["pushed_version"]
     (metrics,) = written["artifacts"]["metrics"]["artifacts"]
@@ -165,7 +165,7 @@ def test_a_run_of_separate_processes_ends_as_the_local_one(
     # Otherwise the plan says where to begin, and what it asked about runs in the same run.
     code, last, stage = cluster.plan("run-4", "gate.boundary_iou=0.01")
     assert (code, stage) == (0, "release")
-    assert "the run begins with Evaluator (changed: settings of the gate)" in last
+    assert "the run starts with Evaluator (changed: gate settings)" in last
     verdict = ("Champion", "Evaluator", "Pusher")
     ends = [cluster.run(node, "run-4", "gate.boundary_iou=0.01") for node in verdict]
     assert [code for code, _ in ends] == [0, 0, 0]
@@ -174,7 +174,7 @@ def test_a_run_of_separate_processes_ends_as_the_local_one(
     assert len(executions_of(cluster, "run-4")) == len(NODES)
     code, last, stage = cluster.plan("run-5", "train.epochs=2")
     assert (code, stage) == (0, "training")
-    assert "the run begins with Trainer (changed: train.epochs (4 to 2))" in last
+    assert "the run starts with Trainer (changed: train.epochs (4 to 2))" in last
     assert not cluster.artifacts("run-5").began("Trainer")
     planned = time.time()
     code, last = cluster.run("Trainer", "run-5", "train.epochs=2")
@@ -206,10 +206,10 @@ def test_refused_data_ends_with_code_2_and_the_sentence_in_log_and_report(tmp_pa
     cluster.prepare("run-1", *NODES[: NODES.index("DataGate")])
     code, last = cluster.run("DataGate", "run-1")
     assert code == 2
-    assert last.startswith("Error: DataGate refused: 5 of 40 items are quarantined, more than ")
+    assert last.startswith("Error: DataGate failed: 5 of 40 items are quarantined, more than ")
     code, last, written = cluster.report("run-1", tmp_path / "kfp")
     assert code == 0
-    assert "status failed, because '5 of 40 items are quarantined" in last
+    assert "status failed: 5 of 40 items are quarantined" in last
     assert cluster.outcome["error"].startswith("5 of 40 items are quarantined")
     assert cluster.outcome["components"][-1]["state"] == "failed"
     assert written["artifacts"]["metrics"]["artifacts"][0]["metadata"] == {"released": 0.0}
@@ -230,7 +230,7 @@ def test_a_stopped_task_leaves_what_the_next_attempt_goes_on_from(tmp_path: Path
     training.terminate()
     code, last = ended(training)
     assert code == 143
-    assert last == "Trainer: told to stop; another attempt goes on from here."
+    assert last == "Trainer: stopped; the next attempt resumes here."
     done = epochs_done(working)
 
     # Killed outright: the node finds the same execution, and the training goes on in its folder.
@@ -242,7 +242,7 @@ def test_a_stopped_task_leaves_what_the_next_attempt_goes_on_from(tmp_path: Path
     assert [each.name for each in working.iterdir()] == [left.name]
     assert cluster.artifacts("run-1").state("Trainer") == "failed"
     code, last, _ = cluster.report("run-1", tmp_path / "kfp")
-    assert "Trainer was cut off; its log says why." in last
+    assert "Trainer was interrupted; see its log." in last
     assert cluster.outcome["status"] == "failed"
     assert b"Released version" not in (tmp_path / "kfp" / "a" / "report").read_bytes()
 
@@ -269,8 +269,8 @@ def epochs_done(working: Path) -> int:
     [
         (["train.epoch=1"], "did you mean 'train.epochs'?"),
         (["train.epochs=0"], "Setting 'train.epochs' is 0 (from the run's parameter)"),
-        (["tune.trials=2"], "makes tune.trials 2, but the pipeline was compiled with no Tuner;"),
-        (["release.copy_to=/copies"], "but the pipeline was compiled with no Copier;"),
+        (["tune.trials=2"], "sets tune.trials to 2, but the pipeline was compiled without Tuner;"),
+        (["release.copy_to=/copies"], "but the pipeline was compiled without Copier;"),
     ],
 )
 def test_bad_settings_end_at_once_with_code_2(
@@ -283,7 +283,7 @@ def test_bad_settings_end_at_once_with_code_2(
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2
     last = (done.stdout + done.stderr).splitlines()[-1]
-    assert last.startswith("Error: ExampleGen refused: ")
+    assert last.startswith("Error: ExampleGen failed: ")
     assert sentence in last
 
 
@@ -293,7 +293,7 @@ def test_a_refused_setting_is_reported_on_the_page(small_data: Path, tmp_path: P
     assert code == 0
     assert last.startswith("Report: done in ")
     sentence = "Unknown setting 'train.epoch' in the run's parameter; did you mean 'train.epochs'?"
-    assert last.endswith(f": the run was refused: {sentence}.")
+    assert last.endswith(f": the run could not start: {sentence}.")
     assert b"did you mean" in (tmp_path / "kfp" / "a" / "report").read_bytes()
     assert written["artifacts"]["metrics"]["artifacts"][0]["metadata"] == {"released": 0.0}
     assert cluster.outcome["error"] == sentence
@@ -315,7 +315,7 @@ def test_a_plan_that_was_cut_off_is_reported(
     assert not (tmp_path / "start").exists()
     code, last, _ = cluster.report("run-1", tmp_path / "kfp")
     assert code == 0
-    assert "because 'Plan was cut off; its log says why.'" in last
+    assert ": Plan was interrupted; see its log." in last
 
 
 def test_a_store_that_refuses_is_reported_on_the_page(
@@ -328,7 +328,7 @@ def test_a_store_that_refuses_is_reported_on_the_page(
     arguments = ["report", "--run-id=run-1", "--metadata=mysql", "--data-root="]
     arguments += [f"--output-root={tmp_path / 'output'}", "--artifact", "report", str(page)]
     assert entrypoint.main([*arguments, "--executor-input", json.dumps(message)]) == 0
-    assert "the run was refused: The metadata store needs" in capsys.readouterr().out
+    assert "the run could not start: The metadata store needs" in capsys.readouterr().out
     assert "The metadata store needs" in page.read_text()
 
 
@@ -338,14 +338,14 @@ def test_images_with_different_code_are_refused(small_data: Path, tmp_path: Path
     cluster.artifacts("run-1").note_run_code("of another image")
     code, last = cluster.run("ExampleGen", "run-1")
     assert code == 2
-    assert "holds other code, or other libraries, than that of the task Plan" in last
+    assert "differ from those in the image of task Plan" in last
 
 
 def test_an_id_that_no_server_made_is_refused(small_data: Path, tmp_path: Path) -> None:
     cluster = Cluster(small_data, tmp_path / "output")
     code, last = cluster.run("ExampleGen", "{{$.pipeline_job_uuid}}")
     assert code == 2
-    assert "The run's id is '{{$.pipeline_job_uuid}}', which the server should have" in last
+    assert "The server did not replace the placeholder '{{$.pipeline_job_uuid}}'" in last
 
 
 def test_what_a_container_says_goes_through_one_pipe(small_data: Path, tmp_path: Path) -> None:
@@ -382,14 +382,14 @@ def test_missing_data_and_an_unknown_node_end_with_code_2(tmp_path: Path) -> Non
     code, last, stage = cluster.plan("run-1")
     assert (code, stage) == (2, "")
     sentence = f"There is no data folder {tmp_path / 'data'}."
-    assert last == f"Error: Plan refused: {sentence}"
+    assert last == f"Error: Plan failed: {sentence}"
     # Why no node ran is in the report of the run.
     code, last, _ = cluster.report("run-1", tmp_path / "kfp")
     assert code == 0
     assert cluster.outcome["error"] == sentence
     code, last = cluster.run("Tuner", "run-1")
     assert code == 2
-    assert "This image's pipeline has no node 'Tuner', only ExampleGen, " in last
+    assert "The pipeline in this image has no node 'Tuner', only ExampleGen, " in last
 
 
 def _without_roots_powers(arguments: Sequence[str]) -> int:
@@ -416,7 +416,7 @@ def test_on_a_volume_of_root_the_first_task_says_which_command_mends_it(
     arguments += [f"--output-root={others_folder / output_root}"]
     code, last = ended(Forked(_without_roots_powers, arguments, others_folder / "log"))
     assert code == 2
-    assert last.startswith("Error: Plan refused: User ")
+    assert last.startswith("Error: Plan failed: User ")
     assert f"cannot write to the output folder {others_folder / output_root}" in last
     assert "`kubectl apply -k kubeflow/manifests/volume-owner`" in last
     assert (ROOT / "kubeflow/manifests/volume-owner/kustomization.yaml").is_file()
@@ -435,7 +435,7 @@ def test_the_report_of_such_a_run_says_so_in_its_log_and_on_the_runs_page(
     arguments += [f"--output-root={others_folder / 'volume'}"]
     code, last = ended(Forked(_without_roots_powers, arguments, others_folder / "log"))
     assert code == 0
-    assert "the run was refused: User " in last
+    assert "the run could not start: User " in last
     assert "kubectl apply -k kubeflow/manifests/volume-owner" in page.read_text()
     assert json.loads(output.read_text())["artifacts"]["report"] == listed["report"] | {
         "artifacts": [{**listed["report"]["artifacts"][0], "metadata": {}}]
@@ -451,7 +451,7 @@ def test_what_is_left_for_kubernetes_says_whether_another_attempt_may_help(
     arguments += [f"--output-root={tmp_path / 'output'}", f"--data-root={small_data}"]
     message.touch()
     assert entrypoint.main([*arguments, "--set", "train.epochs=0"]) == 2
-    assert message.read_text().startswith("Error: ExampleGen refused: Setting ")
+    assert message.read_text().startswith("Error: ExampleGen failed: Setting ")
     assert termination.AGAIN not in message.read_text()
     assert entrypoint.main([*arguments, "--set", "beam.runner=NoRunner"]) == 1
     assert message.read_text().startswith("Error: ExampleGen failed: ValueError: ")
@@ -463,4 +463,4 @@ def test_what_is_left_for_kubernetes_says_whether_another_attempt_may_help(
     monkeypatch.setattr(entrypoint, "_run", killed)
     with pytest.raises(SystemExit):
         entrypoint.main(arguments)
-    assert message.read_text() == f"ExampleGen was cut off; {termination.AGAIN}."
+    assert message.read_text() == f"ExampleGen was interrupted; {termination.AGAIN}."

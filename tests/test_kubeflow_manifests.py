@@ -204,7 +204,7 @@ def test_kustomize_patches_the_servers_own_configuration(tmp_path: Path) -> None
     )
     made = yaml.safe_load(done.stdout)
     assert made["data"]["executor"] == "a: b"
-    assert cluster.explain(made["data"]) == cluster.MENDED
+    assert cluster.explain(made["data"]) == cluster.PATCHED
     assert made["metadata"] == server["metadata"]
 
 

@@ -179,7 +179,7 @@ def test_a_wrong_password_ends_with_code_2_and_says_where_it_stands(
     cluster = Cluster(small_data, tmp_path / "output", "mysql", **login)
     code, last = cluster.run("ExampleGen", "run-1")
     assert code == 2
-    assert "refuses the login of the user 'segmentation' (Access denied" in last
+    assert "rejects the login of the user 'segmentation' (Access denied" in last
     assert "check the Secret that metadata.secret names" in last
     assert "wrong-password" not in last
 
@@ -278,9 +278,7 @@ def test_a_lost_store_does_not_meet_the_folders_of_its_work(
     logs = [process.wait() for process in [plan(cluster, run) for run in ("run-3", "run-4")]]
     assert [code for code, _ in logs] == [0, 0]
     aside = cluster.output_root / "artifacts-1"
-    note = (
-        f"Note: the metadata store is new; the artifacts that it knows nothing of are in {aside}."
-    )
+    note = f"Note: the metadata store is new; the artifacts of earlier runs are now in {aside}."
     assert sorted(note in log for _, log in logs) == [False, True]
     assert (aside / "ExampleGen" / "examples" / first.name / "Split-train").is_dir()
     assert not (cluster.output_root / "artifacts-2").exists()
@@ -334,15 +332,15 @@ def test_what_postgresql_refuses_is_one_sentence(postgresql: PostgreSQL, tmp_pat
     def said(tls: str = "off", **changes: str) -> str:
         return refusal("postgresql", tls, tmp_path, **{**login, **changes})
 
-    assert "refuses the login of the user 'segmentation' (password auth" in said(password="wrong")
+    assert "rejects the login of the user 'segmentation' (password auth" in said(password="wrong")
     assert "has no database 'nope' that the user 'segmentation' may use" in said(database="nope")
-    assert "offers no TLS, which metadata.tls=require asks for" in said("require")
+    assert "does not offer TLS, which metadata.tls=require requires" in said("require")
     secret = "without TLS (no pg_hba.conf entry"
     assert secret in said(user="secure")
     postgresql.sql("GRANT CONNECT ON DATABASE metadata TO stranger")
     rights = said(user="stranger")
-    assert "lets the user 'stranger' make or use no tables in the database 'metadata'" in rights
-    assert "let its owner run GRANT ALL ON SCHEMA public TO stranger" in rights
+    assert "the user 'stranger' create or use tables in the database 'metadata'" in rights
+    assert "run GRANT ALL ON SCHEMA public TO stranger as its owner" in rights
 
 
 @pytest.mark.slow
@@ -370,12 +368,12 @@ def test_postgresql_with_tls(postgresql: PostgreSQL, small_data: Path, tmp_path:
     for folder in (tmp_path / "other", tmp_path / "nothing"):
         sentence = refusal("postgresql", "verify-full", folder, **named)
         assert "has a certificate that is not trusted (" in sentence
-        assert "put its authority's certificate into the Secret, as ca.crt" in sentence
+        assert "add the certificate of its CA to the Secret, as ca.crt" in sentence
     (tmp_path / "other" / "ca.crt").write_text("no certificate")
     for folder in (tmp_path / "other", tmp_path / "nothing"):
         sentence = refusal("postgresql", "verify-ca", folder, **named)
         assert f"cannot be used: {folder}/ca.crt (" in sentence
-    assert "refuses the login of" in refusal(
+    assert "rejects the login of" in refusal(
         "postgresql", "require", trusted, **{**login, "password": "wrong"}
     )
     # A whole task, and what it said to the server.
@@ -388,7 +386,7 @@ def test_postgresql_with_tls(postgresql: PostgreSQL, small_data: Path, tmp_path:
 @pytest.mark.slow
 def test_mariadb_with_tls(mariadb: MariaDB, small_data: Path, tmp_path: Path) -> None:
     login = mariadb.login
-    assert "offers no TLS, which metadata.tls=require asks for" in refusal(
+    assert "does not offer TLS, which metadata.tls=require requires" in refusal(
         "mysql", "require", tmp_path, **login
     )
     authority, files = Authority(tmp_path / "ca"), tmp_path / "server"
@@ -404,7 +402,7 @@ def test_mariadb_with_tls(mariadb: MariaDB, small_data: Path, tmp_path: Path) ->
     assert "has a certificate that is not trusted (" in refusal(
         "mysql", "verify-full", tmp_path, **named
     )
-    assert "refuses the login" in refusal("mysql", "require", trusted, **{**login, "password": "x"})
+    assert "rejects the login" in refusal("mysql", "require", trusted, **{**login, "password": "x"})
     secret = environment(trusted, **named)
     cluster = Cluster(small_data, tmp_path / "output", "mysql", "verify-full", **secret)
     assert cluster.run("ExampleGen", "run-1")[0] == 0
@@ -421,12 +419,12 @@ def test_mysql_s_own_server(mysql: MySQL, tmp_path: Path) -> None:
     # As a new user is made since MySQL 8.0.
     for tls in ("off", "require", "verify-ca"):
         assert (
-            "lets the user 'segmentation' log in with caching_sha2_password, which ml-metadata's "
-            "MySQL client does not know; run ALTER USER 'segmentation'@'%' IDENTIFIED WITH "
+            "authenticates the user 'segmentation' with caching_sha2_password, which ml-metadata's "
+            "MySQL client does not support; run ALTER USER 'segmentation'@'%' IDENTIFIED WITH "
             "mysql_native_password BY 'PASSWORD' there, or use PostgreSQL"
         ) in said(tls)
     mysql.sql(mysql.user("rsa", "sha256_password"))
-    assert "log in with sha256_password, which" in said(user="rsa")
+    assert "with sha256_password, which" in said(user="rsa")
     # The remedy helps.
     mysql.sql(
         f"ALTER USER segmentation IDENTIFIED WITH mysql_native_password BY '{login['password']}'"
@@ -439,7 +437,7 @@ def test_mysql_s_own_server(mysql: MySQL, tmp_path: Path) -> None:
     mysql.sql("GRANT SELECT ON metadata.* TO reader")
     mysql.sql("DROP DATABASE metadata", "CREATE DATABASE metadata")
     rights = said(user="reader", password="reads-only")
-    assert "make or use no tables in the database 'metadata' (CREATE command denied" in rights
+    assert "create or use tables in the database 'metadata' (CREATE command denied" in rights
     assert "run GRANT ALL ON metadata.* TO reader there" in rights
     mysql.sql("SET GLOBAL require_secure_transport = ON")
     assert "without TLS (Connections using insecure transport are prohibited" in said()

@@ -90,11 +90,11 @@ def test_what_no_server_replaces_is_refused(
     broken = json.loads(json.dumps(spec))
     container = broken["deploymentSpec"]["executors"]["exec-plan"]["container"]
     container["args"].append(placeholder)
-    with pytest.raises(UserError, match=r"The task Plan would get .* as it stands"):
+    with pytest.raises(UserError, match=r"The arguments of the task Plan contain .* no server"):
         Played(broken, tmp_path, "data")
 
 
 def test_a_condition_of_another_kind_is_refused(spec: dict[str, Any], tmp_path: Path) -> None:
     text = json.dumps(spec).replace("== 'training'", "!= 'training'")
-    with pytest.raises(UserError, match="cannot read the condition"):
+    with pytest.raises(UserError, match="cannot evaluate the condition"):
         Played(json.loads(text), tmp_path, "nothing")

@@ -32,14 +32,14 @@ def test_the_last_line_says_what_came_out(
 ) -> None:
     clauses = {node: clause for node, (clause, _) in told.items()}
     splits = small_run.outcome["data"]["splits"]
-    assert clauses["ExampleGen"] == "40 photos, none set aside"
+    assert clauses["ExampleGen"] == "40 photos, none quarantined"
     assert clauses["StatisticsGen"] == ", ".join(f"{name} {n}" for name, n in splits.items())
     assert clauses["ExampleValidator"] == "no anomalies"
-    assert clauses["DriftValidator"] == "nothing to compare with"
+    assert clauses["DriftValidator"] == "no release to compare with"
     assert clauses["Champion"] == "no champion yet"
     assert clauses["Trainer"].startswith("val_mean_iou 0.")
     assert clauses["Trainer"].endswith(" of 4")
-    assert clauses["Evaluator"].endswith("; the gate says yes")
+    assert clauses["Evaluator"].endswith("; blessed")
     assert clauses["Pusher"] == f"released version {small_run.outcome['pushed_version']}"
 
 

@@ -64,10 +64,10 @@ def test_where_the_server_cannot_follow_each_upload_moves_the_schedule(
     same = ("display_name", "description", "trigger", "max_concurrency", "no_catchup")
     for key in (*same, "runtime_config"):
         assert after[key] == before[key]
-    version = "the version last uploaded with submit"
+    version = "last version uploaded with submit"
     assert after["description"] == f"At 02:00 (UTC), {version}, one run at a time."
     assert after["status"] == ("DISABLED" if paused else "ENABLED")
-    assert "nightly takes this version from now on" in uploaded.out
+    assert "nightly now uses this version" in uploaded.out
     assert max(server.active) == 1
 
 
@@ -113,7 +113,7 @@ def test_pause_resume_list_and_delete(uploaded: Kubeflow) -> None:
     assert uploaded("schedule", "--delete") == 0
     assert uploaded.schedule is full
     said = uploaded.refusal("schedule", "--pause")
-    assert "has no schedule 'nightly'; it has: full" in said
+    assert "has no schedule 'nightly'; it has full" in said
 
 
 def test_a_run_that_goes_on_is_not_ended_with_its_schedule(
@@ -128,9 +128,9 @@ def test_a_run_that_goes_on_is_not_ended_with_its_schedule(
     run["state"] = "RUNNING"
     for command in (["schedule", "--delete"], again):
         said = uploaded.refusal(*command)
-        assert "A run of the schedule 'nightly' goes on, and would end with it: nightly 0" in said
+        assert "the schedule 'nightly' would stop its run in progress, nightly 0" in said
     assert uploaded.submit(package=packages[1]) == 2
-    assert "could not be moved to its newest version" in uploaded.err
+    assert "could not be moved to the new version" in uploaded.err
     assert uploaded.schedule is before
     assert before["status"] == "ENABLED"
     run["state"] = "SUCCEEDED"
@@ -154,7 +154,7 @@ def test_all_pages_of_schedules_are_read_and_those_of_other_pipelines_left_out(
 
 def test_a_schedule_needs_an_uploaded_pipeline_and_good_parameters(kubeflow: Kubeflow) -> None:
     said = kubeflow.refusal("schedule", "--cron", "0 2 * * *")
-    assert "There is no pipeline 'segmentation'" in said
+    assert "has no pipeline 'segmentation'" in said
     kubeflow.submit("--no-run")
     arguments = ["--cron", "0 2 * * *", "--param", "data_root=/d", "--param", "epoch=5"]
     assert "did you mean 'epochs'" in kubeflow.refusal("schedule", *arguments)

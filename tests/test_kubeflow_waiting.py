@@ -309,7 +309,7 @@ Error: exit status 1
     "line",
     [
         "Trainer failed: out of memory.",
-        "Error: Trainer refused: setting train.epochs is 0; it must be at least 1.",
+        "Error: Trainer failed: setting train.epochs is 0; it must be at least 1.",
         "Trainer failed: ValueError: no.\nsomething that a library says when the process ends",
         "No space is left on the disk of /mnt/segmentation; free some space and start again.",
     ],
@@ -339,7 +339,7 @@ def test_a_log_that_ends_in_the_middle_gives_its_last_line(kubeflow: Kubeflow) -
     kubeflow.server.logs = {"Trainer": (RECORDINGS / "trainer-killed.log").read_text()}
     kubeflow.server.task_script = [{"Trainer": Look("FAILED")}]
     assert kubeflow.submit() == 1
-    assert ": it was cut off; its log ends with '" in lines(kubeflow)[0]
+    assert ": interrupted; its log ends with '" in lines(kubeflow)[0]
     assert lines(kubeflow)[0].endswith(
         "epoch 2/12  loss 0.745  val_loss 1.335  val_accuracy 0.707  "
         "val_mean_iou 0.414  1 s  0:08 left'"
@@ -429,13 +429,13 @@ def test_a_run_that_was_skipped_is_exit_code_3(kubeflow: Kubeflow) -> None:
 def test_a_run_that_lasts_too_long_is_exit_code_3_and_goes_on(kubeflow: Kubeflow) -> None:
     kubeflow.server.script = ["RUNNING"]
     assert kubeflow.submit("--timeout", "0.1") == 3
-    assert "did not end within 0.1 s and goes on" in kubeflow.out
+    assert "did not end within 0.1 s and is still running" in kubeflow.out
 
 
 def test_a_server_that_fails_for_a_while_does_not_end_the_wait(kubeflow: Kubeflow) -> None:
     kubeflow.server.troubles = [Trouble("GET .*/runs/", 503, b"<html>restarting</html>", times=3)]
     assert kubeflow.submit() == 0
-    assert kubeflow.out.count("Waiting on.") == 1
+    assert kubeflow.out.count("Still waiting.") == 1
 
 
 def test_a_server_that_stays_away_is_exit_code_3(
@@ -444,7 +444,7 @@ def test_a_server_that_stays_away_is_exit_code_3(
     monkeypatch.setattr(waiting, "_PATIENCE_S", 0.05)
     kubeflow.server.troubles = [Trouble("GET .*/runs/", 503)]
     assert kubeflow.submit() == 3
-    assert "The run may go on" in kubeflow.out
+    assert "The run may still be running" in kubeflow.out
 
 
 def test_rights_that_end_while_waiting_are_exit_code_3(kubeflow: Kubeflow) -> None:

@@ -161,13 +161,13 @@ def test_a_run_that_was_told_to_stop_says_so_everywhere(
 
     monkeypatch.setattr(loop.Training, "run", stopped)
     run = two_releases.again("train.seed=4")
-    sentence = "; start the same command again to go on."
+    sentence = "; run the same command again to resume."
     assert run.outcome["status"] == "failed"
     assert run.outcome["error"].endswith(sentence)
     assert "killed" not in run.outcome["error"]
     assert sentence in (run.output_root / "report.html").read_text()
     store = metadata.sqlite_metadata_connection_config(str(run.output_root / "metadata.sqlite"))
     last, *_ = history.past_runs(store)
-    assert last.verdict == "cut off in Trainer"
-    assert not last.cut_off
+    assert last.verdict == "interrupted in Trainer"
+    assert not last.interrupted
     assert last.seconds > 1

@@ -39,7 +39,7 @@ def test_a_plan_says_what_runs_and_why_and_changes_nothing(
     assert trained["Pusher"].startswith("runs:   after ")
     gate = plan(small_run, capfd, "gate.mean_iou=0.02")
     assert gate["Trainer"] == "cached"
-    assert gate["Evaluator"] == "runs:   changed: settings of the gate"
+    assert gate["Evaluator"] == "runs:   changed: gate settings"
     assert everything(small_run.output_root) == before
 
 
@@ -52,7 +52,7 @@ def test_new_photos_are_counted(
     synthetic.generate(tmp_path / "data", count=40, seed=3)
     run = run_locally(tmp_path / "data", tmp_path / "output")
     synthetic.generate(tmp_path / "data", count=44, seed=3)
-    assert plan(run, capfd)["ExampleGen"] == "runs:   44 photos, 40 before"
+    assert plan(run, capfd)["ExampleGen"] == "runs:   44 photos, previously 40"
     # The run does what the plan said, and then there is nothing to do.
     assert run.again().states()["ExampleGen"] == "executed"
     assert set(plan(run, capfd).values()) == {"cached"}
@@ -60,5 +60,5 @@ def test_new_photos_are_counted(
 
 def test_without_a_run_everything_runs(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert local_runner.main(["--plan", "--output-root", str(tmp_path)]) == 0
-    assert "No run has been made" in capfd.readouterr().out
+    assert "has no runs yet" in capfd.readouterr().out
     assert list(tmp_path.iterdir()) == []

@@ -186,7 +186,7 @@ def test_where_results_are_is_said_only_if_there_are_any(model, tmp_path, capsys
     (tmp_path / "bad.jpg").write_text("no image")
     assert run(model, tmp_path / "out", tmp_path / "bad.jpg") == 1
     said = capsys.readouterr().out
-    assert said.startswith("0 of 1 photos segmented")
+    assert said.startswith("Segmented 0 of 1 photos")
     assert "results" not in said
 
 

@@ -121,12 +121,12 @@ def test_mistakes_are_told_in_a_sentence(
 ) -> None:
     newest = str(model_store.versions(str(folder))[-1])
     for arguments, sentence in (
-        (["show", "7"], "There is no version 7"),
+        (["show", "7"], "has no version 7"),
         (["rollback", "7"], "has no version 7; it has versions"),
         (["rollback", newest], "is already in service"),
-        (["rollback", "abc"], "Argument VERSION: 'abc' is no version; `list` shows"),
+        (["rollback", "abc"], "Argument VERSION: 'abc' is not a version number; `list` shows"),
         (["prune", "--keep", "0"], "must be at least 1"),
-        (["list", "--serving", str(tmp_path / "none")], "There is no serving folder"),
+        (["list", "--serving", str(tmp_path / "none")], "does not exist; give one with --serving"),
     ):
         assert releases.main([*arguments[:1], "--serving", str(folder), *arguments[1:]]) == 2
         error = capsys.readouterr().err

@@ -207,7 +207,7 @@ def test_history_lists_the_runs_newest_first(
     assert f"pushed: {playground.outcome['pushed_version']}" in before
     assert f" {sum(playground.outcome['data']['splits'].values())} " in before
     assert local_runner.main(["--history", "--output-root", str(tmp_path / "none")]) == 2
-    assert "no run has been made" in capfd.readouterr().err
+    assert "has no runs yet" in capfd.readouterr().err
     assert not (tmp_path / "none").exists()
 
 
@@ -343,14 +343,14 @@ def test_killed_run_goes_on_where_it_stood(
     process.terminate()  # as systemd and batch systems do
     code, said = process.wait()
     assert code == 143
-    assert said.endswith("Error: Stopped; start the same command again to go on.\n")
-    assert "Stopped; start the same" in (output / "report.html").read_text()
+    assert said.endswith("; run the same command again to resume.\n")
+    assert "; run the same command" in (output / "report.html").read_text()
     process = Forked(local_runner.main, arguments, tmp_path / "log")
     process.wait_for(lambda: "Resuming after epoch" in process.output())
-    assert newest_verdict(output, capfd) == "goes on"
+    assert newest_verdict(output, capfd) == "running"
     process.kill()
-    assert newest_verdict(output, capfd) == "cut off in Trainer"
-    assert "The run has not ended" in (output / "report.html").read_text()
+    assert newest_verdict(output, capfd) == "interrupted in Trainer"
+    assert "The run has not finished" in (output / "report.html").read_text()
     run = run_locally(small_data, output)
     assert run.outcome["status"] == "pushed"
     assert {c: run.states()[c] for c in COMPONENTS[:7]} == dict.fromkeys(COMPONENTS[:7], "cached")

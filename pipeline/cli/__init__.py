@@ -1,37 +1,38 @@
-"""The command line: ``python -m pipeline VERB``, one module a verb.
+"""The command line: ``python -m pipeline VERB``, one module per verb.
 
-Each has ``main(argv) -> int``, whose result is the exit code. It is imported when it is called, and
-itself imports what takes seconds (TensorFlow, TFX) only when the arguments are known to be good.
-May import everything; nothing imports it.
+Each module has ``main(argv) -> int``, which returns the exit code. A module is imported only when
+its verb is used, and imports what takes seconds (TensorFlow, TFX) only after checking its
+arguments. May import everything; nothing imports it.
 """
 
 from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from pipeline.core import console
 from pipeline.settings.arguments import choose
 
-# Name: module, and what it does in one line.
+# Verb: module and one-line help.
 VERBS: dict[str, tuple[str, str]] = {
-    "run": ("pipeline.cli.run", "Runs the pipeline once on this machine."),
-    "data": ("pipeline.cli.data", "Checks a data folder, or downloads the Oxford-IIIT Pet data."),
-    "predict": ("pipeline.cli.predict", "Segments photos with a released model."),
-    "serve": ("pipeline.cli.serve", "Opens a web page that segments photos."),
-    "releases": ("pipeline.cli.releases", "Lists, rolls back, repairs and prunes releases."),
-    "convert": ("pipeline.cli.convert", "Converts a release to ONNX, LiteRT, OpenVINO or Triton."),
-    "history": ("pipeline.cli.history", "Lists past runs."),
+    "run": ("pipeline.cli.run", "Run the pipeline once on this machine."),
+    "data": ("pipeline.cli.data", "Check a data folder, or download the Oxford-IIIT Pet data."),
+    "predict": ("pipeline.cli.predict", "Segment photos with a released model."),
+    "serve": ("pipeline.cli.serve", "Serve a web page that segments photos."),
+    "releases": ("pipeline.cli.releases", "List, roll back, repair and prune releases."),
+    "convert": ("pipeline.cli.convert", "Convert a release to ONNX, LiteRT, OpenVINO or Triton."),
+    "history": ("pipeline.cli.history", "List past runs."),
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one verb and returns its exit code; 2 for the user's mistakes."""
+    """Run one verb and return its exit code; 2 for user errors."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     return console.command(lambda: _main(arguments), arguments, "The command")
 
 
 def _main(arguments: list[str]) -> int:
-    verb = choose("python -m pipeline", "Keeps a segmentation model fresh.", VERBS, arguments)
-    return importlib.import_module(VERBS[verb][0]).main(arguments[1:])
+    verb = choose("python -m pipeline", "Keep a segmentation model fresh.", VERBS, arguments)
+    run: Callable[[Sequence[str]], int] = importlib.import_module(VERBS[verb][0]).main
+    return run(arguments[1:])

@@ -1,13 +1,14 @@
-"""A release as a file of another format: ``python -m pipeline convert FORMAT --model DIR ...``.
+"""Convert a release: ``python -m pipeline convert FORMAT --model DIR --output PATH``.
 
-Formats are those of `pipeline.core.file_formats.NAMES`, and ``triton``, a model repository with the
-ONNX file in it. A file takes decoded photos of any size and gives the outputs of
-``serving_default``; what it is called and holds is in `pipeline.formats.network`. Before it is kept
-it is compared with the SavedModel; one in 8 bits is calibrated on photos of the training data that
-is on record, and judged by the test split beside one of floats. A file that this program did not
-make is never replaced.
+FORMAT is one of `pipeline.core.file_formats.NAMES`, or ``triton`` for a model repository that
+contains the ONNX file. A converted model takes decoded photos of any size and returns the outputs
+of ``serving_default``; `pipeline.formats.network` describes its names and contents.
 
-Exit code 0 if it was written, 1 if it is not good enough, 2 for bad arguments.
+Each file is compared with the SavedModel before it is kept. An 8-bit file is calibrated on training
+photos and compared with a float file on the test split. Files that this program did not write are
+never overwritten.
+
+Exit codes: 0 written, 1 failed the checks, 2 bad arguments.
 """
 
 from __future__ import annotations
@@ -28,24 +29,25 @@ TRITON = "triton"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code."""
+    """Run the command and return its exit code."""
     return console.command(lambda: _convert(_parse(argv)), argv, "The command")
 
 
 def _convert(arguments: argparse.Namespace) -> int:
     output: Path = arguments.output
-    name = "onnx" if arguments.format == TRITON else arguments.format
-    folder = arguments.format == TRITON
-    _check_output(output, file_formats.Format(name), folder)
+    to_folder = arguments.format == TRITON
+    name = "onnx" if to_folder else arguments.format
+    _check_output(output, file_formats.Format(name), to_folder)
     if arguments.opset and "onnx" not in file_formats.Format(name).family.converters:
-        raise UserError(f"--opset has no meaning for {name}, which is not made from ONNX.")
+        raise UserError(f"--opset does not apply to {name}, which is not made from ONNX.")
     if arguments.model.is_file():
         raise UserError(f"{arguments.model} is a file; give the folder of a released version.")
     file_formats.check_packages(name)
     model_path = find_saved_model(arguments.model)
     fault: str | None = None
-    with console.quiet(Path(os.devnull)):  # converters have much to say
+    with console.quiet(Path(os.devnull)):  # converters print a lot
         from pipeline.conversion import converter, triton
+        from pipeline.conversion.judgement import ConversionError
         from pipeline.formats import network, photos
 
         release = network.read(model_path)
@@ -60,25 +62,25 @@ def _convert(arguments: argparse.Namespace) -> int:
         with _scratch(output) as scratch:
             made = Path(scratch, output.name)
             try:
-                if folder:
+                if to_folder:
                     facts = triton.write(bench, made, **options)
                 else:
                     facts = converter.make(name, bench, made, **options)
-            except converter.ConversionError as error:
+            except ConversionError as error:
                 fault = str(error)
             except UserError:
                 raise
-            except Exception as error:  # each converter has its own
+            except Exception as error:  # each converter raises its own
                 raise UserError(
-                    f"{model_path} cannot be written as {file_formats.Format(name).title}"
-                    f" ({first_line(error)}); --verbose shows more."
+                    f"Cannot convert {model_path} to {file_formats.Format(name).title}"
+                    f" ({first_line(error)}); run again with --verbose for details."
                 ) from error
             else:
-                # Weights first: the file that names them is the one that is asked for.
-                for each in sorted(Path(scratch).iterdir(), key=lambda file: file == made):
-                    _put(each, output.with_name(each.name))
+                # The requested file refers to its weights file, so the weights go first.
+                for file in sorted(Path(scratch).iterdir(), key=lambda file: file == made):
+                    _put(file, output.with_name(file.name))
     if fault:
-        console.complain(f"Nothing was written: {fault}; --force writes it anyway.")
+        console.complain(f"Nothing was written: {fault}; use --force to write it anyway.")
         return errors.FAILED
     console.show(f"{output}: {converter.describe(name, facts)}")
     return errors.DONE
@@ -86,62 +88,62 @@ def _convert(arguments: argparse.Namespace) -> int:
 
 def _put(made: Path, target: Path) -> None:
     try:
-        if made.is_dir():  # a model repository, where nothing was before
+        if made.is_dir():  # a model repository, whose target does not exist yet
             made.rename(target)
         else:
             ownership.write(target, made.read_bytes())
     except OSError as error:
         raise UserError(
-            f"{target} cannot be written ({error.strerror}); choose another --output."
+            f"Cannot write {target} ({error.strerror}); choose another --output."
         ) from error
 
 
 @contextlib.contextmanager
 def _scratch(output: Path) -> Iterator[str]:
-    """A folder beside the output, on the same disk, so that files can be renamed into place."""
+    """Make a folder next to the output, on the same disk, so files can be renamed into place."""
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         folder = tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent)
     except OSError as error:
         raise UserError(
-            f"Nothing can be written into {output.parent} ({error.strerror}); choose another"
-            " --output."
+            f"Cannot write to {output.parent} ({error.strerror}); choose another --output."
         ) from error
     with folder as scratch:
         yield scratch
 
 
-def _check_output(output: Path, format_: file_formats.Format, folder: bool) -> None:
-    """Refuses what cannot be written before the work is done."""
-    if folder and os.path.lexists(output):
-        raise UserError(f"{output} exists; give the folder of a new model repository.")
-    if not folder and output.is_dir():
+def _check_output(output: Path, format_: file_formats.Format, to_folder: bool) -> None:
+    """Check the output path before the slow work starts."""
+    if to_folder:
+        if os.path.lexists(output):
+            raise UserError(f"{output} already exists; give a new folder.")
+        return
+    if output.is_dir():
         raise UserError(f"{output} is a folder; give the file to write.")
-    if not folder and output.suffix != format_.family.ending:
+    if output.suffix != format_.family.ending:
         raise UserError(f"{output} must end in {format_.family.ending}.")
-    if not folder:
-        written = [output.with_suffix(ending) for ending in format_.family.endings]
-        ownership.require_ours(written, "choose another --output")
+    written = [output.with_suffix(ending) for ending in format_.family.endings]
+    ownership.require_ours(written, "choose another --output")
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     lowest, highest = file_formats.OPSETS[0], file_formats.OPSETS[-1]
     parser = Parser(
         prog="python -m pipeline convert",
-        description="Writes a released model in another format, after comparing the two.",
+        description="Convert a released model to another format and check the result against it.",
     )
     parser.add_argument(
         "format",
         choices=(*file_formats.NAMES, TRITON),
         metavar="FORMAT",
-        help=", ".join((*file_formats.NAMES, f"or {TRITON}: a model repository")),
+        help=", ".join((*file_formats.NAMES, f"or {TRITON} (a model repository)")),
     )
     parser.add_argument(
         "--model",
         required=True,
         type=Path,
         metavar="DIR",
-        help="a released version, or a model's serving folder (its newest version is taken)",
+        help="a released version, or a model's serving folder to use its newest version",
     )
     parser.add_argument(
         "--output", required=True, type=Path, metavar="PATH", help="the file or folder to write"
@@ -150,7 +152,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--data-root",
         type=Path,
         metavar="DIR",
-        help="data to calibrate on and to judge by (default: that of the release)",
+        help="data for calibration and checks (default: the data of the release)",
     )
     parser.add_argument(
         "--opset",
@@ -159,6 +161,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="N",
         help=f"ONNX opset, {lowest} to {highest} (default: {file_formats.OPSET})",
     )
-    parser.add_argument("--force", action="store_true", help="write it even if it fails the checks")
+    parser.add_argument(
+        "--force", action="store_true", help="write the file even if it fails the checks"
+    )
     add_verbose(parser)
     return parser.parse_args(argv)

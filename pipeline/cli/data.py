@@ -1,6 +1,6 @@
-"""``python -m pipeline data``: fetches the real data set, and looks a data folder over.
+"""``python -m pipeline data``: download the pet data set, or check a data folder.
 
-Exit code 0 if the data is there, or fit to train on; 2, with one sentence, if not.
+Exit codes: 0 the data is complete or fit to train on, 2 it is not.
 """
 
 from __future__ import annotations
@@ -12,19 +12,20 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline import settings
 from pipeline.core import console, progress
 from pipeline.data import download, layout
 from pipeline.settings.arguments import Parser, add_settings, add_verbose
+from pipeline.settings.schema import describe
+from pipeline.settings.schema import load as load_settings
 
 if TYPE_CHECKING:
     from pipeline.data import health
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command and returns the exit code."""
+    """Run the command and return its exit code."""
     return console.command(
-        lambda: _main(argv), argv, "The command", "; start the same command again to go on"
+        lambda: _main(argv), argv, "The command", "; run the same command again to resume"
     )
 
 
@@ -36,22 +37,22 @@ def _main(argv: Sequence[str] | None) -> int:
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(
-        prog="python -m pipeline data", description="Fetches a data set, or looks one over."
+        prog="python -m pipeline data", description="Check a data folder, or download the pet data."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
-    check = commands.add_parser("check", help="say what a run would make of a data folder")
+    check = commands.add_parser("check", help="check a data folder the way a run does")
     check.add_argument("data_root", type=Path, metavar="DIR", help="the data folder")
-    add_settings(check, settings.describe)
+    add_settings(check, describe)
     check.set_defaults(run=_check)
-    fetch = commands.add_parser("download", help="fetch the Oxford-IIIT Pet data set, 811 MB")
-    fetch.add_argument("data_root", type=Path, metavar="DIR", help="the data folder to make")
-    fetch.add_argument(
+    get = commands.add_parser("download", help="download the Oxford-IIIT Pet data set (811 MB)")
+    get.add_argument("data_root", type=Path, metavar="DIR", help="the data folder to create")
+    get.add_argument(
         "--url",
         default=download.PETS.url,
-        help="folder of the two archives, such as a mirror's (default: %(default)s)",
+        help="address of the folder with both archives (default: %(default)s)",
     )
-    fetch.set_defaults(run=_download)
-    for command in (check, fetch):
+    get.set_defaults(run=_download)
+    for command in (check, get):
         add_verbose(command)
     return parser.parse_args(argv)
 
@@ -59,32 +60,32 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def _download(arguments: argparse.Namespace) -> None:
     terminal = console.Terminal(sys.stdout)
     download.download(arguments.data_root, download.PETS.at(arguments.url), terminal)
-    found = ", ".join(f"{n} {what}" for what, n in layout.count(arguments.data_root).items())
-    console.say(terminal, f"{arguments.data_root} is complete: {found}.")
+    counts = ", ".join(f"{n} {what}" for what, n in layout.count(arguments.data_root).items())
+    console.say(terminal, f"{arguments.data_root} is complete: {counts}.")
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    chosen = settings.load(arguments.config, arguments.overrides)
-    data = chosen.data
+    settings = load_settings(arguments.config, arguments.overrides)
+    data = settings.data
     layout.check_layout(arguments.data_root, data.spans)
-    # TensorFlow takes seconds to load, and libjpeg reports every damaged photo past all settings.
+    # The imports take seconds, and libjpeg prints a line for every damaged photo.
     with console.quiet(Path(os.devnull)) as terminal:
         console.say(terminal, f"Checking {arguments.data_root} ...")
         from pipeline.data import coverage, health, table
 
-        def shown(looked: Iterator[health.Result], total: int) -> Iterator[health.Result]:
+        def counted(looked: Iterator[health.Result], total: int) -> Iterator[health.Result]:
             progress.expect(total)
-            for each in looked:
-                yield each
+            for item in looked:
+                yield item
                 progress.count()
 
         with progress.watched("Checking", patience=1):
-            found = health.examine(arguments.data_root, data, shown)
-        table.show(terminal, found)
-        table.show_hints(terminal, found.hints)
-        counts = {split: len(sound) for split, sound in found.sound.items()}
-        health.require_fit(counts, found.quarantined, data.max_quarantined, found.causes, True)
-        table.show_hints(terminal, found.causes)
-        coverage.require(found.classes, chosen.gate)
-        health.require_breeds(found, data.breeds)
+            result = health.examine(arguments.data_root, data, counted)
+        table.show(terminal, result)
+        table.show_hints(terminal, result.hints)
+        counts = {split: len(sound) for split, sound in result.sound.items()}
+        health.require_fit(counts, result.quarantined, data.max_quarantined, result.causes, True)
+        table.show_hints(terminal, result.causes)
+        coverage.require(result.classes, settings.gate)
+        health.require_breeds(result, data.breeds)
     console.show("Fit to train on.")

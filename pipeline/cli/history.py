@@ -1,4 +1,4 @@
-"""``python -m pipeline history``: the runs that an output folder has seen."""
+"""``python -m pipeline history``: list the past runs in an output folder."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from pipeline.settings.arguments import Parser, add_verbose
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code."""
+    """Run the command and return its exit code."""
     return console.command(lambda: show(_parse(argv).output_root), argv, "The command")
 
 
 def show(output_root: Path) -> int:
-    """Prints a table of the runs that an output folder has seen; returns the exit code."""
+    """Print a table of the past runs in an output folder and return the exit code."""
     database = output_root / run_folder.METADATA
     if not database.exists():
-        raise UserError(f"There is no {database}: no run has been made in {output_root}.")
+        raise UserError(f"{output_root} has no runs yet: {database} does not exist.")
     run_folder.check_metadata(output_root)
     with console.quiet(Path(os.devnull)):
         from tfx.orchestration import metadata
@@ -30,20 +30,20 @@ def show(output_root: Path) -> int:
 
         runs = history.past_runs(
             metadata.sqlite_metadata_connection_config(str(database)),
-            going_on=run_folder.in_use(output_root),
+            is_running=run_folder.in_use(output_root),
         )
-    console.print_table(history.table(runs), less_important=("batches", "photos", "minutes"))
+    console.print_table(history.table(runs), less_important=("spans", "photos", "minutes"))
     return errors.DONE
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = Parser(prog="python -m pipeline history", description="Lists past runs.")
+    parser = Parser(prog="python -m pipeline history", description="List past runs.")
     parser.add_argument(
         "--output-root",
         type=Path,
         metavar="DIR",
         default=Path("output"),
-        help="of the runs (default: output)",
+        help="output folder of the runs (default: output)",
     )
     add_verbose(parser)
     return parser.parse_args(argv)

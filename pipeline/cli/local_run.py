@@ -1,4 +1,4 @@
-"""One run of the pipeline on this machine, node by node in this process."""
+"""A local run of the pipeline: node by node, in this process."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline import settings
 from pipeline.artifacts import pushed_model
 from pipeline.core import console, errors, run_folder
 from pipeline.core.errors import UserError
+from pipeline.settings.schema import Settings
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,22 +22,37 @@ if TYPE_CHECKING:
     from pipeline.artifacts.run import RunArtifacts
     from pipeline.orchestration import plan
 
-AGAIN = "; start the same command again to go on"
+AGAIN = "; run the same command again to resume"
 
 
 class LocalRun:
-    """One run of the pipeline, node by node in this process."""
+    """One run of the pipeline.
+
+    Attributes:
+      error: why the run failed, in a sentence; None while it has not.
+      traceback: of that error, if it was not a user error.
+    """
 
     def __init__(
         self,
-        chosen: settings.Settings,
+        settings: Settings,
         data_root: Path,
         output_root: Path,
         begin: datetime.datetime,
         terminal: Console,
         store: Path | None = None,
     ):
-        # TensorFlow and TFX take seconds to load: not before the arguments are known to be good.
+        """Build the pipeline; run nothing.
+
+        Args:
+          settings: settings of the run.
+          data_root: the data folder, absolute.
+          output_root: the output folder, absolute.
+          begin: start time, with time zone; also names the run in the metadata store.
+          terminal: console for the run's output.
+          store: metadata store to use instead of the one in the output folder.
+        """
+        # TensorFlow and TFX take seconds to load, so check the arguments first.
         from tfx.dsl.components.base.base_component import BaseComponent
         from tfx.orchestration import metadata
 
@@ -45,12 +60,12 @@ class LocalRun:
 
         self.error: str | None = None
         self.traceback: str | None = None
-        self._settings = chosen
+        self._settings = settings
         self._output_root = output_root
         self._data_root = data_root
         self._begin = begin
         self._terminal = terminal
-        self._serving_dir = output_root / "serving" / chosen.model.name
+        self._serving_dir = output_root / "serving" / settings.model.name
         self._metadata = metadata.sqlite_metadata_connection_config(
             str(store or output_root / run_folder.METADATA)
         )
@@ -58,11 +73,11 @@ class LocalRun:
             data_root=str(data_root),
             pipeline_root=str(output_root / "artifacts"),
             serving_dir=str(self._serving_dir),
-            settings=chosen,
+            settings=settings,
             metadata_connection_config=self._metadata,
-            beam_pipeline_args=beam_arguments(chosen.beam),
+            beam_pipeline_args=beam_arguments(settings.beam),
         )
-        # The others are look-ups in the metadata, which do no work that could be cached.
+        # The other nodes are resolvers, which only query the metadata.
         self._working = [c.id for c in self._pipeline.components if isinstance(c, BaseComponent)]
         self._seconds: dict[str, float] = {}
 
@@ -71,10 +86,13 @@ class LocalRun:
         return self._begin.isoformat()
 
     def check_serving(self, built_in: bool) -> None:
-        """Raises UserError if the output folder serves a model of real data.
+        """Refuse to replace a model of real data with one of the built-in data.
 
         Args:
-          built_in: this run is on the built-in data.
+          built_in: whether this run uses the built-in data.
+
+        Raises:
+          UserError: if it does, and the output folder serves a model of other data.
         """
         from pipeline.release import model_store
 
@@ -83,15 +101,15 @@ class LocalRun:
         origin = released and model_store.record(folder, released[-1]).get(pushed_model.DATA_ROOT)
         if built_in and origin and origin != str(self._data_root):
             raise UserError(
-                f"{self._serving_dir} serves a model that was trained on {origin}; give the run on "
-                "built-in data another --output-root."
+                f"{self._serving_dir} serves a model trained on {origin}; give the run on built-in "
+                "data another --output-root."
             )
 
     def announce(self) -> None:
-        """Takes back the outcome of the run before, and sees whether this one can begin.
+        """Replace the previous run's outcome and check that this run can start.
 
         Raises:
-          UserError: if the metadata store cannot be used, or is one of another folder.
+          UserError: if the metadata store is unusable or belongs to another folder.
         """
         from pipeline.report import publish
 
@@ -105,8 +123,8 @@ class LocalRun:
             ):
                 console.say(
                     self._terminal,
-                    f"Note: {run_folder.METADATA} is new; the artifacts that it knows nothing of "
-                    f"are in {aside}.",
+                    f"Note: {run_folder.METADATA} is new; the artifacts of earlier runs are now in "
+                    f"{aside}.",
                 )
         except Exception as error:
             sentence, _ = errors.explain(error, "The run")
@@ -118,22 +136,22 @@ class LocalRun:
 
         artifacts = self._output_root / "artifacts"
         try:
-            known = ml_metadata.MetadataStore(self._metadata).get_artifacts()
-        except (ml_metadata.errors.StatusError, RuntimeError) as error:  # of another program
+            recorded = ml_metadata.MetadataStore(self._metadata).get_artifacts()
+        except (ml_metadata.errors.StatusError, RuntimeError) as error:
             raise UserError(
-                f"{self._output_root / run_folder.METADATA} is no store of ML Metadata's "
+                f"{self._output_root / run_folder.METADATA} is not an ML Metadata store "
                 f"({errors.first_line(error)}); move it away, or give another --output-root."
             ) from None
-        for artifact in known:
+        for artifact in recorded:
             if not Path(artifact.uri).is_relative_to(artifacts):
                 raise UserError(
                     f"The output folder was moved: {run_folder.METADATA} in {self._output_root} "
-                    f"speaks of {artifact.uri}; move it back, or start anew with another "
+                    f"refers to {artifact.uri}; move the folder back, or give another "
                     "--output-root."
                 )
 
     def plan(self) -> list[plan.Step]:
-        """What the components would do; those which the cache answers count as run afterwards."""
+        """Plan the run; records cached components in the metadata store as done."""
         from pipeline.orchestration import launcher, plan
 
         ir = launcher.compile_pipeline(self._pipeline)
@@ -160,7 +178,7 @@ class LocalRun:
             )
 
     def execute(self) -> int:
-        """Runs component after component; returns the exit code."""
+        """Run all nodes in order and return the exit code."""
         from pipeline.orchestration import launcher
 
         ir = launcher.compile_pipeline(self._pipeline)
@@ -194,13 +212,13 @@ class LocalRun:
             console.ended(self._terminal, node_id, state, self._seconds[node_id])
 
     def stopped(self, error: BaseException) -> None:
-        """Notes that the run was told to stop, in latest_run.json, report and metadata store."""
+        """Record in the outcome, the report and the metadata store that the run was stopped."""
         from pipeline.report import publish
 
         sentence, _ = errors.explain(error, "The run", AGAIN)
         publish.announce(self._settings, self._output_root, sentence)
         spent = datetime.datetime.now().astimezone() - self._begin
-        with contextlib.suppress(Exception):  # it may have been stopped while it used the store
+        with contextlib.suppress(Exception):  # the stop may have hit the store halfway
             self._artifacts().note_run_seconds(round(spent.total_seconds(), 1))
 
     def _artifacts(self) -> RunArtifacts:
@@ -209,13 +227,13 @@ class LocalRun:
         return RunArtifacts(self._metadata, self._run_id)
 
     def publish(self, code: int) -> int:
-        """Writes latest_run.json and report.html, and shows the verdict.
+        """Write latest_run.json and report.html, and show the verdict.
 
         Args:
-          code: that the components ended with.
+          code: exit code of `execute`.
 
         Returns:
-          The run's exit code.
+          The exit code of the run.
         """
         from pipeline.report import outcome, publish, terminal
 

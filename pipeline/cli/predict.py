@@ -1,15 +1,15 @@
-"""Segments photos with a released model.
+"""Segment photos: ``python -m pipeline predict --model MODEL --output-dir DIR PHOTO...``.
 
-``python -m pipeline predict --model DIR --output-dir DIR PHOTO...`` makes two files of every photo:
-``<stem>_mask.png``, 8-bit greyscale with trimap values (1 pet, 2 background, 3 border), and
-``<stem>_overlay.png``, the photo tinted by class. Both show the photo as the model saw it: as it is
-stored, or, if the model learned with ``data.exif=apply``, upright by its EXIF orientation.
-A release in another format (ONNX, LiteRT, OpenVINO) is given as its file.
-A PHOTO is a file, a folder of them, or ``-`` for one photo from a pipe.
+Writes two files for each photo: ``<stem>_mask.png``, 8-bit greyscale with trimap values (1 pet, 2
+background, 3 border), and ``<stem>_overlay.png``, the photo tinted by class. Both are oriented as
+the model saw the photo: as stored or, if the model was trained with ``data.exif=apply``, upright by
+its EXIF orientation.
 
-A file that this program did not make is never replaced (`pipeline.core.ownership`).
+MODEL is a serving folder, a SavedModel, or a converted file (ONNX, LiteRT, OpenVINO). PHOTO is a
+file, a folder of photos, or ``-`` for one photo from a pipe. Files that this program did not write
+are never overwritten (`pipeline.core.ownership`).
 
-Exit code 0 if every photo was done, 1 if some could not be (the others are), 2 for bad arguments.
+Exit codes: 0 all photos segmented, 1 some photos failed, 2 bad arguments.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from pipeline.settings.arguments import Parser, add_verbose
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code (0, 1 or 2, as above)."""
+    """Run the command and return its exit code."""
     return console.command(lambda: _segment(_parse(argv)), argv, "The command")
 
 
@@ -48,7 +48,9 @@ def _segment(arguments: argparse.Namespace) -> int:
     try:
         output_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"The folder {output_dir} cannot be made ({error.strerror}).") from error
+        raise UserError(
+            f"Cannot create {output_dir} ({error.strerror}); give another --output-dir."
+        ) from error
     _require_writable(output_dir)
     done = 0
     try:
@@ -65,7 +67,7 @@ def _segment(arguments: argparse.Namespace) -> int:
     except OutputError as error:
         console.complain(str(error))
     where = f"; results are in {output_dir}" if done else ""
-    console.show(f"{done} of {len(jobs)} photos segmented with {segmenter.path}{where}")
+    console.show(f"Segmented {done} of {len(jobs)} photos with {segmenter.path}{where}")
     return 0 if done == len(jobs) else 1
 
 
@@ -74,12 +76,16 @@ def _require_writable(folder: Path) -> None:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise UserError(
-            f"Nothing can be written into {folder} ({error.strerror}); give another --output-dir."
+            f"Cannot write to {folder} ({error.strerror}); give another --output-dir."
         ) from error
 
 
 def load(model: Path) -> Predictor:
-    """Loads a model, and says so if programs other than this one cannot."""
+    """Load a model, with a note on stderr if only Python can load it.
+
+    Raises:
+      UserError: if `model` is not a model that this machine can run.
+    """
     if model.is_file():
         with native_noise_held_back():
             return FileSegmenter(model)
@@ -93,19 +99,19 @@ def load(model: Path) -> Predictor:
             if name.isdecimal()
             else ""
         )
-        console.show(f"Note: {fault}. Python can{advice}.", sys.stderr)
+        console.show(f"Note: {fault}. Python can load it{advice}.", sys.stderr)
     return segmenter
 
 
 @contextlib.contextmanager
 def _progress(total: int) -> Iterator[Callable[[], None]]:
-    """Shows a bar while stderr is a terminal; yields what to call after each photo."""
+    """Show a progress bar if stderr is a terminal; yields a function to call after each photo."""
     if not sys.stderr.isatty():
         yield lambda: None
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-    # A descriptor of its own, since stderr's is bent aside while the model works.
+    # A duplicate, because stderr itself is redirected while the model runs.
     with os.fdopen(os.dup(sys.stderr.fileno()), "w") as terminal:
         bar = Progress(
             BarColumn(),
@@ -121,36 +127,36 @@ def _progress(total: int) -> Iterator[Callable[[], None]]:
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
-    """Adds ``--model``, which `load` takes."""
+    """Add ``--model``, the argument of `load`."""
     parser.add_argument(
         "--model",
         required=True,
         type=Path,
         metavar="MODEL",
-        help="a SavedModel, a model's serving folder (its newest version is taken), or a file that"
-        " `python -m pipeline convert` wrote",
+        help="a SavedModel, a model's serving folder to use its newest version, or a file written"
+        " by `python -m pipeline convert`",
     )
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(
         prog="python -m pipeline predict",
-        description="Segments photos with a released model: for each a mask PNG (values 1 pet,"
-        " 2 background, 3 border) and an overlay PNG, in the size of the photo as it is stored,"
-        " or upright by its EXIF orientation if the model learned with data.exif=apply.",
-        epilog="Exit code: 0 all done, 1 some photos could not be segmented, 2 bad arguments.",
+        description="Segment photos with a released model. Writes a mask PNG (1 pet, 2 background,"
+        " 3 border) and an overlay PNG for each photo, in the size of the photo as stored, or"
+        " upright by its EXIF orientation if the model was trained with data.exif=apply.",
+        epilog="Exit codes: 0 all photos segmented, 1 some photos failed, 2 bad arguments.",
     )
     add_model(parser)
     parser.add_argument(
-        "--output-dir", required=True, type=Path, metavar="DIR", help="where the results go"
+        "--output-dir", required=True, type=Path, metavar="DIR", help="folder for the results"
     )
-    parser.unchecked = ("images",)  # each fails alone
+    parser.unchecked = ("images",)  # a bad photo must not stop the others
     add_verbose(parser)
     parser.add_argument(
         "images",
         nargs="+",
         type=Path,
         metavar="PHOTO",
-        help="a JPEG, PNG, GIF or BMP file, a folder of them, or - for a photo from a pipe",
+        help="a JPEG, PNG, GIF or BMP file, a folder of photos, or - for a photo from a pipe",
     )
     return parser.parse_args(argv)

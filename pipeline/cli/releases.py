@@ -1,14 +1,11 @@
-"""The releases of a model: ``python -m pipeline releases COMMAND``.
+"""Manage releases: ``python -m pipeline releases list|show|rollback|repair|prune|copy``.
 
-Commands are list, show, rollback, repair, prune and copy.
+TensorFlow Serving serves the highest version. A rollback therefore releases the old model again
+under a new version number: servers pick it up like any other release, and the history is preserved.
+A repair does the same for a version that is damaged or that no server can run. Both copy the new
+version to where the last run copied its release (`release.copy_to`).
 
-TensorFlow Serving serves the highest version. A rollback therefore releases the old model again,
-under a new version number: servers follow it like any release, and the history stays as it was.
-A repair does the same with a version whose export no server can run. Where the last run copied its
-release to (`release.copy_to`), the new version is copied at once.
-
-Exit code 0 if it was done, 1 if the old model cannot be used any more or the copy failed, 2 for bad
-arguments.
+Exit codes: 0 done, 1 the old model is unusable or the copy failed, 2 bad arguments.
 """
 
 from __future__ import annotations
@@ -26,26 +23,26 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from pipeline import settings
 from pipeline.core import console, errors, paths
 from pipeline.core.errors import CommandError, CopyError, UserError
 from pipeline.saved_model import smoke_test
 from pipeline.settings.arguments import Parser, add_verbose
+from pipeline.settings.training import Model
 
 _INCOMPLETE = (
-    "its record is not complete, since most of it was lost; a run on the same data with the same "
-    "settings releases the model with a whole one."
+    "its record is not complete because most of it was lost; a run on the same data with the same "
+    "settings releases the model with a complete record."
 )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code."""
+    """Run the command and return its exit code."""
     return console.command(lambda: _main(argv), argv, "The command")
 
 
 def _main(argv: Sequence[str] | None) -> int:
     arguments = _parse(argv)
-    with console.quiet(Path(os.devnull)):  # TensorFlow has much to say when it is loaded
+    with console.quiet(Path(os.devnull)):  # TensorFlow prints a lot while it loads
         import pipeline.release.operations  # noqa: F401
     try:
         arguments.do(arguments)
@@ -62,38 +59,46 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--serving",
         type=Path,
         metavar="DIR",
-        default=Path("output") / "serving" / settings.Model().name,
-        help="the serving folder of a model (default: %(default)s)",
+        default=Path("output") / "serving" / Model().name,
+        help="serving folder of the model (default: %(default)s)",
     )
     common.add_argument("--json", action="store_true", help="print JSON, for scripts")
     add_verbose(common)
-    parser = Parser(prog="python -m pipeline releases", description="The releases of a model.")
+    parser = Parser(
+        prog="python -m pipeline releases", description="Manage the releases of a model."
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def add(name: str, do: Any, text: str) -> argparse.ArgumentParser:
+    def add(
+        name: str, do: Callable[[argparse.Namespace], None], text: str
+    ) -> argparse.ArgumentParser:
         command = commands.add_parser(name, parents=[common], help=text, description=text)
         command.set_defaults(do=do)
         return command
 
-    add("list", _list, "all versions with metrics, data and what became of them")
-    show = add("show", _show, "all that is recorded of a version")
+    add("list", _list, "list all versions with their metrics, data and status")
+    show = add("show", _show, "show the full record of a version")
     rollback = add("rollback", _rollback, "put the model of an older version back into service")
     repair = add(
         "repair",
         _repair,
-        "re-export a version that no server can run, and put it into service",
+        "repair a version that is damaged or that no server can run, and put it into service",
     )
     for command in (show, rollback, repair):
-        command.add_argument("version", type=_version, metavar="VERSION", help="its number")
-    prune = add("prune", _prune, "remove the oldest versions, never the one in service")
-    prune.add_argument("--keep", type=int, required=True, metavar="N", help="newest to leave")
-    add("copy", _copy, "copy the version in service to where the last run did (release.copy_to)")
+        command.add_argument("version", type=_version, metavar="VERSION", help="version number")
+    prune = add("prune", _prune, "remove the oldest versions, but never the one in service")
+    prune.add_argument(
+        "--keep", type=int, required=True, metavar="N", help="number of newest versions to keep"
+    )
+    add("copy", _copy, "copy the version in service to the release.copy_to of the last run")
     return parser.parse_args(argv)
 
 
 def _version(text: str) -> int:
     if not (text.isascii() and text.isdigit()):
-        raise argparse.ArgumentTypeError(f"{text!r} is no version; `list` shows their numbers")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a version number; `list` shows the versions"
+        )
     return int(text)
 
 
@@ -104,7 +109,7 @@ def _list(arguments: argparse.Namespace) -> None:
         return
     if not records:
         raise UserError(
-            f"There is no version in {arguments.serving}; give the serving folder of a model with"
+            f"{arguments.serving} has no versions; give the serving folder of a model with"
             " --serving, such as output/serving/MODEL."
         )
     table = Table(title=f"Releases in {escape(str(arguments.serving))}", title_justify="left")
@@ -138,34 +143,33 @@ def _list(arguments: argparse.Namespace) -> None:
 
     if strays := model_store.strays(str(arguments.serving)):
         console.show(
-            f"Not a version, though TensorFlow Serving may try to load it: {', '.join(strays)}; "
-            "move it away."
+            "Not a version, but TensorFlow Serving may try to load it; move it away: "
+            f"{', '.join(strays)}."
         )
 
 
 def _advice(arguments: argparse.Namespace, record: dict[str, Any], repairs: list[int]) -> str:
+    """Say in a further sentence what to do about a broken version."""
     if repairs:
         return f" Version {repairs[-1]} is its repair."
     if not record["repairable"]:
         if record["status"] == "in service":
-            return " Nothing that holds its model was found: roll back to another, or run again."
+            return " No other copy of its model was found: roll back, or run the pipeline again."
         return ""
     command = (
         f"python -m pipeline releases repair {record['version']} --serving {arguments.serving}"
     )
     if record["status"] == "in service":
         return f" `{command}` fixes it."
-    return f" Before a rollback to it: `{command}`, which puts it into service."
+    return f" To roll back to it, use `{command}`."
 
 
 def _show(arguments: argparse.Namespace) -> None:
-    known = {record["version"]: record for record in _history(arguments.serving)}
-    if arguments.version not in known:
-        raise UserError(
-            f"There is no version {arguments.version} in {arguments.serving}; it holds: "
-            f"{', '.join(map(str, known)) or 'none'}."
-        )
-    record = known[arguments.version]
+    records = {record["version"]: record for record in _history(arguments.serving)}
+    if arguments.version not in records:
+        versions = f"it has {', '.join(map(str, records))}" if records else "it has none"
+        raise UserError(f"{arguments.serving} has no version {arguments.version}; {versions}.")
+    record = records[arguments.version]
     if arguments.json:
         console.show_json(record, indent=2)
         return
@@ -188,10 +192,10 @@ def _rollback(arguments: argparse.Namespace) -> None:
     if sound and (fault := contract.unservable(path)):
         raise UserError(
             f"Nothing was changed: {fault}; `python -m pipeline releases repair"
-            f" {arguments.version} --serving {arguments.serving}` puts it into service so that they"
-            " can."
+            f" {arguments.version} --serving {arguments.serving}` repairs it and puts it into"
+            " service."
         )
-    _bring_back(arguments, operations.rollback, "the model of version {} again")
+    _bring_back(arguments, operations.rollback, "the model of version {}")
 
 
 def _repair(arguments: argparse.Namespace) -> None:
@@ -203,7 +207,13 @@ def _repair(arguments: argparse.Namespace) -> None:
 def _bring_back(
     arguments: argparse.Namespace, release: Callable[[str, int], int], what: str
 ) -> None:
-    """Releases an older version by `release`, copies it on, and says so."""
+    """Release an older version, copy it to `release.copy_to`, and print the result.
+
+    Args:
+      arguments: of the command.
+      release: takes the serving folder and the old version; returns the new version.
+      what: what the new version is, with a placeholder for the old version.
+    """
     from pipeline.release import model_store
 
     _check(arguments.serving)
@@ -213,7 +223,7 @@ def _bring_back(
         incomplete = bool(model_store.record(str(arguments.serving), version).get("incomplete"))
     try:
         copied_to = _copy_on(arguments.serving)
-    except UserError as error:  # the way back does not wait for a package
+    except UserError as error:
         raise CopyError(
             f"version {version} is in service in {arguments.serving}, but was not copied: "
             f"{str(error).rstrip('.')}"
@@ -223,8 +233,8 @@ def _bring_back(
         console.show_json({**done, "incomplete": incomplete, "copied_to": copied_to})
         return
     console.show(
-        f"Version {version} is in service in {arguments.serving}: "
-        f"{what.format(arguments.version)}, in place of version {done['from']}."
+        f"Version {version} is in service in {arguments.serving}. It has "
+        f"{what.format(arguments.version)}, and replaces version {done['from']}."
     )
     if incomplete:
         console.show(f"Note: {_INCOMPLETE}")
@@ -251,8 +261,8 @@ def _copy(arguments: argparse.Namespace) -> None:
     copied_to = _copy_on(arguments.serving)
     if copied_to is None:
         raise UserError(
-            f"Nothing is copied from {arguments.serving}: it holds no version, or the last run "
-            "beside it had no release.copy_to."
+            f"Nothing to copy: {arguments.serving} has no version, or its last run had no "
+            "release.copy_to."
         )
     if arguments.json:
         console.show_json({"copied_to": copied_to})
@@ -261,23 +271,32 @@ def _copy(arguments: argparse.Namespace) -> None:
 
 
 def _copy_on(folder: Path) -> str | None:
-    """Copies the version in service to where the last run did; None if it copied nowhere."""
-    with console.quiet(Path(os.devnull)):  # TFX's other libraries have much to say, too
+    """Copy the version in service to the last run's `release.copy_to`.
+
+    Returns:
+      Where the copy is; None if the last run copied nothing.
+
+    Raises:
+      UserError: if the last run's settings are unreadable or the copy cannot be made.
+      CopyError: if the copy failed.
+    """
+    with console.quiet(Path(os.devnull)):  # TFX and Beam print a lot while they load
         from pipeline.release import mirror
         from pipeline.report import publish
 
     folder = folder.resolve()
     last_run = folder.parent.parent / publish.OUTCOME
     try:
-        chosen = json.loads(last_run.read_bytes())["settings"]
-        copy_to, beam_args = chosen.get(mirror.SETTING), chosen["beam.args"]
+        settings = json.loads(last_run.read_bytes())["settings"]
+        copy_to, beam_args = settings.get(mirror.SETTING), settings["beam.args"]
     except FileNotFoundError:
         return None
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         raise UserError(
-            f"{last_run} is damaged, so whether {mirror.SETTING} is set cannot be read."
+            f"{last_run} is damaged, so its setting {mirror.SETTING!r} is unknown; run the pipeline"
+            " again to copy the release."
         ) from None
-    return copy_to and mirror.copy(str(folder), copy_to, beam_args)
+    return mirror.copy(str(folder), copy_to, beam_args) if copy_to else None
 
 
 def _history(folder: Path) -> list[dict[str, Any]]:
@@ -295,11 +314,11 @@ def _history(folder: Path) -> list[dict[str, Any]]:
 def _check(folder: Path) -> None:
     paths.check_no_pattern(folder)
     if not folder.is_dir():
-        raise UserError(f"There is no serving folder {folder}; give it with --serving DIR.")
+        raise UserError(f"The serving folder {folder} does not exist; give one with --serving DIR.")
 
 
 def _lock(folder: Path) -> contextlib.AbstractContextManager[bool]:
-    """Keeps runs and other commands from releasing meanwhile; they may go on with all else."""
+    """Lock the serving folder, so that no run or other command releases in the meantime."""
     from pipeline.release import model_store
 
     return model_store.lock(str(folder), _say)

@@ -1,7 +1,7 @@
-"""``python -m pipeline run``, and ``python local_runner.py``: runs the pipeline on this machine.
+"""``python -m pipeline run`` and ``python local_runner.py``: run the pipeline on this machine.
 
-Metadata lives in SQLite, Beam runs in this process. A run that was killed goes on where it stood
-when it is started again, since finished components are answered from the cache.
+Metadata is in SQLite, and Beam runs in this process. If a run is killed, run the same command
+again: finished components come from the cache, and training resumes after its last epoch.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline import settings
 from pipeline.cli import history
 from pipeline.cli.local_run import AGAIN, LocalRun
 from pipeline.core import console, errors, progress, run_folder
 from pipeline.core.errors import UserError
 from pipeline.data import layout, synthetic
 from pipeline.settings.arguments import Parser, add_settings, add_verbose
+from pipeline.settings.schema import BUILTIN_CONFIG, Beam, Settings, describe
+from pipeline.settings.schema import load as load_settings
 
 _TFX_FOLDERS = f"{run_folder.ARTIFACTS}/*/.system/*/*"
 
@@ -32,34 +33,34 @@ _TFX_FOLDERS = f"{run_folder.ARTIFACTS}/*/.system/*/*"
 def _parse(argv: Sequence[str] | None, program: str) -> argparse.Namespace:
     parser = Parser(
         prog=program,
-        description="Ingests, validates, transforms, trains, evaluates, releases a model.",
+        description="Ingest and validate photos, train a model, evaluate it, and release it.",
     )
     parser.add_argument(
         "--data-root",
         type=Path,
         metavar="DIR",
-        help="data folder with images/ and annotations/trimaps/; without it, built-in data is made",
+        help="data folder with images/ and annotations/trimaps/ (default: generated built-in data)",
     )
     parser.add_argument(
         "--output-root",
         type=Path,
         metavar="DIR",
         default=Path("output"),
-        help="where models, report and everything else go (default: output)",
+        help="folder for models, report and everything else (default: output)",
     )
-    add_settings(parser, settings.describe)
+    add_settings(parser, describe)
     parser.add_argument(
-        "--history", action="store_true", help="list the runs in the output folder, and run nothing"
+        "--history", action="store_true", help="list past runs in the output folder and exit"
     )
     parser.add_argument(
-        "--plan", action="store_true", help="say what a run would do, and why, and run nothing"
+        "--plan", action="store_true", help="show which components would run, and why, and exit"
     )
     add_verbose(parser)
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None, program: str = "python -m pipeline run") -> int:
-    """Runs the pipeline once and returns the exit code."""
+    """Run the pipeline once and return the exit code."""
     return console.command(lambda: _main(_parse(argv, program)), argv, "The run", AGAIN)
 
 
@@ -68,25 +69,25 @@ def _main(arguments: argparse.Namespace) -> int:
         return history.show(arguments.output_root)
     files = arguments.config
     if arguments.data_root is None:
-        files = [settings.BUILTIN_CONFIG, *files]
-    chosen = settings.load(files, arguments.overrides)
-    chosen.check_files()
-    _check(chosen)
+        files = [BUILTIN_CONFIG, *files]
+    settings = load_settings(files, arguments.overrides)
+    settings.check_files()
+    _check(settings)
     if arguments.plan:
-        return _show_plan(arguments, chosen)
+        return _show_plan(arguments, settings)
     folder = run_folder.make(arguments.output_root)
     with run_folder.lock(folder):
-        return _run(arguments, chosen, folder)
+        return _run(arguments, settings, folder)
 
 
-def _show_plan(arguments: argparse.Namespace, chosen: settings.Settings) -> int:
+def _show_plan(arguments: argparse.Namespace, settings: Settings) -> int:
     output_root = arguments.output_root.resolve()
     data_root = arguments.data_root or output_root / "builtin-data"
     store = output_root / run_folder.METADATA
     if arguments.data_root is not None or store.exists():
-        layout.check_layout(data_root, chosen.data.spans)
+        layout.check_layout(data_root, settings.data.spans)
     if not store.exists():
-        console.show(f"No run has been made in {output_root}: every component would run.")
+        console.show(f"{output_root} has no runs yet: every component would run.")
         return errors.DONE
     run_folder.check_metadata(output_root)
     before = set(output_root.glob(_TFX_FOLDERS))
@@ -102,8 +103,8 @@ def _show_plan(arguments: argparse.Namespace, chosen: settings.Settings) -> int:
         ):
             database.backup(target)
         begin = datetime.datetime.now().astimezone()
-        steps = LocalRun(chosen, data_root.resolve(), output_root, begin, terminal, copy).plan()
-        for made in set(output_root.glob(_TFX_FOLDERS)) - before:  # where a node would work
+        steps = LocalRun(settings, data_root.resolve(), output_root, begin, terminal, copy).plan()
+        for made in set(output_root.glob(_TFX_FOLDERS)) - before:  # TFX's drivers create them
             shutil.rmtree(made)
     for step in steps:
         console.show(f"{step.node:<18} {'runs:   ' + step.why if step.runs else 'cached'}")
@@ -112,19 +113,19 @@ def _show_plan(arguments: argparse.Namespace, chosen: settings.Settings) -> int:
     return errors.DONE
 
 
-def _run(arguments: argparse.Namespace, chosen: settings.Settings, output_root: Path) -> int:
+def _run(arguments: argparse.Namespace, settings: Settings, output_root: Path) -> int:
     data_root = arguments.data_root
     if data_root is None:
         data_root = output_root / "builtin-data"
         console.show(f"Built-in data: {data_root}")
         with progress.watched("Built-in data", console.Terminal(sys.stdout)):
             synthetic.generate(data_root)
-    layout.check_layout(data_root, chosen.data.spans)
+    layout.check_layout(data_root, settings.data.spans)
     begin = datetime.datetime.now().astimezone()
     log_file = output_root / "logs" / f"{begin:%Y%m%d-%H%M%S}.log"
     with console.quiet(log_file) as terminal:
         console.say(terminal, f"Data: {data_root}  Log: {log_file}")
-        run = LocalRun(chosen, data_root.resolve(), output_root, begin, terminal)
+        run = LocalRun(settings, data_root.resolve(), output_root, begin, terminal)
         run.check_serving(built_in=arguments.data_root is None)
         run.announce()
         try:
@@ -137,29 +138,29 @@ def _run(arguments: argparse.Namespace, chosen: settings.Settings, output_root: 
     if run.traceback and arguments.verbose:
         console.show_traceback(run.traceback)
     if run.error:
-        hint = "" if arguments.verbose else f" (details: --verbose, or {log_file})"
+        hint = "" if arguments.verbose else f" (details: --verbose or {log_file})"
         console.complain(run.error + ("" if code == errors.USER_ERROR else hint))
     return code
 
 
-def _check(chosen: settings.Settings) -> None:
-    """Raises UserError for what no run can be made with, before anything is made for one."""
-    release, default = chosen.release, settings.Settings()
-    # Only where it is needed: the libraries take seconds to load.
+def _check(settings: Settings) -> None:
+    """Raise UserError for settings that cannot work here, before anything is written."""
+    release, default = settings.release, Settings()
+    # The libraries take seconds to load, so only check what differs from the defaults.
     with console.quiet(Path(os.devnull)):
-        if chosen.beam != default.beam:
-            _check_beam(chosen.beam)
+        if settings.beam != default.beam:
+            _check_beam(settings.beam)
         if release.copy_to:
             from pipeline.release import mirror
 
-            mirror.check(release.copy_to, chosen.beam.args)
+            mirror.check(release.copy_to, settings.beam.args)
         if release.infra_validation != default.release.infra_validation:
             from pipeline.release import infra_validation
 
             infra_validation.check(release)
 
 
-def _check_beam(beam: settings.Beam) -> None:
+def _check_beam(beam: Beam) -> None:
     from apache_beam.options.pipeline_options import PipelineOptions
     from apache_beam.runners.runner import create_runner
 
@@ -167,13 +168,13 @@ def _check_beam(beam: settings.Beam) -> None:
         create_runner(beam.runner)
     except (ImportError, ValueError, AttributeError):
         raise UserError(
-            f"Setting 'beam.runner' is {beam.runner!r}, which Beam does not know; DirectRunner is "
-            "one."
+            f"Setting 'beam.runner' is {beam.runner!r}, which is not a Beam runner; use "
+            "DirectRunner, for example."
         ) from None
-    said = io.StringIO()
+    stderr = io.StringIO()
     try:
-        with contextlib.redirect_stderr(said):
+        with contextlib.redirect_stderr(stderr):
             PipelineOptions(list(beam.args)).get_all_options()
-    except SystemExit:  # argparse, after it has printed what is wrong
-        what = said.getvalue().strip().splitlines()[-1].partition("error: ")[2]
-        raise UserError(f"Setting 'beam.args' has a value that Beam refuses: {what}.") from None
+    except SystemExit:  # argparse prints the error and exits
+        reason = stderr.getvalue().strip().splitlines()[-1].partition("error: ")[2]
+        raise UserError(f"Setting 'beam.args' is invalid: {reason}.") from None

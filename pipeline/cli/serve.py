@@ -1,6 +1,6 @@
-"""``python -m pipeline serve``: a page on this machine that segments the photos dropped there.
+"""``python -m pipeline serve``: serve a web page that segments the photos dropped on it.
 
-Exit code 0 when it was ended, 2 for bad arguments.
+Exit codes: 0 after Ctrl-C, 2 for bad arguments.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pipeline.settings.arguments import Parser, add_verbose
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code."""
+    """Run the command and return its exit code."""
     return console.command(lambda: _serve(_parse(argv)), argv, "The command")
 
 
@@ -30,8 +30,8 @@ def _serve(arguments: argparse.Namespace) -> int:
     with web.listen(arguments.host, arguments.port) as listener:
         segmenter = load(arguments.model)
         address = web.address_of(listener)
-        console.show(f"Open {address} and drop photos there; Ctrl-C ends it.")
-        with contextlib.suppress(KeyboardInterrupt):  # which newer Pythons keep to themselves
+        console.show(f"Open {address} and drop photos on the page. Press Ctrl-C to stop.")
+        with contextlib.suppress(KeyboardInterrupt):  # raised by older Pythons only
             web.serve(segmenter, listener, arguments.host)
     return 0
 
@@ -39,14 +39,17 @@ def _serve(arguments: argparse.Namespace) -> int:
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(
         prog="python -m pipeline serve",
-        description="Opens a web page on this machine that segments the photos dropped there.",
+        description="Serve a web page that segments the photos dropped on it.",
     )
     add_model(parser)
     parser.add_argument(
-        "--host", default="127.0.0.1", help="address of the page (default: this machine alone)"
+        "--host", default="127.0.0.1", help="address to listen on (default: this machine only)"
     )
     parser.add_argument(
-        "--port", type=int, default=8510, help="port of the page, 0 for any (default: %(default)s)"
+        "--port",
+        type=int,
+        default=8510,
+        help="port to listen on, 0 for any free port (default: %(default)s)",
     )
     add_verbose(parser)
     return parser.parse_args(argv)

@@ -1,7 +1,6 @@
-"""The pipeline, from a data folder to a released model; it knows no runner."""
+"""The pipeline from a data folder to a released model, independent of any runner."""
 
-# Not `from tfx import v1`: it loads every Google Cloud client, which takes longer than TensorFlow
-# itself.
+# `from tfx import v1` would load every Google Cloud client, which takes longer than TensorFlow.
 from __future__ import annotations
 
 import json
@@ -41,15 +40,15 @@ from pipeline.release import infra_validation, mirror
 from pipeline.settings import Beam, Settings, Train
 
 NAME = "segmentation"
-# The nodes that are there only where they are asked for.
+# Optional nodes.
 TUNER, COPIER, INFRA_VALIDATOR = "Tuner", mirror.NODE, infra_validation.NODE
 SCHEMA_DIR = str(resources.files("schemas"))
 
-# The direct runner of newer Beams first downloads another one (Prism), a program that it then runs;
-# where it gets none, after minutes if a firewall is silent, it comes to this, as older ones do.
+# In newer Beams, DirectRunner first tries to download the Prism runner, which can take minutes
+# behind a firewall. FnApiRunner is what it falls back to, and what it is in older Beams.
 _RUNNERS = {"DirectRunner": "apache_beam.runners.portability.fn_api_runner.FnApiRunner"}
 
-# Where the code begins that decides what a component makes; see `pipeline.core.code`.
+# Entry points of the code that determines a component's output; see `pipeline.core.code`.
 _INGEST_CODE = ("components.example_gen",)
 _DATA_GATE_CODE = ("components.data_gate",)
 _TRANSFORM_CODE = ("components.transform", "pipeline.data.preprocessing")
@@ -58,11 +57,11 @@ _TRAIN_CODE = ("components.trainer", "pipeline.training.trainer")
 
 
 def beam_arguments(beam: Beam) -> list[str]:
-    """Beam's command line for the settings of that section.
+    """Return Beam's command-line options for the settings `beam`.
 
-    Where the checkout is at hand its setup.py is named, which remote workers install; it also keeps
-    TFX from building a package of itself for each component, which takes seconds. Workers from a
-    container image have the package, and need no pip for it.
+    In a checkout they include its setup.py, so that remote workers can install this package. That
+    also keeps TFX from building a package of itself for each component, which takes seconds.
+    Workers from a container image have the package already.
     """
     setup_file = code.ROOT / "setup.py"
     from_image = any(argument.startswith("--sdk_container_image=") for argument in beam.args)
@@ -71,11 +70,11 @@ def beam_arguments(beam: Beam) -> list[str]:
 
 
 def _tuner(settings: Settings, transform: PhotoTransform) -> ResumableTuner:
-    # Trials have a length of their own; that of the training which follows need not be known.
+    # Trials have their own length, so the length of the training must not affect their cache key.
     train = settings.train.model_copy(
         update={"epochs": settings.tune.trial_epochs, "max_minutes": None}
     )
-    return ResumableTuner(
+    tuner: ResumableTuner = ResumableTuner(
         examples=transform.outputs["transformed_examples"],
         tuner_fn="pipeline.training.tuning.tuner_fn",
         train_args=trainer_pb2.TrainArgs(splits=[features.TRAIN]),
@@ -85,6 +84,7 @@ def _tuner(settings: Settings, transform: PhotoTransform) -> ResumableTuner:
             "tune": settings.tune.model_dump(mode="json"),
         },
     ).with_id(TUNER)
+    return tuner
 
 
 def _copier(settings: Settings, serving_dir: str, release: ReleasePusher) -> BaseComponent:
@@ -92,9 +92,9 @@ def _copier(settings: Settings, serving_dir: str, release: ReleasePusher) -> Bas
         serving_dir=serving_dir,
         copy_to=settings.release.copy_to,
         beam_args=json.dumps(settings.beam.args),
-        # A component of its own, and the run's id among its parameters, so that the cache never
-        # answers for it: the Pusher may be answered by a run whose copy was cut off, a rollback
-        # releases without a Pusher, and what lies in a bucket only a look there can tell.
+        # The run id is a parameter so that the Copier is never cached. The Pusher may be cached
+        # from a run whose copy was interrupted, a rollback releases without a Pusher, and the copy
+        # itself may have changed.
         run_id=RuntimeParameter(name=constants.PIPELINE_RUN_ID_PARAMETER_NAME, ptype=str),
     ).with_id(COPIER)
     copier.add_upstream_node(release)
@@ -102,11 +102,11 @@ def _copier(settings: Settings, serving_dir: str, release: ReleasePusher) -> Bas
 
 
 def _training_config(settings: Settings, train: Train, entries: Sequence[str]) -> dict[str, Any]:
-    """What a training depends on, beside the data."""
+    """Return everything but the data that training depends on."""
     sources = models.sources(settings.model.name)
     return {
         "model": settings.model.model_dump(mode="json"),
-        # The name of a file says nothing about what is in it.
+        # A digest, because the file's content can change under the same name.
         "encoder_weights": code.digest(settings.model.encoder_weights),
         "image_size": settings.transform.image_size,
         "exif": settings.data.exif,
@@ -116,7 +116,7 @@ def _training_config(settings: Settings, train: Train, entries: Sequence[str]) -
 
 
 def code_of(settings: Settings) -> str:
-    """Fingerprint of the code and the libraries that make a model."""
+    """Return the fingerprint of the code and the libraries that produce a model."""
     return code.fingerprint(
         *_INGEST_CODE, *_TRANSFORM_CODE, *_TRAIN_CODE, *models.sources(settings.model.name)
     )
@@ -131,15 +131,15 @@ def create_pipeline(
     metadata_connection_config: metadata_store_pb2.ConnectionConfig | None = None,
     beam_pipeline_args: Sequence[str] = (),
 ) -> Pipeline:
-    """Builds the pipeline.
+    """Build the pipeline.
 
     Args:
-      data_root: folder in the layout that `pipeline.data` describes.
-      pipeline_root: where artifacts go.
-      serving_dir: the serving folder of the model; releases become its versions.
+      data_root: data folder in a layout that `pipeline.data.layout` supports.
+      pipeline_root: folder for artifacts.
+      serving_dir: the serving folder of the model; each release is a version in it.
       settings: of the run.
-      metadata_connection_config: of the ML Metadata store, for runners that want it here.
-      beam_pipeline_args: command-line options of Beam.
+      metadata_connection_config: connection to the metadata store, for runners that need it here.
+      beam_pipeline_args: command-line options for Beam.
     """
     example_gen = PetExampleGen(
         data_root, settings.data, code=code.fingerprint(*_INGEST_CODE)
@@ -189,7 +189,7 @@ def create_pipeline(
             "exif_masks": settings.data.exif_masks,
             "code": code.fingerprint(*_TRANSFORM_CODE),
         },
-        # Statistics of packed pixels say nothing.
+        # Statistics of packed pixels are useless.
         disable_statistics=True,
     ).with_id("Transform")
     transform.add_upstream_node(data_gate)
@@ -204,7 +204,7 @@ def create_pipeline(
         eval_args=trainer_pb2.EvalArgs(splits=[features.EVAL]),
         custom_config={
             **_training_config(settings, settings.train, _TRAIN_CODE),
-            # The folder, not the release in it: with the same data there is nothing to train.
+            # The folder, not the version: a new release alone must not trigger another training.
             **({"serving_dir": serving_dir} if settings.train.start_from == "champion" else {}),
         },
     ).with_id("Trainer")

@@ -1,4 +1,4 @@
-"""What a run would do, and why: asked node by node of TFX's own drivers and cache."""
+"""Plan a run: ask TFX's drivers and cache, node by node, what has to run and why."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from pipeline.settings import Settings
 log = logging.getLogger(__name__)
 
 _DONE = (mlmd_pb2.Execution.COMPLETE, mlmd_pb2.Execution.CACHED)
-_SHOWN = 3  # settings that changed
+_MAX_CHANGES = 3  # changed settings to name
 
 
 @dataclass(frozen=True)
 class Step:
-    """A node of the plan; ``why`` is a clause, empty for what the cache answers."""
+    """One node of the plan."""
 
     node: str
     runs: bool
-    why: str = ""
+    why: str = ""  # why it has to run, in a clause; empty if it is cached
 
 
 def make(
@@ -42,18 +42,19 @@ def make(
     before: Callable[[str], None],
     data: tuple[Path, Settings],
 ) -> list[Step]:
-    """Answers the nodes that the cache knows, and says why the others have to run.
+    """Take cached nodes from the cache, and say why the others have to run.
 
-    A node behind one that has to run counts as one that has to run, though the cache may know it.
+    A node downstream of one that has to run counts as having to run, even if its own outputs may
+    turn out to be cached.
 
     Args:
       ir: the compiled pipeline, with the connection to the metadata store.
-      run_id: names the run in the metadata store; its nodes can be run afterwards.
-      before: is called with each node's id before it is asked about.
-      data: the data folder, and the settings of the run.
+      run_id: name of the run in the metadata store; its nodes can be run afterwards.
+      before: called with a node's id before that node is looked up.
+      data: the data folder and the settings of the run.
 
     Raises:
-      UserError: what a node's driver refuses.
+      UserError: if a node's driver rejects its inputs.
     """
     steps: dict[str, Step] = {}
     for node in (each.pipeline_node for each in ir.nodes):
@@ -63,18 +64,18 @@ def make(
             steps[name] = Step(name, True, f"after {' and '.join(sorted(waits))}")
             continue
         before(name)
-        if launcher.answer_node(ir, name, run_id):
+        if launcher.take_from_cache(ir, name, run_id):
             steps[name] = Step(name, False)
         else:
-            steps[name] = Step(name, True, _explained(ir, name, run_id, *data))
+            steps[name] = Step(name, True, _explain(ir, name, run_id, *data))
     return list(steps.values())
 
 
-def _explained(ir: pipeline_pb2.Pipeline, node_id: str, run_id: str, *data: Any) -> str:
+def _explain(ir: pipeline_pb2.Pipeline, node_id: str, run_id: str, *data: Any) -> str:
     try:
         return _why(ir, node_id, run_id, *data)
-    except Exception:  # of a store or a folder of an older version, for one: these are only words
-        log.exception("It is not known why %s has to run", node_id)
+    except Exception:  # such as a store of an older version; must not stop the run
+        log.exception("Cannot tell why %s has to run", node_id)
         return "something changed"
 
 
@@ -89,32 +90,33 @@ def _why(
     now = [each for each in executions if each.id in in_run][-1]
     past = [e for e in executions if e.id < now.id and e.last_known_state in _DONE]
     if not past:
-        return "it has not run here yet"
-    told = _properties(now)
-    if run_id in told.values():
-        return "it runs each time"
-    changed = list(_changes(_properties(past[-1]), told))
-    if changed:
-        more = f" and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
-        return f"changed: {', '.join(changed[:_SHOWN])}{more}"
+        return "it has not run before"
+    parameters = _parameters(now)
+    if run_id in parameters.values():
+        return "it always runs"
+    changes = list(_changes(_parameters(past[-1]), parameters))
+    if changes:
+        hidden = len(changes) - _MAX_CHANGES
+        more = f" and {hidden} more" if hidden > 0 else ""
+        return f"changed: {', '.join(changes[:_MAX_CHANGES])}{more}"
     if node_id == "ExampleGen":
         return _photos(store, past[-1], data_root, settings)
     before, after = _inputs(store, past[-1]), _inputs(store, now)
-    others = sorted(key for key in before.keys() | after if before.get(key) != after.get(key))
-    if others:
-        return f"other {' and '.join(key.replace('_', ' ') for key in others)}"
-    return "what it made is gone, or was taken back"
+    changed = sorted(key for key in before.keys() | after if before.get(key) != after.get(key))
+    if changed:
+        return f"changed inputs: {', '.join(key.replace('_', ' ') for key in changed)}"
+    return "its output is gone or was withdrawn"
 
 
-def _properties(execution: mlmd_pb2.Execution) -> dict[str, Any]:
-    """What a node was told to do: its parameters, those within JSON texts too, by dotted key."""
-    found: dict[str, Any] = {}
+def _parameters(execution: mlmd_pb2.Execution) -> dict[str, Any]:
+    """Return a node's parameters by dotted key, including those inside JSON values."""
+    parameters: dict[str, Any] = {}
     for properties in (execution.properties, execution.custom_properties):
         for key in sorted(properties):
             if key != tfx_launcher.BEGUN:
                 value = properties[key]
-                found |= _flat(key, getattr(value, value.WhichOneof("value")))
-    return found
+                parameters |= _flat(key, getattr(value, value.WhichOneof("value")))
+    return parameters
 
 
 def _flat(key: str, value: Any) -> dict[str, Any]:
@@ -129,25 +131,25 @@ def _flat(key: str, value: Any) -> dict[str, Any]:
 
 
 def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
-    """The settings that differ, in words."""
-    told: set[str] = set()
-    for key in sorted(after):  # what its driver finds out, only an execution that ran has
+    """Describe the parameters that differ, each description once."""
+    seen: set[str] = set()
+    for key in sorted(after):  # `before` may have more keys, which the driver added
         old, new = before.get(key), after[key]
         if old == new or key.startswith("__"):
             continue
-        words = _words(key, old, new)
-        if words not in told:
-            told.add(words)
-            yield words
+        change = _describe(key, old, new)
+        if change not in seen:
+            seen.add(change)
+            yield change
 
 
-def _words(key: str, old: Any, new: Any) -> str:
+def _describe(key: str, old: Any, new: Any) -> str:
     parts = [p for p in key.split(".") if p not in ("custom_config", "settings", "customConfig")]
     name = ".".join(parts) or key
     if parts[-1:] == ["code"]:
-        return "this program's code"
+        return "the pipeline's code"
     if name.startswith(("eval_config", "example_splits")):
-        return "settings of the gate"
+        return "gate settings"
     short = all(isinstance(each, int | float | bool | str | None) for each in (old, new))
     if short and len(f"{old}{new}") < 60:
         return f"{name} ({old} to {new})"
@@ -155,25 +157,26 @@ def _words(key: str, old: Any, new: Any) -> str:
 
 
 def _inputs(store: mlmd.MetadataStore, execution: mlmd_pb2.Execution) -> dict[str, set[int]]:
-    found: dict[str, set[int]] = {}
+    """Return the ids of an execution's input artifacts, by input key."""
+    ids: dict[str, set[int]] = {}
     for event in store.get_events_by_execution_ids([execution.id]):
         if event.type == mlmd_pb2.Event.INPUT:
-            found.setdefault(event.path.steps[0].key, set()).add(event.artifact_id)
-    return found
+            ids.setdefault(event.path.steps[0].key, set()).add(event.artifact_id)
+    return ids
 
 
 def _photos(
     store: mlmd.MetadataStore, past: mlmd_pb2.Execution, root: Path, settings: Settings
 ) -> str:
-    """How many photos there are now, and were when they were last ingested."""
+    """Compare the number of photos now with the last ingestion."""
     events = store.get_events_by_execution_ids([past.id])
     outputs = [event.artifact_id for event in events if event.type == mlmd_pb2.Event.OUTPUT]
     (examples,) = store.get_artifacts_by_id(outputs)
     try:
         before = ingestion.count_listed(examples.uri)
         now = len(layout.scan(root, settings.data).items)
-    except (OSError, ValueError, tf.errors.OpError, UserError):  # cleaned away, for one
+    except (OSError, ValueError, tf.errors.OpError, UserError):  # such as a deleted artifact
         return "photos, masks or lists changed"
     if now == before:
-        return f"photos, masks or lists changed ({now:,} photos, as before)"
-    return f"{now:,} photos, {before:,} before"
+        return f"photos, masks or lists changed (still {now:,} photos)"
+    return f"{now:,} photos, previously {before:,}"

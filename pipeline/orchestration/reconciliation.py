@@ -1,4 +1,4 @@
-"""Brings ML Metadata in line with a serving folder, which people change between runs."""
+"""Bring ML Metadata in line with a serving folder, which people change between runs."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from tfx.utils import path_utils
 from pipeline.artifacts import pushed_model
 from pipeline.release import model_store
 
-_RELEASE, _FOUND = "PushedModel", "Released"  # an artifact type, an execution type
+_RELEASE, _REGISTERED = "PushedModel", "Released"  # artifact type, execution type
 
 _Records = dict[str, dict[str, Any]]  # of `model_store.history`, by the folder of the version
 
 
 def is_due(ir: pipeline_pb2.Pipeline, node_id: str) -> bool:
-    """Whether the store has to be brought in line before a node runs: the first, and the Champion.
+    """Whether `reconcile` has to run before a node: the first one, and the Champion.
 
-    The Champion, since people and other runs release while this one trains.
+    The Champion because people and other runs may release while this one trains.
     """
     return node_id in (ir.nodes[0].pipeline_node.node_info.id, "Champion")
 
@@ -33,18 +33,18 @@ def is_due(ir: pipeline_pb2.Pipeline, node_id: str) -> bool:
 def reconcile(
     connection: mlmd_pb2.ConnectionConfig, folder: str, pipeline_name: str, pipeline_root: str
 ) -> None:
-    """Notes in ML Metadata which versions a serving folder holds, and what was rolled back.
+    """Record in ML Metadata which versions a serving folder has, and which are withdrawn.
 
-    To be called before a node that `is_due`: else the cache answers that a model was released which
-    is not there, and a candidate meets a champion that is not the model in service: because a
-    rollback took it out, or because the version in service is not known (the run that released it
-    was killed before it could note that, or the metadata store was lost).
+    Call it before each node that `is_due`. Otherwise the cache could claim that a deleted release
+    still exists, and the candidate could be compared with a model that is not in service: one that
+    was rolled back, or one older than a version the store has no record of (its run was killed
+    before recording it, or the store was lost).
 
     Args:
       connection: to the metadata store.
-      folder: the serving folder of the run's model.
-      pipeline_name: of the pipeline whose releases these are.
-      pipeline_root: where its artifacts are.
+      folder: the serving folder of the model.
+      pipeline_name: name of the pipeline that made the releases.
+      pipeline_root: its folder for artifacts.
     """
     folder = folder.rstrip("/")
     records = {
@@ -61,8 +61,8 @@ def reconcile(
     with metadata.Metadata(connection) as handle:
         store = handle.store
         _forget_missing(store, folder, broken)
-        known = _live(store)
-        for destination in [each for each in records if each not in known]:
+        recorded = _live(store)
+        for destination in [each for each in records if each not in recorded]:
             context = context_lib.register_context_if_not_exists(
                 handle, context_type_name="pipeline", context_name=pipeline_name
             )
@@ -71,28 +71,30 @@ def reconcile(
 
 
 def _destination(release: mlmd_pb2.Artifact) -> str:
-    # To look one up that is not there would add it, and the store dies of one without a value.
-    known = release.custom_properties
-    return known[pushed_model.DESTINATION].string_value if pushed_model.DESTINATION in known else ""
+    # Reading a missing key would add it without a value, which crashes the store.
+    values = release.custom_properties
+    if pushed_model.DESTINATION not in values:
+        return ""
+    return str(values[pushed_model.DESTINATION].string_value)
 
 
 def _live(store: mlmd.MetadataStore) -> set[str]:
-    """The folders of the versions that are known."""
+    """Return the folders of all versions that the store records as live."""
     releases = store.get_artifacts_by_type(_RELEASE)
     return {_destination(each) for each in releases if each.state == mlmd_pb2.Artifact.LIVE}
 
 
 def _forget_missing(store: mlmd.MetadataStore, folder: str, broken: list[int]) -> None:
-    """Notes that releases are gone; of a broken one, that no run's output is as it was released.
+    """Mark releases as deleted if their version is missing or broken.
 
-    The cache does not answer with what is gone, so that a run in which nothing changed releases the
-    model again; so it does not where a broken version holds the model of an older one. A broken
-    release stays known, as one that was found; it is broken, too, if a run made it and its record
-    is gone. A refusal that looked at the folder is looked at again.
+    The cache ignores deleted artifacts, so a run in which nothing changed releases the model again.
+    That includes every release whose model a broken version contains. The broken version itself
+    stays on record, registered by this module. A refusal that depended on the state of the folder
+    is deleted too, so that the Pusher decides again.
     """
 
-    def is_broken(place: str) -> bool:
-        parent, name = os.path.split(place)
+    def is_broken(path: str) -> bool:
+        parent, name = os.path.split(path)
         return parent == folder and any(
             model_store.same_model(folder, int(name), version) for version in broken
         )
@@ -101,9 +103,9 @@ def _forget_missing(store: mlmd.MetadataStore, folder: str, broken: list[int]) -
     for release in store.get_artifacts_by_type(_RELEASE):
         if release.state != mlmd_pb2.Artifact.LIVE:
             continue
-        place = _destination(release)
-        lost = place and not fileio.exists(place)
-        damaged = not lost and f"/{_FOUND}/" not in release.uri and is_broken(place)
+        path = _destination(release)
+        lost = path and not fileio.exists(path)
+        damaged = not lost and f"/{_REGISTERED}/" not in release.uri and is_broken(path)
         if lost or damaged or pushed_model.FOR_NOW in release.custom_properties:
             release.state = mlmd_pb2.Artifact.DELETED
             gone.append(release)
@@ -117,18 +119,18 @@ def _note_release(
     record: dict[str, Any],
     pipeline_root: str,
 ) -> None:
-    """Adds the release of a version, and its model where the store does not know that either."""
+    """Register the release of a version, and its model if the store does not have it either."""
     version = str(record["version"])
-    root = os.path.join(pipeline_root, _FOUND)
+    root = os.path.join(pipeline_root, _REGISTERED)
     uri = record.get("model_uri")
     model_id = _id_of(store, standard_artifacts.Model, uri)
     folder = os.path.dirname(destination)
     same = [record["version"], record.get("repaired", record["version"])]
     models = [model_store.model_of(folder, version) for version in same]
     if uri and model_id is not None and not _holds(uri, models):
-        model_id = None  # of another store, which counted from 1, too
+        model_id = None  # the record is from another store, in which the URI meant another model
     if model_id is None:
-        # The Champion brings the model back to this place from the version, when it is needed.
+        # The Champion copies the model from the version to this URI when it needs it.
         model = standard_artifacts.Model()
         model.uri = os.path.join(root, "model", version)
         model_id = _publish(store, context, "model", model)
@@ -146,7 +148,7 @@ def _note_release(
 
 
 def _holds(model_uri: str, models: list[str]) -> bool:
-    """Whether a Model artifact's place holds one of these models, or nothing any more."""
+    """Whether a Model artifact contains one of these models, or is gone."""
     path = path_utils.serving_model_path(model_uri)
     return not fileio.exists(path) or model_store.identify(path) in models
 
@@ -160,8 +162,8 @@ def _id_of(store: mlmd.MetadataStore, kind: type[Artifact], uri: str | None) -> 
 def _publish(
     store: mlmd.MetadataStore, context: mlmd_pb2.Context, key: str, artifact: Artifact
 ) -> int:
-    """Puts an artifact into the store, as the output of an execution; returns its id."""
-    type_id = store.put_execution_type(mlmd_pb2.ExecutionType(name=_FOUND))
+    """Store an artifact as the output of an execution and return its id."""
+    type_id = store.put_execution_type(mlmd_pb2.ExecutionType(name=_REGISTERED))
     execution = mlmd_pb2.Execution(type_id=type_id, last_known_state=mlmd_pb2.Execution.COMPLETE)
     raw = artifact.mlmd_artifact
     raw.type_id = store.put_artifact_type(artifact.artifact_type)
@@ -169,8 +171,8 @@ def _publish(
     step = mlmd_pb2.Event.Path.Step
     path = mlmd_pb2.Event.Path(steps=[step(key=key), step(index=0)])
     event = mlmd_pb2.Event(type=mlmd_pb2.Event.OUTPUT, path=path)
-    _, (artifact_id,), _ = store.put_execution(execution, [(raw, event)], [context])
-    return artifact_id
+    _, artifact_ids, _ = store.put_execution(execution, [(raw, event)], [context])
+    return int(artifact_ids[0])
 
 
 def _note_withdrawn(store: mlmd.MetadataStore, records: _Records) -> None:

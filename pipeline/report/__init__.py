@@ -1,4 +1,4 @@
-"""What a run leaves for people: its outcome, the terminal's and the HTML report, past runs.
+"""Results of a run for people: its outcome, the HTML report, the terminal summary, past runs.
 
 May import: `pipeline.artifacts`, `pipeline.evaluation`, `pipeline.training`, `pipeline.release` and
 what these may import.

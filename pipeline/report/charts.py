@@ -1,4 +1,4 @@
-"""The report's charts: learning curves as SVG that fits into a page, light or dark."""
+"""Learning curves of the report, as inline SVG for light and dark pages."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from matplotlib.ticker import MaxNLocator
 from pipeline.core import formatting
 
 _NOT_PLOTTED = {"epoch", "seconds", "best"}
-# Stands for the page's text colour while matplotlib draws, which knows no `currentColor`.
+# Placeholder for `currentColor`, which matplotlib does not support.
 _TEXT_COLOUR = "#010203"
-# Both are readable on white and on near-black, and differ for colour-blind readers.
+# Readable on white and on near-black, and distinct for colour-blind readers.
 _LINE_STYLES = {"train": ("#d9730d", "--"), "eval": ("#2f86d6", "-")}
 
 
 def of_history(history: Sequence[Mapping[str, float]]) -> list[dict[str, Any]]:
-    """Charts of the measures of a training, the loss first, each with its ``val_`` twin.
+    """Draw one chart per measure with its ``val_`` counterpart, the loss first.
 
     Args:
-      history: a row an epoch, as in `html_page.render`.
+      history: one row per epoch, as in `html_page.render`.
 
     Returns:
-      For each chart ``title``, ``alt`` (what it shows, in a sentence) and ``svg``.
+      ``title``, ``alt`` (a sentence that describes the curves) and ``svg`` of each chart.
     """
     names = dict.fromkeys(key for row in history for key in row)
-    measures = [n for n in names if n not in _NOT_PLOTTED and n.removeprefix("val_") == n]
+    measures = [n for n in names if n not in _NOT_PLOTTED and not n.startswith("val_")]
     charts = []
     for measure in sorted(measures, key=lambda name: name != "loss"):
         lines = {
@@ -76,7 +76,7 @@ def _chart(
         f"{series} from {formatting.number(values[0])} to {formatting.number(values[-1])}"
         for series, values in lines.items()
     )
-    kept = f"; epoch {best[0]:g} was kept" if best else ""
+    kept = f"; kept epoch {best[0]:g}" if best else ""
     return {
         "title": formatting.label(measure),
         "alt": f"{formatting.label(measure)} over {len(epochs)} epochs: {ends}{kept}.",
@@ -85,7 +85,7 @@ def _chart(
 
 
 def _inline_svg(document: str, name: str) -> str:
-    """Makes matplotlib's SVG file fit a page: it takes the text colour and keeps its ids apart."""
+    """Prepare matplotlib's SVG for inlining: use the page's text colour and make ids unique."""
     svg = document[document.index("<svg") :]
     svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg).replace("xlink:href", "href")
     svg = re.sub(r' (width|height)="[\d.]+pt"', "", svg, count=2)

@@ -1,6 +1,6 @@
-"""The report of a run for people: one HTML page that needs no network, script or other file.
+"""The HTML report of a run: one page that works offline, without scripts or other files.
 
-The page is laid out in ``templates/report.html.j2``; this module says what stands in it.
+This module prepares the content; ``templates/report.html.j2`` has the layout.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from pipeline.release import mirror
 from pipeline.report import charts
 from pipeline.report.outcome import NOT_BLESSED, PUSHED, Component, Outcome, Threshold
 
-# What a table or list shows at most; latest_run.json has the rest.
+# Maximum numbers of rows; latest_run.json has the rest.
 MOST_REASONS = 6
 MOST_QUARANTINED = 200
-# Longest side of a gallery picture, pixels: two dozen photos make about one megabyte.
+# Longest side of a gallery picture in pixels: 24 photos take about one megabyte.
 GALLERY_SIDE = 256
 
 
 @dataclass(frozen=True)
 class GalleryItem:
-    """One test photo for the gallery; the arrays have one height and width."""
+    """One test photo of the gallery; all arrays have the same height and width."""
 
     id: str
     breed: str
@@ -39,8 +39,8 @@ class GalleryItem:
     prediction: images.Pixels  # class ids, uint8 [h, w]
     pixel_accuracy: float
     mean_iou: float
-    group: str = ""  # worst, middle or best, where they are told apart
-    champion: images.Pixels | None = None  # its prediction, if there is one; as the others
+    group: str = ""  # worst, middle or best; empty without groups
+    champion: images.Pixels | None = None  # the champion's prediction, uint8 [h, w]
     champion_mean_iou: float | None = None
 
 
@@ -49,19 +49,19 @@ def render(
     history: Sequence[Mapping[str, float]],
     gallery: Sequence[GalleryItem],
 ) -> str:
-    """Makes the page.
+    """Render the page.
 
     Args:
       outcome: of the run.
-      history: a row an epoch: ``epoch``, ``best`` (1 on the epoch whose weights were kept),
-        ``seconds``, and any measure with its ``val_`` twin; may be empty.
+      history: one row per epoch: ``epoch``, ``best`` (1 for the epoch whose weights were kept),
+        ``seconds``, and any measure with its ``val_`` counterpart; may be empty.
       gallery: test photos; may be empty.
 
     Returns:
-      HTML that refers to nothing outside itself.
+      HTML without external references.
 
     Raises:
-      ValueError: if a gallery mask does not fit its photo or holds a value that is no class id.
+      ValueError: if a gallery mask does not fit its photo or has a value that is not a class id.
     """
     data = outcome.data
     environment = jinja2.Environment(
@@ -70,7 +70,7 @@ def render(
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
-        # No name breaks a line or turns the direction of writing; ready HTML stays as it is.
+        # Names must not break lines or change the text direction; Markup stays as it is.
         finalize=lambda value: console.plain(value) if type(value) is str else value,
     )
     environment.filters.update(number=formatting.number, duration=formatting.duration)
@@ -86,7 +86,7 @@ def render(
         filters=_filters(gallery),
         legend=[
             *zip(features.CLASS_NAMES, map(images.hex_colour, images.COLOURS), strict=True),
-            ("wrong, in the difference", images.hex_colour(images.WRONG)),
+            ("wrong (in the difference picture)", images.hex_colour(images.WRONG)),
         ],
         splits=data.splits,
         quarantined=data.quarantined[:MOST_QUARANTINED],
@@ -109,10 +109,10 @@ def write(
     history: Sequence[Mapping[str, float]],
     gallery: Sequence[GalleryItem],
 ) -> None:
-    """Renders the page into a file, which a reader sees whole or not at all.
+    """Render the page and write it atomically.
 
     Raises:
-      OSError: if it cannot be written.
+      OSError: if the file cannot be written.
       ValueError: as `render`.
     """
     page = render(outcome, history, gallery)
@@ -120,19 +120,19 @@ def write(
 
 
 def verdict(outcome: Outcome) -> dict[str, Any]:
-    """What became of a run, for people.
+    """Describe what became of a run.
 
     Args:
       outcome: of the run.
 
     Returns:
       ``kind`` (good, warn or bad), ``title``, ``reasons`` (sentences) and ``note`` (what is in
-      service now, and what is to be known of the champion).
+      service now, and any caveat about the comparison with the champion).
     """
-    found = _verdict(outcome)
+    result = _verdict(outcome)
     if outcome.champion and outcome.champion.note:
-        found["note"] = f"{found['note']} {outcome.champion.note}"
-    return found
+        result["note"] = f"{result['note']} {outcome.champion.note}"
+    return result
 
 
 def _verdict(outcome: Outcome) -> dict[str, Any]:
@@ -153,28 +153,26 @@ def _verdict(outcome: Outcome) -> dict[str, Any]:
         title = f"Not released: {len(missed)} of {len(rows)} thresholds missed"
         reasons = [row["reason"] for row in missed[:MOST_REASONS]]
         if len(missed) > MOST_REASONS:
-            reasons.append(f"and {len(missed) - MOST_REASONS} more, see the thresholds below")
+            reasons.append(f"and {len(missed) - MOST_REASONS} more; see the thresholds below")
         return {"kind": "warn", "title": title, "reasons": reasons, "note": stays}
     failed = [each.id for each in outcome.components if each.state == "failed"]
     error = outcome.error or (
-        f"{', '.join(failed)} did not finish; its log says why."
-        if failed
-        else "the run did not finish."
+        f"{', '.join(failed)} did not finish; see its log." if failed else "the run did not finish."
     )
     note = stays if in_service else "Nothing was released."
     return {"kind": "bad", "title": f"Failed: {error}", "reasons": [], "note": note}
 
 
 def _release(outcome: Outcome) -> tuple[str, str]:
-    """Title and note for a model that is in service."""
+    """Return the title and the note for a model that is in service."""
     version, replaced = outcome.pushed_version, outcome.replaced
     if not outcome.new_version:
-        # The Copier always looks for itself.
+        # The Copier is never cached.
         states = {each.state for each in outcome.components if each.id != mirror.NODE}
         return f"Version {version} stays in service", (
             "Nothing has changed since the run that released it."
             if states == {"cached"}
-            else "This run came to the model that it holds already."
+            else "This run produced the same model."
         )
     if replaced:
         broken = f", which was broken: {replaced.fault}" if replaced.fault else ""
@@ -182,7 +180,7 @@ def _release(outcome: Outcome) -> tuple[str, str]:
     elif outcome.champion:
         note = f"It replaces version {outcome.champion.version}."
     else:
-        note = "It is the first version; there was no champion to compare it with."
+        note = "This is the first version, so there was no champion to compare it with."
     return f"Released version {version}", note
 
 
@@ -191,7 +189,7 @@ def _facts(outcome: Outcome) -> list[tuple[str, str]]:
     facts = {
         "Model": outcome.model_name,
         "Started": formatting.moment(outcome.started),
-        "Took": None if seconds is None else formatting.duration(seconds),
+        "Duration": None if seconds is None else formatting.duration(seconds),
         "Serving folder": outcome.serving_dir,
         "Copied to": outcome.copied_to,
     }
@@ -199,7 +197,7 @@ def _facts(outcome: Outcome) -> list[tuple[str, str]]:
 
 
 def _gate_rows(gate: Sequence[Threshold]) -> list[dict[str, Any]]:
-    """The thresholds, missed ones first, each with its sentence."""
+    """Build the rows of the thresholds, missed ones first, each with a sentence for it."""
     rows = []
     for row in gate:
         change = row.kind == "change"
@@ -208,16 +206,16 @@ def _gate_rows(gate: Sequence[Threshold]) -> list[dict[str, Any]]:
         name, where = formatting.label(row.metric), formatting.slice_label(row.slice)
         if change:
             both = [formatting.number(each) for each in (row.candidate, row.champion)]
-            known = row.candidate is not None or row.champion is not None
-            compared = f" ({' instead of '.join(both)})" if known else ""
-            kind = f"against champion{compared}"
+            has_values = row.candidate is not None or row.champion is not None
+            compared = f" ({' vs '.join(both)})" if has_values else ""
+            kind = f"change from champion{compared}"
             reason = (
-                f"{name} ({where}) against the champion: {value}{compared},"
-                f" at least {bound} is allowed"
+                f"{name} ({where}), change from the champion: {value}{compared};"
+                f" at least {bound} is required"
             )
         else:
             required = "allowed" if row.kind == "at_most" else "required"
-            reason = f"{name} ({where}): {value}, {kind} {bound} is {required}"
+            reason = f"{name} ({where}) is {value}; {kind} {bound} is {required}"
             reason += f" ({row.reason})" if row.reason else ""
             kind += f"; {row.reason}" if row.reason else ""
         rows.append(
@@ -235,15 +233,18 @@ def _gate_rows(gate: Sequence[Threshold]) -> list[dict[str, Any]]:
 
 
 def _metric_tables(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """Overall figures, and a table for each feature that slices are of, lowest mean IoU first."""
+    """Split the metrics into overall values and one table per slicing feature.
+
+    Rows of a table come lowest mean IoU first.
+    """
     flat = {name: _flat(_worded(values)) for name, values in metrics.items() if values}
     overall = flat.pop(formatting.OVERALL, {})
     columns = list(dict.fromkeys([*overall, *(key for row in flat.values() for key in row)]))
     tables: dict[str, list[tuple[str, list[Any], float]]] = {}
     for name, row in flat.items():
         feature, _, value = name.partition("=")
-        worth = row.get("mean_iou")
-        share = worth if isinstance(worth, int | float) and math.isfinite(worth) else 0.0
+        iou = row.get("mean_iou")
+        share = iou if isinstance(iou, int | float) and math.isfinite(iou) else 0.0
         cells = [row.get(column) for column in columns]
         tables.setdefault(feature, []).append((value or feature, cells, share))
     return {
@@ -258,7 +259,7 @@ def _metric_tables(metrics: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _worded(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Metrics with their interval, a pair of numbers or None, as people write it."""
+    """Replace the interval of the mean IoU, two numbers or None, by text."""
     key = "mean_iou_interval"
     if key not in values:
         return dict(values)
@@ -268,7 +269,7 @@ def _worded(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _tuning(trials: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """The trials of the Tuner, best first; None without any."""
+    """Build the table of the Tuner's trials, best first; None without trials."""
     if not trials:
         return None
     names = [name for name in trials[0] if name not in ("trial", "score")]
@@ -295,16 +296,16 @@ def _components(components: Sequence[Component]) -> list[dict[str, Any]]:
 def _confusion_rows(
     confusion: Mapping[str, Mapping[str, Any]],
 ) -> list[tuple[str, list[tuple[Any, Any]]]]:
-    """For each true class the pixels predicted as each class, and their share of the true ones."""
+    """Build the confusion matrix: pixels by true and predicted class, with shares of each row."""
     rows = []
     for true, predicted in confusion.items():
-        whole = sum(count or 0 for count in predicted.values())
-        rows.append((true, [(n, n / whole if n and whole else 0.0) for n in predicted.values()]))
+        total = sum(count or 0 for count in predicted.values())
+        rows.append((true, [(n, n / total if n and total else 0.0) for n in predicted.values()]))
     return rows
 
 
 def _filters(gallery: Sequence[GalleryItem]) -> dict[str, Any]:
-    """What the gallery can be narrowed to, and which pairs of these leave nothing."""
+    """Collect the gallery's filters, and the pairs of options that match no photo."""
     groups = list(dict.fromkeys(item.group for item in gallery if item.group))
     breeds = sorted({item.breed for item in gallery})
     shown = {(item.group, item.breed) for item in gallery}
@@ -325,13 +326,13 @@ def _gallery_view(item: GalleryItem) -> dict[str, Any]:
     scale = min(1.0, GALLERY_SIDE / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
 
-    def shrink(pixels: images.Pixels, how: Image.Resampling) -> images.Pixels:
-        return np.asarray(Image.fromarray(pixels).resize(size, how))
+    def shrink(pixels: images.Pixels, resampling: Image.Resampling) -> images.Pixels:
+        return np.asarray(Image.fromarray(pixels).resize(size, resampling))
 
     photo = shrink(item.photo, Image.Resampling.LANCZOS)
     truth = shrink(item.truth, Image.Resampling.NEAREST)
     prediction = shrink(item.prediction, Image.Resampling.NEAREST)
-    masks = [("Truth", truth), ("Prediction", prediction)]
+    masks = [("Ground truth", truth), ("Prediction", prediction)]
     if item.champion is not None:
         masks.append(("Champion", shrink(item.champion, Image.Resampling.NEAREST)))
     wrong = images.difference(photo, truth, prediction)
@@ -356,7 +357,7 @@ def _gallery_view(item: GalleryItem) -> dict[str, Any]:
 
 
 def _flat(values: Mapping[str, Any] | None, prefix: str = "") -> dict[str, Any]:
-    """Joins the keys of nested mappings with a dot; lists become JSON."""
+    """Flatten nested mappings to dotted keys; lists become JSON."""
     flat: dict[str, Any] = {}
     for key, value in (values or {}).items():
         if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""What a run leaves for people and scripts: latest_run.json and report.html."""
+"""Write the results of a run: latest_run.json and report.html."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ def publish(
     output_root: Path,
     serving_dir: Path,
 ) -> tuple[Outcome, dict[str, Path]]:
-    """Writes latest_run.json and report.html into the output root, each at one stroke.
+    """Write latest_run.json and report.html into the output folder, each atomically.
 
     Args:
       artifacts: of the run.
       settings: of the run.
-      components: those that came to run, in order.
-      error: the sentence that says why the run failed, if it did.
-      run_id: names the run in the metadata store.
-      begin: of the run, with its time zone.
+      components: the components that ran or were cached, in order.
+      error: why the run failed, in a sentence; None if it did not.
+      run_id: name of the run in the metadata store.
+      begin: start of the run, with time zone.
       data_root: the data folder.
       output_root: an existing folder.
       serving_dir: the serving folder of the model.
 
     Returns:
-      The outcome, and where things are: `outcome`, `report`, `serving`.
+      The outcome, and the paths `outcome`, `report` and `serving`.
     """
     spent = datetime.datetime.now().astimezone() - begin
     in_service = max(model_store.versions(str(serving_dir)), default=None)
@@ -67,13 +67,13 @@ def publish(
     )
     pushed = result.pushed_version
     if pushed and in_service and model_store.same_model(str(serving_dir), pushed, in_service):
-        result.pushed_version = in_service  # what the cache answered came before a repair, say
+        result.pushed_version = in_service  # a repair may be newer than the cached Pusher
     files = {
         "outcome": output_root / OUTCOME,
         "report": output_root / REPORT,
         "serving": serving_dir,
     }
-    # First: it is true whatever becomes of the report.
+    # First, so that scripts have it even if the report fails.
     outcome.write(files["outcome"], result)
     examples = artifacts.get("ExampleGen", "examples")
     model = run_summary.model_path(artifacts)
@@ -88,22 +88,22 @@ def publish(
 
 
 def fault(serving_dir: Path) -> str | None:
-    """What is wrong with the version in service, in a sentence with the remedy; None if nothing."""
+    """Describe what is wrong with the version in service and how to fix it; None if nothing is."""
     in_service = max(model_store.versions(str(serving_dir)), default=None)
-    found = in_service and model_store.damage(str(serving_dir), in_service)
-    if not found:
+    damage = in_service and model_store.damage(str(serving_dir), in_service)
+    if not damage:
         return None
     return (
-        f"Version {in_service} in {serving_dir} is in service and broken: {found}; "
-        f"`python -m pipeline releases repair {in_service} --serving {serving_dir}` mends it "
-        "where the Trainer's output is still there, and `rollback` puts an older one back."
+        f"Version {in_service} in {serving_dir} is in service and broken: {damage}. Repair it with "
+        f"`python -m pipeline releases repair {in_service} --serving {serving_dir}`, or roll back "
+        "to an older version if the Trainer's output is gone."
     )
 
 
 def _copied_to(
     artifacts: RunArtifacts, settings: Settings, serving_dir: Path, version: int | None
 ) -> str | None:
-    """Where the run saw the copy of the version in service."""
+    """Return where the run's Copier put the version in service."""
     copy_to = settings.release.copy_to
     if not copy_to or version is None or artifacts.state(mirror.NODE) != EXECUTED:
         return None
@@ -111,21 +111,21 @@ def _copied_to(
 
 
 def announce(settings: Settings | None, output_root: Path, error: str | None = None) -> None:
-    """Replaces outcome and report of the run before, which no longer is the last one.
+    """Replace the outcome and the report of the previous run, so that nobody takes them for new.
 
     Args:
-      settings: of the run; None if they were refused.
+      settings: of the run; None if they were invalid.
       output_root: an existing folder.
-      error: the sentence that says why the run ended before its first component, if it did.
+      error: why the run ended before its first component, in a sentence; None if it did not.
 
     Raises:
-      UserError: if one of them cannot be written.
+      UserError: if one of the files is a folder.
     """
     for name in (OUTCOME, REPORT):
         if (output_root / name).is_dir():
             raise UserError(
-                f"{output_root / name} is a folder, but a run writes its outcome there; move it "
-                "away, or give another --output-root."
+                f"{output_root / name} is a folder, but the run writes its results to that path; "
+                "move it away, or give another --output-root."
             )
     result = run_summary.unfinished(settings, error)
     outcome.write(output_root / OUTCOME, result)

@@ -1,4 +1,4 @@
-"""What became of a run: the content of latest_run.json, read from ML Metadata and the artifacts."""
+"""Collect the outcome of a run from ML Metadata and the artifacts."""
 
 from __future__ import annotations
 
@@ -37,29 +37,29 @@ def collect(
     error: str | None,
     **facts: Any,
 ) -> Outcome:
-    """Gathers the outcome of a run.
+    """Collect the outcome of a run.
 
     Args:
       artifacts: of the run.
       settings: of the run.
-      components: those that came to run, in order.
-      error: the sentence that says why the run failed, if it did.
-      **facts: further fields.
+      components: the components that ran or were cached, in order.
+      error: why the run failed, in a sentence; None if it did not.
+      **facts: values of further fields of the outcome.
     """
-    found: dict[str, Any] = _release(artifacts)
-    judged = artifacts.get("Evaluator", "evaluation")
-    if judged is not None:
-        found["metrics"] = gate.read_metrics(judged.uri)
-        found["gate"] = gate.read_gate(judged.uri, settings.gate)
-        found["confusion"] = gate.read_confusion(judged.uri)
-    tried = artifacts.get(infra_validation.NODE, "blessing")
-    if tried is not None:
-        found["infra_blessed"] = infra_blessing.verdict(tried)
+    values: dict[str, Any] = _release(artifacts)
+    evaluation = artifacts.get("Evaluator", "evaluation")
+    if evaluation is not None:
+        values["metrics"] = gate.read_metrics(evaluation.uri)
+        values["gate"] = gate.read_gate(evaluation.uri, settings.gate)
+        values["confusion"] = gate.read_confusion(evaluation.uri)
+    blessing = artifacts.get(infra_validation.NODE, "blessing")
+    if blessing is not None:
+        values["infra_blessed"] = infra_blessing.verdict(blessing)
     if error:
-        found |= {"status": FAILED, "error": error}
+        values |= {"status": FAILED, "error": error}
     return Outcome.model_validate(
         {
-            **found,
+            **values,
             "champion": _champion(artifacts),
             "data": _data(artifacts, settings),
             "components": list(components),
@@ -73,7 +73,7 @@ def collect(
 
 
 def _release(artifacts: RunArtifacts) -> dict[str, Any]:
-    """What the Pusher made of the candidate."""
+    """Return the fields that the Pusher decides."""
     pushed = artifacts.get("Pusher", "pushed_model")
     if pushed is None:
         return {"status": NOT_BLESSED}
@@ -81,30 +81,30 @@ def _release(artifacts: RunArtifacts) -> dict[str, Any]:
     new = artifacts.state("Pusher") == EXECUTED and bool(
         pushed.get_int_custom_property(pushed_model.MADE)
     )
-    found: dict[str, Any] = {
+    values: dict[str, Any] = {
         "status": PUSHED if blessed else NOT_BLESSED,
         "refused": pushed.get_string_custom_property(pushed_model.REFUSED) or None,
         "new_version": new,
     }
     if blessed:
-        found["pushed_version"] = int(pushed.get_string_custom_property(pushed_model.VERSION))
+        values["pushed_version"] = int(pushed.get_string_custom_property(pushed_model.VERSION))
     if new and (version := pushed.get_int_custom_property(pushed_model.REPLACED)):
         fault = pushed.get_string_custom_property(pushed_model.FAULT)
-        found["replaced"] = {"version": version, "fault": fault or None}
-    return found
+        values["replaced"] = {"version": version, "fault": fault or None}
+    return values
 
 
 def _data(artifacts: RunArtifacts, settings: Settings) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     statistics = artifacts.get("StatisticsGen", "statistics")
     if statistics is not None:
-        found["splits"] = data_checks.count_examples(statistics)
-    compared = artifacts.get("ReleasedData", "pushed_model")
-    drifted = artifacts.get("DriftValidator", "anomalies")
-    if compared is not None and drifted is not None:
-        found["drift"] = {
-            "against": int(compared.get_string_custom_property(pushed_model.VERSION)),
-            "features": drift.read(drifted),
+        values["splits"] = data_checks.count_examples(statistics)
+    release = artifacts.get("ReleasedData", "pushed_model")
+    anomalies = artifacts.get("DriftValidator", "anomalies")
+    if release is not None and anomalies is not None:
+        values["drift"] = {
+            "against": int(release.get_string_custom_property(pushed_model.VERSION)),
+            "features": drift.read(anomalies),
         }
     examples = artifacts.get("ExampleGen", "examples")
     if examples is not None:
@@ -112,7 +112,7 @@ def _data(artifacts: RunArtifacts, settings: Settings) -> dict[str, Any]:
         notes = ingestion.read_notes(examples.uri)
         classes = ingestion.read_classes(examples.uri)
         scan = ingestion.read_scan(examples.uri)
-        found |= {
+        values |= {
             **scan,
             "quarantined": [items.faulty(row["id"], row["reason"]) for row in quarantined],
             "notes": notes,
@@ -121,11 +121,11 @@ def _data(artifacts: RunArtifacts, settings: Settings) -> dict[str, Any]:
                 *health.hints(notes, classes, settings.data),
             ],
         }
-    return found
+    return values
 
 
 def _champion(artifacts: RunArtifacts) -> dict[str, Any] | None:
-    """Version of the model that the candidate replaces, with a note where they differ in kind."""
+    """Return the version the candidate was compared with, and a note if that needs one."""
     releases = artifacts.all("Champion", "pushed_model")
     if not releases:
         return None
@@ -134,23 +134,23 @@ def _champion(artifacts: RunArtifacts) -> dict[str, Any] | None:
         return int(release.get_string_custom_property(pushed_model.VERSION))
 
     release, *others = sorted(releases, key=version, reverse=True)
-    judged = artifacts.get("Champion", "model")
+    model = artifacts.get("Champion", "model")
     note = comparison.note(
         release,
-        judged and path_utils.serving_model_path(judged.uri),
+        model and path_utils.serving_model_path(model.uri),
         model_path(artifacts),
         others[0] if others else None,
     )
-    found: dict[str, Any] = {"version": version(release)}
-    return {**found, "note": note} if note else found
+    champion: dict[str, Any] = {"version": version(release)}
+    return {**champion, "note": note} if note else champion
 
 
 def unfinished(settings: Settings | None, error: str | None = None) -> Outcome:
-    """What latest_run.json says while a run goes on, and after it was killed.
+    """Build the outcome of a run that is still running, or that was killed.
 
     Args:
-      settings: of the run; None if they were refused.
-      error: the sentence that says why the run ended before its first component, if it did.
+      settings: of the run; None if they were invalid.
+      error: why the run ended before its first component, in a sentence; None if it did not.
     """
     return Outcome(
         error=error or UNFINISHED,
@@ -160,20 +160,21 @@ def unfinished(settings: Settings | None, error: str | None = None) -> Outcome:
 
 
 def history(artifacts: RunArtifacts) -> list[dict[str, float]]:
-    """The Trainer's history, one row an epoch; empty if it did not get as far."""
+    """Read the Trainer's history, one row per epoch; empty if there is none."""
     lines = _model_run_file(artifacts, trainer.HISTORY).splitlines()
     return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(lines)]
 
 
 def training(artifacts: RunArtifacts) -> dict[str, Any]:
-    """What the Trainer noted about itself (see `trainer.fit`); empty if it did not get as far."""
-    return json.loads(_model_run_file(artifacts, trainer.FACTS) or "{}")
+    """Read the facts that `trainer.fit` records; empty if there are none."""
+    facts: dict[str, Any] = json.loads(_model_run_file(artifacts, trainer.FACTS) or "{}")
+    return facts
 
 
 def tuning(artifacts: RunArtifacts) -> dict[str, Any]:
-    """The ``best`` values of settings that the Tuner found, and its ``trials``.
+    """Read the Tuner's results: the ``best`` values of settings, and all ``trials``.
 
-    A trial has its number, the score and its values; empty without a Tuner.
+    Each trial has its number, score and values. Empty without a Tuner.
     """
     best = artifacts.get("Tuner", "best_hyperparameters")
     results = artifacts.get("Tuner", "tuner_results")
@@ -183,16 +184,16 @@ def tuning(artifacts: RunArtifacts) -> dict[str, Any]:
 
 
 def _model_run_file(artifacts: RunArtifacts, name: str) -> str:
-    """The content of a file that the Trainer left; empty if there is none."""
+    """Read a file from the Trainer's output ``model_run``; empty if it does not exist."""
     run = artifacts.get("Trainer", "model_run")
     path = run and os.path.join(run.uri, name)
     if not path or not fileio.exists(path):
         return ""
     with fileio.open(path, "r") as file:
-        return file.read()
+        return str(file.read())
 
 
 def model_path(artifacts: RunArtifacts) -> str | None:
-    """The SavedModel that the Trainer exported, or None."""
+    """Return the path of the SavedModel that the Trainer exported, or None."""
     model = artifacts.get("Trainer", "model")
-    return model and path_utils.serving_model_path(model.uri)
+    return str(path_utils.serving_model_path(model.uri)) if model else None

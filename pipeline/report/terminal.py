@@ -1,4 +1,4 @@
-"""What the terminal shows of a run when it has ended."""
+"""The summary of a run that the terminal shows at its end."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _MOST_QUARANTINED = 10
 
 
 def show(terminal: Console, outcome: Outcome, files: Mapping[str, Path]) -> None:
-    """Prints thresholds, verdict and where to look further.
+    """Print the thresholds, the verdict and the paths of the results.
 
     Args:
-      terminal: to print to.
+      terminal: the console to print to.
       outcome: of the run.
-      files: where things are: `outcome`, `report`, `serving`.
+      files: the paths `outcome`, `report` and `serving`.
     """
     terminal.print()
     if outcome.gate:
@@ -51,26 +51,27 @@ def show(terminal: Console, outcome: Outcome, files: Mapping[str, Path]) -> None
 def _show_data(terminal: Console, outcome: Outcome, file: Path) -> None:
     quarantined = outcome.data.quarantined
     if quarantined:
-        terminal.print(f"{len(quarantined)} faulty item(s) were set aside:")
+        plural = "" if len(quarantined) == 1 else "s"
+        terminal.print(f"Quarantined {len(quarantined)} photo{plural}:")
         for item in quarantined[:_MOST_QUARANTINED]:
             terminal.print(f"    {escape(item.id)}: {escape(item.reason or '')}")
         if len(quarantined) > _MOST_QUARANTINED:
             more = len(quarantined) - _MOST_QUARANTINED
-            terminal.print(f"    ... and {more} more, in {escape(str(file))}")
+            terminal.print(f"    ... and {more} more; see {escape(str(file))}")
     for hint in outcome.data.hints:
         say(terminal, f"Note: {hint}.")
     drift = outcome.data.drift
     if drifted := drift.drifted():
-        terminal.print(f"The photos differ much from those of version {drift.against}:")
+        terminal.print(f"The photos have drifted from those of version {drift.against}:")
         for row in drifted:
-            bound = f"more than data.drift_bound = {row['bound']:g}"
-            terminal.print(f"    {row['feature']}: a distance of {row['distance']:.2f}, {bound}")
+            bound = f"above data.drift_bound = {row['bound']:g}"
+            terminal.print(f"    {row['feature']}: distance {row['distance']:.2f}, {bound}")
 
 
 def _show_release(terminal: Console, outcome: Outcome, folder: Path) -> None:
     version = outcome.pushed_version
     if not outcome.new_version:
-        say(terminal, f"Version {version} in {folder} stays in service: the model is the same.")
+        say(terminal, f"Version {version} in {folder} stays in service; the model is the same.")
         return
     say(terminal, f"Released version {version} in {folder}.")
     replaced = outcome.replaced
@@ -82,15 +83,15 @@ def _show_release(terminal: Console, outcome: Outcome, folder: Path) -> None:
 
 
 def _metric(row: Threshold) -> str:
-    return f"{row.metric} against champion" if row.kind == "change" else row.metric
+    return f"{row.metric} vs champion" if row.kind == "change" else row.metric
 
 
 def _gate_table(gate: Sequence[Threshold]) -> Table:
-    """The thresholds that were missed, and those overall; of others only their number."""
+    """Build the table of missed and overall thresholds; its caption counts the others."""
     shown = [row for row in gate if row.slice == OVERALL or not row.held]
     table = Table(title="Thresholds", title_justify="left")
-    for name in ("metric", "slice", "value", "bound", ""):
-        is_number = name in ("value", "bound")
+    for name in ("metric", "slice", "value", "threshold", ""):
+        is_number = name in ("value", "threshold")
         table.add_column(name, justify="right" if is_number else "left", no_wrap=is_number)
     for row in shown:
         number = "{:+.3f}" if row.kind == "change" else "{:.3f}"
@@ -100,8 +101,8 @@ def _gate_table(gate: Sequence[Threshold]) -> Table:
             escape(row.slice),
             "none" if row.value is None else number.format(row.value),
             f"{sign} {'none' if row.bound is None else number.format(row.bound)}",
-            "[green]held[/]" if row.held else "[red]missed[/]",
+            "[green]met[/]" if row.held else "[red]missed[/]",
         )
     if len(shown) < len(gate):
-        table.caption = f"{len(gate) - len(shown)} more, of species and breeds, held"
+        table.caption = f"{len(gate) - len(shown)} more, for species and breeds, are met"
     return table
