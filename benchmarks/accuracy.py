@@ -26,10 +26,12 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from pipeline import models, settings
 from pipeline.core import features
 from pipeline.data import layout, preprocessing
+from pipeline.data.items import Item
 from pipeline.evaluation import metrics
 from pipeline.training import augmentation, devices, optimization, trainer
 
@@ -43,13 +45,13 @@ CLOCKS: dict[str, Callable[[], float]] = {
 
 MOST_EPOCHS = 10_000  # where the minutes decide
 
-Split = tuple[np.ndarray, np.ndarray]  # photos uint8 [n, s, s, 3], class ids uint8 [n, s, s]
+Split = tuple[NDArray[Any], NDArray[Any]]  # photos uint8 [n, s, s, 3], class ids uint8 [n, s, s]
 
 
 CONFIGS = {"reference": [settings.CONFIGS / "reference.yaml"], "default": []}
 
 
-def load(items: list[layout.Item], size: int) -> Split:
+def load(items: list[Item], size: int) -> Split:
     """Decodes and resizes as the pipeline's Transform does."""
     photos = np.empty((len(items), size, size, 3), np.uint8)
     masks = np.empty((len(items), size, size), np.uint8)
@@ -102,7 +104,9 @@ def score(model: keras.Model, data: Split, batch_size: int = 16) -> dict[str, fl
 class Judge(keras.callbacks.Callback):
     """Owns the clock: judges after each epoch off the clock, and ends training when time is up."""
 
-    def __init__(self, splits: dict[str, Split], minutes: float, clock: Callable[[], float]):
+    def __init__(
+        self, splits: dict[str, Split], minutes: float, clock: Callable[[], float]
+    ) -> None:
         super().__init__()
         self._splits = {name: data for name, data in splits.items() if name != features.TRAIN}
         self._budget, self._clock = minutes * 60, clock
@@ -172,7 +176,8 @@ def train(
 
 def class_pixels(data: Split) -> list[int]:
     """Pixels of each class in a split."""
-    return np.bincount(data[1].ravel(), minlength=features.NUM_CLASSES).tolist()
+    counts: list[int] = np.bincount(data[1].ravel(), minlength=features.NUM_CLASSES).tolist()
+    return counts
 
 
 def _line(row: dict[str, Any]) -> str:

@@ -28,6 +28,7 @@ import tensorflow as tf
 import tensorflow_model_analysis as tfma
 import tensorflow_transform as tft
 from google.protobuf import text_format
+from numpy.typing import NDArray
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx.orchestration import metadata
 
@@ -59,7 +60,8 @@ class Bench:
 
     def files(self, split: str) -> list[str]:
         """The files of a split's raw examples."""
-        return tf.io.gfile.glob(os.path.join(self.examples, f"Split-{split}", "*"))
+        paths: list[str] = tf.io.gfile.glob(os.path.join(self.examples, f"Split-{split}", "*"))
+        return paths
 
     def save(self, model: keras.Model, path: str) -> None:
         """Exports a model as the Trainer does."""
@@ -242,7 +244,7 @@ CANDIDATES: tuple[Callable[[Bench, str], None], ...] = (
 class _ByHeart(keras.layers.Layer):
     """Answers each photo with the mask of the nearest known one."""
 
-    def __init__(self, photos: np.ndarray, masks: np.ndarray):
+    def __init__(self, photos: NDArray[Any], masks: NDArray[Any]) -> None:
         super().__init__()
         self._masks = masks
         self._known = self._shrink(preprocessing.rescale(tf.constant(photos))).numpy()
@@ -267,7 +269,10 @@ def by_heart(bench: Bench, split: str) -> keras.Model:
 
 
 def _records(bench: Bench, split: str) -> Iterable[bytes]:
-    return tf.data.TFRecordDataset(bench.files(split), compression_type="GZIP").as_numpy_iterator()
+    records: Iterable[bytes] = tf.data.TFRecordDataset(
+        bench.files(split), compression_type="GZIP"
+    ).as_numpy_iterator()
+    return records
 
 
 def bench_of(output_root: Path) -> Bench:

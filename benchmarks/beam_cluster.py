@@ -130,7 +130,8 @@ def pool(folder: Path) -> Iterator[str]:
 def flink_version() -> str:
     """The newest Flink 1 that this Beam has a job server for."""
     ones = [v for v in FlinkRunnerOptions.PUBLISHED_FLINK_VERSIONS if v.startswith("1.")]
-    return max(ones, key=lambda version: int(version.partition(".")[2]))
+    newest: str = max(ones, key=lambda version: int(version.partition(".")[2]))
+    return newest
 
 
 @contextlib.contextmanager

@@ -54,7 +54,8 @@ def run(root: Path, output: Path) -> dict[str, Any]:
         arguments += ["--set", setting]
     if local_runner.main(arguments):
         raise SystemExit(f"The run on {root} failed.")
-    return json.loads((output / "latest_run.json").read_text())
+    outcome: dict[str, Any] = json.loads((output / "latest_run.json").read_text())
+    return outcome
 
 
 def main() -> None:

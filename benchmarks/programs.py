@@ -29,6 +29,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from pipeline import formats
 from pipeline.conversion import converter
@@ -38,11 +39,11 @@ from pipeline.formats import network, photos
 from pipeline.report import publish
 from pipeline.saved_model import contract, smoke_test
 
-Answers = tuple[list[np.ndarray], float, str]  # masks, milliseconds, version
+Answers = tuple[list[NDArray[Any]], float, str]  # masks, milliseconds, version
 ROUNDS = 3
 
 
-def timed(ask: Callable[[Any], np.ndarray], given: Sequence[Any], version: str) -> Answers:
+def timed(ask: Callable[[Any], NDArray[Any]], given: Sequence[Any], version: str) -> Answers:
     """Asks a program in this process for one photo after the other."""
     masks, times = [], []
     for photo in given:
@@ -88,7 +89,7 @@ def client(
 
 
 def files_of(
-    release: network.Release, folder: Path, pixels: Sequence[np.ndarray]
+    release: network.Release, folder: Path, pixels: Sequence[NDArray[Any]]
 ) -> Iterator[tuple[str, str, Answers]]:
     """The programs that load a file of another format."""
     from clients import mlserver, node, ortjava, web

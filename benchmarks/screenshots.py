@@ -79,7 +79,8 @@ class Page:
             if answer.get("id") == number:
                 if "error" in answer:
                     raise RuntimeError(f"{method}: {answer['error']['message']}")
-                return answer["result"]
+                result: dict[str, Any] = answer["result"]
+                return result
 
     def evaluate(self, expression: str) -> Any:
         """The value of an expression in the page."""

@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -29,25 +30,28 @@ def trimap(width: int = WIDTH, height: int = HEIGHT) -> PIL.Image.Image:
     return PIL.Image.fromarray(values)
 
 
+Make = Callable[[Path, Path], object]
+
+
 @dataclass(frozen=True)
 class Kind:
     """A kind of item: how a sound pair (photo, mask) is turned into it, and what becomes of it."""
 
     name: str
-    make: Callable[[Path, Path], object]
+    make: Make
     reason: str | None = None  # why it is set aside; None: it is used
     note: str | None = None  # what is reported though it is used
 
 
-def _save(image: PIL.Image.Image, image_format: str, **options: object) -> Callable:
-    return lambda p, m: image.save(p, image_format, **options)  # type: ignore[arg-type]
+def _save(image: PIL.Image.Image, image_format: str, **options: Any) -> Make:
+    return lambda p, m: image.save(p, image_format, **options)
 
 
-def _save_mask(make: Callable[[PIL.Image.Image], PIL.Image.Image], fmt: str = "PNG") -> Callable:
+def _save_mask(make: Callable[[PIL.Image.Image], PIL.Image.Image], fmt: str = "PNG") -> Make:
     return lambda p, m: make(trimap()).save(m, fmt)
 
 
-def _size_in_header(width: int, height: int) -> Callable:
+def _size_in_header(width: int, height: int) -> Make:
     """A PNG of a few bytes that says it is huge."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
@@ -62,7 +66,7 @@ def _size_in_header(width: int, height: int) -> Callable:
     return lambda p, m: p.write_bytes(contents)
 
 
-def _both(width: int, height: int) -> Callable:
+def _both(width: int, height: int) -> Make:
     def make(p: Path, m: Path) -> None:
         photo(1, width, height).save(p, "PNG")
         PIL.Image.new("L", (width, height), 2).save(m)
@@ -83,7 +87,7 @@ def _value(value: int) -> Callable[[PIL.Image.Image], PIL.Image.Image]:
     return change
 
 
-def _replace(make: Callable[[Path], object]) -> Callable:
+def _replace(make: Callable[[Path], object]) -> Make:
     def change(p: Path, m: Path) -> None:
         p.unlink()
         make(p)
@@ -91,7 +95,7 @@ def _replace(make: Callable[[Path], object]) -> Callable:
     return change
 
 
-def _exif(orientation: int, turn_mask: bool) -> Callable:
+def _exif(orientation: int, turn_mask: bool) -> Make:
     def make(p: Path, m: Path) -> None:
         exif = PIL.Image.Exif()
         exif[0x0112] = orientation

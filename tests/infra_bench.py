@@ -29,7 +29,7 @@ ON_KUBERNETES = "release.infra_validation=kubernetes"
 class Runner:
     """In place of TFX's runner for Docker: the stand-in, in this process."""
 
-    def __init__(self, model_path: str, serving_binary: Any, serving_spec: Any):
+    def __init__(self, model_path: str, serving_binary: Any, serving_spec: Any) -> None:
         self._model = Path(model_path)  # .../<name>/<version>
         self._server: Any = None
         self._port = 0
@@ -55,12 +55,12 @@ class Runner:
 class Counter(tf.Module):
     """Answers requests for counts with a Keras layer, whose weights a server restores, or not."""
 
-    def __init__(self, sound: bool):
+    def __init__(self, sound: bool) -> None:
         super().__init__()
         layer = keras.layers.Dense(9)
         layer.build([None, 1])
         self.tracked = [each.value for each in layer.weights] if sound else layer
-        self._layer = lambda x: layer(x)
+        self._layer: Callable[[tf.Tensor], tf.Tensor] = lambda x: layer(x)
 
     def evaluate(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         lengths = tf.cast(tf.strings.length(examples), tf.float32)
@@ -70,7 +70,7 @@ class Counter(tf.Module):
 class Bench:
     """Artifacts of a model and of examples, and TFX's executor upon them."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._model = standard_artifacts.Model()
         self._model.uri = str(folder / "model")

@@ -14,7 +14,7 @@ from kubeflow.__main__ import main
 
 
 @dsl.container_component
-def step(epochs: int, data_root: str):
+def step(epochs: int, data_root: str) -> dsl.ContainerSpec:
     return dsl.ContainerSpec(image="pipeline:1", command=["run"], args=[data_root, epochs])
 
 
@@ -26,7 +26,7 @@ def compile_package(path: Path, epochs: int = 50) -> Path:
         return task.set_retry(2)
 
     @dsl.pipeline(name="segmentation")
-    def pipeline(data_root: str, epochs: int = epochs, bound: float = 0.6):
+    def pipeline(data_root: str, epochs: int = epochs, bound: float = 0.6) -> None:
         """Trains.
 
         Args:
@@ -89,7 +89,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 class Kubeflow:
     """Calls commands against a stand-in."""
 
-    def __init__(self, server: HttpServer, package: Path, capsys: pytest.CaptureFixture[str]):
+    def __init__(
+        self, server: HttpServer, package: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         self.server = server.stand_in
         self.url = server.url
         self.package = package
@@ -114,7 +116,7 @@ class Kubeflow:
         return self.err
 
     @property
-    def schedule(self) -> dict:
+    def schedule(self) -> dict[str, Any]:
         (found,) = self.server.recurring_runs.values()
         return found
 

@@ -177,7 +177,7 @@ class StandIn:
         if operation.name.startswith("upload"):
             head = f"Content-Type: {headers['content-type']}\r\n\r\n".encode()
             message = email.message_from_bytes(head + content, policy=email.policy.HTTP)
-            (part,) = message.iter_parts()  # type: ignore[attr-defined]
+            (part,) = message.iter_parts()
             if part.get_param("name", header="content-disposition") != "uploadfile":
                 raise ValueError("the form has no uploadfile")
             return part.get_payload(decode=True)
@@ -337,7 +337,8 @@ class StandIn:
 
     def _spec(self, version_id: str) -> dict[str, Any]:
         spec: dict[str, Any] = self._known(self.versions, version_id)["pipeline_spec"]
-        return spec["pipeline_spec"]
+        pipeline_spec: dict[str, Any] = spec["pipeline_spec"]
+        return pipeline_spec
 
     def _set_state(self, run: dict[str, Any], state: str) -> None:
         noted = state != "CANCELING" or self.notes_stops

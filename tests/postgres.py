@@ -131,7 +131,8 @@ class PostgreSQL:
         )
         if done.returncode:
             raise RuntimeError(f"{program}: {done.stderr[-2000:]}")
-        return done.stdout.strip()
+        output: str = done.stdout.strip()
+        return output
 
     def _user_arguments(self) -> dict[str, Any]:
         return {**self._user, "group": "nogroup", "extra_groups": []} if self._user else {}

@@ -33,7 +33,7 @@ class Model(
 ):
     """The version that is served, or could not be loaded."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path) -> None:
         path = max(folder.iterdir(), key=lambda version: int(version.name))
         self._version = int(path.name)
         self._session: Any = None

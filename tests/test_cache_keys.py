@@ -23,7 +23,8 @@ def config(node: str, *overrides: str) -> dict[str, object]:
         settings=settings.load(overrides=overrides),
     )
     (found,) = (each for each in pipeline.components if each.id == node)
-    return json_utils.loads(found.exec_properties["custom_config"])
+    custom_config: dict[str, object] = json_utils.loads(found.exec_properties["custom_config"])
+    return custom_config
 
 
 def test_what_a_file_of_encoder_weights_holds_counts(tmp_path: Path) -> None:

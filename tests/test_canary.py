@@ -9,8 +9,8 @@ import keras
 import pytest
 import tensorflow as tf
 from conftest import Run
+from tfx.utils import io_utils
 
-from pipeline.release import operations
 from pipeline.saved_model import contract, smoke_test
 
 in_fresh_process = smoke_test.check  # before conftest puts a quicker one in its place
@@ -152,7 +152,7 @@ def test_copy_that_was_cut_short_is_never_seen(
 ) -> None:
     for version in playground.serving_dir.iterdir():
         version.rename(playground.output_root / f"gone-{version.name}")
-    copy = operations.io_utils.copy_dir
+    copy = io_utils.copy_dir
 
     def cut_short(source: str, target: str) -> None:
         copy(source, target)
@@ -160,7 +160,7 @@ def test_copy_that_was_cut_short_is_never_seen(
         data.write_bytes(data.read_bytes()[: data.stat().st_size // 2])
 
     with monkeypatch.context() as patch:
-        patch.setattr(operations.io_utils, "copy_dir", cut_short)
+        patch.setattr(io_utils, "copy_dir", cut_short)
         broken = playground.again()
     assert broken.code == 1
     assert broken.outcome["status"] == "failed"

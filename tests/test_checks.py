@@ -21,6 +21,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 
 from pipeline.core import features
 from pipeline.data import layout, preprocessing, validation
+from pipeline.data.items import FaultyItem, Item
 from pipeline.settings import Data
 
 
@@ -41,7 +42,7 @@ def account(root: Path, **chosen: Any) -> dict[str, str]:
         try:
             notes = validation.check_item(item, settings).notes
             found[item.id] = "; ".join(row["note"] for row in notes)
-        except layout.FaultyItem as fault:
+        except FaultyItem as fault:
             found[item.id] = str(fault)
     return found
 
@@ -68,7 +69,7 @@ def test_masks_of_one_class_are_set_aside_where_the_setting_says_so(root: Path) 
     (kind,) = (kind for kind in SOUND if kind.name == "one_class_mask")
     add(root, kind, "Bengal_1")
     item = layout.scan(root, Data()).items[0]
-    with pytest.raises(layout.FaultyItem, match="the mask is all background"):
+    with pytest.raises(FaultyItem, match="the mask is all background"):
         validation.check_item(item, Data(one_class_masks="set_aside"))
 
 
@@ -114,9 +115,9 @@ def test_the_schema_has_the_sides_that_pass_the_check() -> None:
     assert sides[features.HEIGHT] == sides[features.WIDTH] == (validation.MIN_SIDE, longest)
 
 
-def encoded(image: PIL.Image.Image, image_format: str, **options: object) -> bytes:
+def encoded(image: PIL.Image.Image, image_format: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, image_format, **options)  # type: ignore[arg-type]
+    image.save(buffer, image_format, **options)
     return buffer.getvalue()
 
 
@@ -166,10 +167,10 @@ def test_whatever_passes_the_check_passes_the_graph(
     image.write_bytes(damaged(contents, random))
     mask.write_bytes(damaged(mask_file, random) if random.random() < 0.5 else mask_file)
     untouched = (image.read_bytes(), mask.read_bytes()) == (contents, mask_file)
-    item = layout.Item("a", str(image), str(mask), "a", "cat", "train")
+    item = Item("a", str(image), str(mask), "a", "cat", "train")
     try:
         checked = validation.check_item(item)
-    except layout.FaultyItem:
+    except FaultyItem:
         assert not untouched
         return
     pixels, ids = transform(checked.image_file, checked.mask_file)

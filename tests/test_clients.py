@@ -22,6 +22,7 @@ import tensorflow as tf
 import tensorflow_transform as tft
 from clients import Unavailable, _building, mlserver, node, ortjava, tfjava, web
 from conftest import Run, only_with_all
+from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline import models
@@ -73,7 +74,7 @@ def transform_output(small_run: Run) -> tft.TFTransformOutput:
     return tft.TFTransformOutput(str(graph))
 
 
-def served(model: Path, photos: list[bytes]) -> dict[str, np.ndarray]:
+def served(model: Path, photos: list[bytes]) -> dict[str, NDArray[Any]]:
     """What `serving_default` answers through Python's own loader."""
     loaded = tf.saved_model.load(str(model))
     outputs = loaded.signatures[contract.SERVE](**{contract.IMAGE_BYTES: tf.constant(photos)})

@@ -7,12 +7,14 @@ import struct
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
 import pytest
 from conftest import ROOT
 from faulty_data import SOUND, add, trimap
+from numpy.typing import NDArray
 
 from pipeline.cli import data as command
 from pipeline.data import layout, validation
@@ -29,7 +31,7 @@ def values(*new: int) -> Make:
     return lambda mask, path: grey(table[np.asarray(mask)], path)
 
 
-def grey(pixels: np.ndarray, path: Path, kind: type = np.uint8) -> None:
+def grey(pixels: NDArray[Any], path: Path, kind: type = np.uint8) -> None:
     PIL.Image.fromarray(pixels.astype(kind)).save(path)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from conftest import SECOND, Run
+from tfx.utils import io_utils
 
 import local_runner
 from pipeline.cli import releases
@@ -225,7 +226,7 @@ def test_a_rollback_on_a_full_disk_changes_nothing(
         raise OSError(28, "No space left on device", target)
 
     before = run.versions()
-    monkeypatch.setattr(operations.io_utils, "copy_dir", full)
+    monkeypatch.setattr(io_utils, "copy_dir", full)
     assert call(run, "rollback", str(before[0])) == 1
     error = capsys.readouterr().err
     assert error.startswith("Error: No space is left on the disk of ")

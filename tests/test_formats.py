@@ -20,6 +20,7 @@ from test_serving import visible
 from pipeline import formats, settings
 from pipeline.cli import convert, predict, releases
 from pipeline.conversion import converter, judgement
+from pipeline.conversion.judgement import ConversionError
 from pipeline.core import file_formats
 from pipeline.data import preprocessing
 from pipeline.formats import network, photos
@@ -310,7 +311,7 @@ def test_formats_are_part_of_the_release(
     assert len(run.versions()) == len(versions) + 1
 
     def fail(*_: object, **__: object) -> None:
-        raise converter.ConversionError("the release as ONNX is not good enough: it differs")
+        raise ConversionError("the release as ONNX is not good enough: it differs")
 
     monkeypatch.setattr(converter, "make", fail)
     refused = first.again("release.formats=[onnx, onnx_int8]", *chosen[1:])

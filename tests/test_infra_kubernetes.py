@@ -29,7 +29,7 @@ class Cluster:
     The task's own pod looks like those of a real server, kubeflow/pods.py's parts included.
     """
 
-    def __init__(self, volume: Path, access: str = "ReadWriteMany"):
+    def __init__(self, volume: Path, access: str = "ReadWriteMany") -> None:
         claim = client.V1PersistentVolumeClaimVolumeSource(claim_name="segmentation")
         mount = client.V1VolumeMount(name="segmentation", mount_path=str(volume))
         self._own = client.V1Pod(

@@ -10,6 +10,7 @@ import re
 import subprocess
 import urllib.parse
 from pathlib import Path
+from typing import Any
 
 import pytest
 import urllib3
@@ -37,7 +38,9 @@ pytest_plugins = ["kfp_fixtures"]
         ({"created_at": "yesterday"}, "yesterday"),
     ],
 )
-def test_the_stand_in_refuses_what_the_api_models_do_not_have(value: dict, complaint: str) -> None:
+def test_the_stand_in_refuses_what_the_api_models_do_not_have(
+    value: dict[str, Any], complaint: str
+) -> None:
     with pytest.raises(ValueError, match=complaint):
         check(value, "V2beta1RecurringRun", "body")
 
@@ -71,7 +74,7 @@ PARAMETERS = {"data_root": "/data"}
 )
 @pytest.mark.parametrize("kind", ["runs", "recurringruns"])
 def test_the_stand_in_checks_parameters_as_the_server_does(
-    uploaded: Kubeflow, kind: str, given: dict | None, status: int, sentence: str
+    uploaded: Kubeflow, kind: str, given: dict[str, Any] | None, status: int, sentence: str
 ) -> None:
     answer, said = post(uploaded, kind, {} if given is None else {"parameters": given}, given)
     assert answer == status
@@ -91,7 +94,7 @@ def test_the_stand_in_checks_parameters_as_the_server_does(
     ],
 )
 def test_the_stand_in_checks_schedules_as_the_server_does(
-    uploaded: Kubeflow, changes: dict, status: int
+    uploaded: Kubeflow, changes: dict[str, Any], status: int
 ) -> None:
     assert (
         post(uploaded, "recurringruns", {"parameters": PARAMETERS}, PARAMETERS, changes)[0]
@@ -100,7 +103,11 @@ def test_the_stand_in_checks_schedules_as_the_server_does(
 
 
 def post(
-    kubeflow: Kubeflow, kind: str, runtime: dict, given: dict | None, changes: dict | None = None
+    kubeflow: Kubeflow,
+    kind: str,
+    runtime: dict[str, Any],
+    given: dict[str, Any] | None,
+    changes: dict[str, Any] | None = None,
 ) -> tuple[int, str]:
     """Asks the stand-in for a run or a schedule; returns the status and what it says."""
     kubeflow.server.experiments["e"] = {"experiment_id": "e", "display_name": "e"}

@@ -40,14 +40,19 @@ class Compiled:
 
     def dag(self, part: str) -> dict[str, Any]:
         """The tasks of a part of the graph, by key."""
-        return self.spec["components"][f"comp-{part}"]["dag"]["tasks"]
+        tasks: dict[str, Any] = self.spec["components"][f"comp-{part}"]["dag"]["tasks"]
+        return tasks
 
     def executor(self, task: str) -> dict[str, Any]:
-        return self.spec["deploymentSpec"]["executors"][f"exec-{task}"]["container"]
+        container: dict[str, Any] = self.spec["deploymentSpec"]["executors"][f"exec-{task}"][
+            "container"
+        ]
+        return container
 
     def pod(self, task: str) -> dict[str, Any]:
         executors = self.platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
-        return executors[f"exec-{task}"]
+        pod: dict[str, Any] = executors[f"exec-{task}"]
+        return pod
 
     def upstream(self, part: str = "from-data-to-release") -> dict[str, set[str]]:
         """What each task waits for, by the names that people read."""
@@ -417,7 +422,7 @@ def test_the_pod_parts_are_what_kfp_kubernetes_itself_writes() -> None:
         pytest.skip("POD PARTS NOT COMPARED: this kfp-kubernetes has no tolerations")
 
     @dsl.container_component
-    def task():  # type: ignore[no-untyped-def]
+    def task() -> dsl.ContainerSpec:
         return dsl.ContainerSpec(image="a:b")
 
     chosen = settings.load(
@@ -450,13 +455,14 @@ def test_the_pod_parts_are_what_kfp_kubernetes_itself_writes() -> None:
         else:
             not_in = {"key": "kind", "operator": "NotIn", "values": ["a100", "l4"]}
             kubernetes.add_node_affinity(theirs, [not_in])
-        return theirs.platform_config["kubernetes"]
+        config: dict[str, Any] = theirs.platform_config["kubernetes"]
+        return config
 
     compared = ("Trainer", "Transform", "InfraValidator")
     theirs = {}
 
     @dsl.pipeline
-    def whole():  # type: ignore[no-untyped-def]
+    def whole() -> None:
         theirs.update({name: made_by_kfp(name) for name in compared})
 
     assert theirs == {name: pods.config(chosen, name) for name in compared}

@@ -21,8 +21,8 @@ from forked import Forked
 
 from kubeflow import entrypoint, metadata, tasks, termination
 from pipeline import settings
+from pipeline.artifacts.run import RunArtifacts
 from pipeline.data import synthetic
-from pipeline.report.run_summary import RunArtifacts
 
 NODES = [
     *("ExampleGen", "ImportSchemaGen", "StatisticsGen", "ExampleValidator"),
@@ -96,7 +96,8 @@ class Cluster:
 
     @property
     def outcome(self) -> dict[str, Any]:
-        return json.loads((self.output_root / "latest_run.json").read_text())
+        outcome: dict[str, Any] = json.loads((self.output_root / "latest_run.json").read_text())
+        return outcome
 
     def states(self) -> list[str]:
         return [component["state"] for component in self.outcome["components"]]
@@ -255,7 +256,8 @@ def test_a_stopped_task_leaves_what_the_next_attempt_goes_on_from(tmp_path: Path
 def executions_of(cluster: Cluster, run: str) -> list[Any]:
     store = ml_metadata.MetadataStore(cluster.connection)
     context = store.get_context_by_type_and_name("pipeline_run", run)
-    return store.get_executions_by_context(context.id)
+    executions: list[Any] = store.get_executions_by_context(context.id)
+    return executions
 
 
 def epochs_done(working: Path) -> int:

@@ -52,7 +52,9 @@ def image(daemon: Daemon) -> str:
 class Rehearsals:
     """Rehearses from the image itself, since kfp of the compatible stack cannot."""
 
-    def __init__(self, daemon: Daemon, image: str, data: Path, folder: Path, login: dict[str, str]):
+    def __init__(
+        self, daemon: Daemon, image: str, data: Path, folder: Path, login: dict[str, str]
+    ) -> None:
         self._daemon, self._image, self._data = daemon, image, data
         self._environment = {pods.ENVIRONMENT[key]: value for key, value in login.items()}
         self._folder = folder

@@ -51,14 +51,14 @@ def resources() -> dict[str, list[dict[str, Any]]]:
 
 def template(kind: str) -> dict[str, str]:
     lines = (MANIFESTS / "components" / kind / "metadata.env.template").read_text().splitlines()
-    return dict(line.split("=", 1) for line in lines)  # type: ignore[misc]
+    return dict(line.split("=", 1) for line in lines)
 
 
 def generator(component: str) -> dict[str, Any]:
-    (found,) = documents(MANIFESTS / "components" / component / "kustomization.yaml")[0][
-        "secretGenerator"
-    ]
-    return found
+    kustomization = documents(MANIFESTS / "components" / component / "kustomization.yaml")[0]
+    generators: list[dict[str, Any]] = kustomization["secretGenerator"]
+    (only,) = generators
+    return only
 
 
 def secret(kind: str) -> dict[str, Any]:

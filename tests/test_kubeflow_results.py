@@ -13,7 +13,7 @@ from tfx.orchestration import metadata
 
 from kubeflow import results
 from pipeline import settings
-from pipeline.report.run_summary import RunArtifacts
+from pipeline.artifacts.run import RunArtifacts
 
 
 @pytest.fixture(scope="module")

@@ -15,9 +15,11 @@ from pipeline.models import _layers
 PHOTOS = np.random.default_rng(0).normal(3, 2, (4, 5, 6, 7)).astype(np.float32)
 COUNT = 4 * 5 * 6
 
+Pair = tuple[keras.layers.Layer, keras.layers.Layer]
+
 
 @pytest.fixture
-def pair():
+def pair() -> Pair:
     """Ours and Keras', with the same scales and offsets."""
     layers = (
         _layers.FusedBatchNormalization(momentum=0.9),
@@ -31,7 +33,7 @@ def pair():
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_it_computes_what_keras_computes(pair, training):
+def test_it_computes_what_keras_computes(pair: Pair, training: bool) -> None:
     results, gradients = [], []
     for layer in pair:
         photos = tf.constant(PHOTOS)
@@ -46,7 +48,7 @@ def test_it_computes_what_keras_computes(pair, training):
         np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-2)
 
 
-def test_running_means_follow_as_those_of_keras(pair):
+def test_running_means_follow_as_those_of_keras(pair: Pair) -> None:
     ours, theirs = pair
     for layer in pair:
         layer(PHOTOS, training=True)
@@ -54,7 +56,7 @@ def test_running_means_follow_as_those_of_keras(pair):
         np.testing.assert_allclose(mine, other, rtol=1e-5, atol=1e-6)
 
 
-def test_a_layer_that_does_not_train_keeps_its_running_means(pair):
+def test_a_layer_that_does_not_train_keeps_its_running_means(pair: Pair) -> None:
     ours, _ = pair
     ours.trainable = False
     before = [np.array(weight) for weight in ours.get_weights()]
@@ -64,7 +66,7 @@ def test_a_layer_that_does_not_train_keeps_its_running_means(pair):
         np.testing.assert_array_equal(old, new)
 
 
-def test_two_devices_normalise_over_the_whole_batch():
+def test_two_devices_normalise_over_the_whole_batch() -> None:
     """Each of two virtual devices gets half of the batch; in a process of its own, to make them."""
     code = """
 import numpy as np, tensorflow as tf

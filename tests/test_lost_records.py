@@ -33,7 +33,8 @@ def record(run: Run, version: int) -> dict[str, Any]:
 def listed(run: Run, capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
     capsys.readouterr()
     assert call(run, "list", "--json") == 0
-    return json.loads(capsys.readouterr().out)
+    entries: list[dict[str, Any]] = json.loads(capsys.readouterr().out)
+    return entries
 
 
 def remove_variables(version: Path) -> None:

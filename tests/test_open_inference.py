@@ -19,6 +19,7 @@ import pytest
 import tensorflow as tf
 from clients import Unavailable, _v2, mlserver, triton
 from conftest import ROOT, Run, only_with_all
+from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.cli import convert
@@ -58,14 +59,14 @@ def encoded(picture: Image.Image) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def requests(photos: list[bytes]) -> list[np.ndarray]:
+def requests(photos: list[bytes]) -> list[NDArray[Any]]:
     """The photos, decoded: three alone, then the two of one size together."""
     decoded = [preprocessing.decode_image(tf.constant(photo)).numpy() for photo in photos]
     return [*(photo[None] for photo in decoded[:3]), np.stack([decoded[0], decoded[3]])]
 
 
 @pytest.fixture(scope="module")
-def expected(small_run: Run, photos: list[bytes]) -> list[np.ndarray]:
+def expected(small_run: Run, photos: list[bytes]) -> list[NDArray[Any]]:
     """The masks that `serving_default` gives for the same requests."""
     signature = tf.saved_model.load(str(small_run.released())).signatures[contract.SERVE]
     masks = signature(**{contract.IMAGE_BYTES: tf.constant(photos)})[contract.MASK].numpy()
@@ -111,7 +112,7 @@ def test_health_and_metadata(server: _v2.Server) -> None:
 
 
 def test_masks_are_those_of_the_release(
-    server: _v2.Server, requests: list[np.ndarray], expected: list[np.ndarray]
+    server: _v2.Server, requests: list[NDArray[Any]], expected: list[NDArray[Any]]
 ) -> None:
     assert len(np.unique(expected[0])) > 1
     for photos, masks in zip(requests, expected, strict=True):
@@ -125,15 +126,16 @@ def test_masks_are_those_of_the_release(
 
 
 def test_probabilities_come_unless_the_request_names_outputs(
-    server: _v2.Server, requests: list[np.ndarray]
+    server: _v2.Server, requests: list[NDArray[Any]]
 ) -> None:
     for answer in (server.ask(requests[3]), server.ask_grpc(requests[3])):
         probabilities = answer[contract.PROBABILITIES]
-        assert (probabilities.dtype, probabilities.shape) == (np.float32, (2, SIZE, SIZE, 3))
+        assert probabilities.dtype == np.float32
+        assert probabilities.shape == (2, SIZE, SIZE, 3)
         np.testing.assert_array_equal(probabilities.argmax(-1), answer[contract.MASK])
 
 
-def test_an_answer_is_the_documented_one(server: _v2.Server, requests: list[np.ndarray]) -> None:
+def test_an_answer_is_the_documented_one(server: _v2.Server, requests: list[NDArray[Any]]) -> None:
     asked = _v2.request(requests[0], contract.MASK)
     answer, described = server.infer(asked), documented("model_name")
     (output,), (shown,) = answer["outputs"], described["outputs"]
@@ -148,7 +150,7 @@ def test_an_answer_is_the_documented_one(server: _v2.Server, requests: list[np.n
 
 
 def test_what_does_not_fit_is_refused_and_the_server_goes_on(
-    server: _v2.Server, requests: list[np.ndarray], expected: list[np.ndarray]
+    server: _v2.Server, requests: list[NDArray[Any]], expected: list[NDArray[Any]]
 ) -> None:
     good = _v2.request(requests[0], contract.MASK)
     (image,) = good["inputs"]
@@ -167,7 +169,7 @@ def test_what_does_not_fit_is_refused_and_the_server_goes_on(
     assert np.mean(server.ask(requests[0])[contract.MASK] == expected[0]) >= 0.995
 
 
-def test_many_at_once(server: _v2.Server, requests: list[np.ndarray]) -> None:
+def test_many_at_once(server: _v2.Server, requests: list[NDArray[Any]]) -> None:
     """Triton may join them; each gets its own mask."""
     asked = [*requests[:3], requests[3][1:]] * 3
     alone = [server.ask_grpc(photos, contract.MASK)[contract.MASK] for photos in asked]

@@ -22,6 +22,7 @@ from conftest import Run, leave_untrained, run_locally
 from faulty_data import photo, trimap
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from pipeline.cli import convert, predict
 from pipeline.cli import data as command
@@ -60,7 +61,7 @@ def png(value: int, **how: Any) -> bytes:
     return save(photo(1), "PNG", exif(value, **how))
 
 
-def upright(contents: bytes) -> np.ndarray:
+def upright(contents: bytes) -> NDArray[Any]:
     """What Pillow takes a photo to be."""
     with PIL.Image.open(io.BytesIO(contents)) as image:
         return np.asarray(PIL.ImageOps.exif_transpose(image).convert("RGB"))
@@ -128,7 +129,7 @@ def test_photo_and_mask_are_one_in_check_and_training(
         red = image.getchannel(0).point(lambda level: 1 + (level > 90) + (level > 170))
         red.getexif()[0x0112] = value
         mask = PIL.ImageOps.exif_transpose(red) if masks == "upright" else red
-    chosen = Data(exif="apply", exif_masks=masks)  # type: ignore[arg-type]
+    chosen = Data(exif="apply", exif_masks=masks)
     checked = validation.check_item(item(tmp_path, contents, mask), chosen)
     assert (checked.height, checked.width) == upright(contents).shape[:2]
     assert len(checked.notes) == (value != 1)
@@ -237,7 +238,7 @@ def test_servers_turn_a_photo_inside_the_graph(phone_run: Run) -> None:
         assert masks[contract.VALID].tolist() == [True] * 8 + [False]
 
 
-def decoded(contents: bytes, how: str) -> np.ndarray:
+def decoded(contents: bytes, how: str) -> NDArray[Any]:
     return segmenter.decode_photo(contents, how)
 
 
@@ -261,7 +262,8 @@ def ask_page(model: Path, contents: bytes) -> dict[str, Any]:
         async with httpx.AsyncClient(transport=app, base_url="http://127.0.0.1") as client:
             return await client.post("/segment", content=contents)
 
-    return asyncio.run(post()).json()
+    answer: dict[str, Any] = asyncio.run(post()).json()
+    return answer
 
 
 @pytest.mark.parametrize(("applied", "size"), [(True, (40, 60)), (False, (60, 40))])

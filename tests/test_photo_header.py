@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -14,9 +15,9 @@ import tensorflow as tf
 from pipeline.data import photo_header, preprocessing
 
 
-def encoded(image_format: str, image: PIL.Image.Image | None = None, **options: object) -> bytes:
+def encoded(image_format: str, image: PIL.Image.Image | None = None, **options: Any) -> bytes:
     buffer = io.BytesIO()
-    (image or PIL.Image.new("RGB", (30, 20))).save(buffer, image_format, **options)  # type: ignore[arg-type]
+    (image or PIL.Image.new("RGB", (30, 20))).save(buffer, image_format, **options)
     return buffer.getvalue()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -11,6 +12,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
 
 from pipeline.core import features
 from pipeline.data import preprocessing
@@ -20,9 +22,9 @@ COLOURS[:3] = (200, 40, 90)
 COLOURS[3:] = (10, 150, 60)
 
 
-def encode(image: PIL.Image.Image, image_format: str, **options: object) -> bytes:
+def encode(image: PIL.Image.Image, image_format: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, image_format, **options)  # type: ignore[arg-type]
+    image.save(buffer, image_format, **options)
     return buffer.getvalue()
 
 
@@ -88,7 +90,7 @@ def test_grey_becomes_rgb(contents: bytes) -> None:
     ),
     st.sampled_from([8, 24, 200]),
 )
-def test_masks_are_picked_never_mixed(trimap: np.ndarray, size: int) -> None:
+def test_masks_are_picked_never_mixed(trimap: NDArray[Any], size: int) -> None:
     """Each output pixel is the input pixel under its centre."""
     contents = encode(PIL.Image.fromarray(trimap), "PNG")
     ids = preprocessing.decode_mask(tf.constant(contents), size).numpy()
@@ -109,7 +111,7 @@ def test_masks_are_picked_never_mixed(trimap: np.ndarray, size: int) -> None:
     hnp.arrays(np.uint8, (16, 16, 3)),
     hnp.arrays(np.uint8, (16, 16), elements=st.integers(0, features.NUM_CLASSES - 1)),
 )
-def test_packed_pixels_come_back(pixels: np.ndarray, ids: np.ndarray) -> None:
+def test_packed_pixels_come_back(pixels: NDArray[Any], ids: NDArray[Any]) -> None:
     photo = preprocessing.unpack_image(preprocessing.pack_image(tf.constant(pixels)), 16)
     mask = preprocessing.unpack_mask(preprocessing.pack_mask(tf.constant(ids)), 16)
     assert photo.dtype == mask.dtype == tf.uint8

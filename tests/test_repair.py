@@ -14,7 +14,7 @@ from test_serving import visible
 
 from pipeline.cli import predict, releases
 from pipeline.inference import segmenter
-from pipeline.saved_model import contract, export, smoke_test
+from pipeline.saved_model import contract, export, smoke_test, warmup
 
 
 class _OldModule(export.SegmentationModule):
@@ -36,7 +36,7 @@ def old(untrained: None, small_data: Path, tmp_path: Path) -> Run:
     """A run whose release no server can run."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(export, "SegmentationModule", _OldModule)
-        patch.setattr(export.warmup, "write", lambda path: None)
+        patch.setattr(warmup, "write", lambda path: None)
         patch.setattr(contract, "unservable", lambda path: None)
         patch.setattr(smoke_test, "check", lambda path: None)
         return run_locally(small_data, tmp_path / "output")
@@ -49,7 +49,8 @@ def photos(run: Run) -> list[bytes]:
 def listed(run: Run, capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
     capsys.readouterr()
     assert releases.main(["list", "--json", "--serving", str(run.serving_dir)]) == 0
-    return json.loads(capsys.readouterr().out)
+    entries: list[dict[str, Any]] = json.loads(capsys.readouterr().out)
+    return entries
 
 
 def test_a_version_no_server_can_run_is_named_and_repaired(

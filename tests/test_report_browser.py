@@ -102,7 +102,10 @@ def probe(folder: Path, html: str, *options: str) -> dict[str, Any]:
         folder, open_to_scripts.replace("</body>", PROBE + "</body>"), *options
     )
     assert complaints == ""
-    return json.loads(unescape(re.findall(r'<pre id="probe">(.*?)</pre>', dom)[-1]))
+    probe: dict[str, Any] = json.loads(
+        unescape(re.findall(r'<pre id="probe">(.*?)</pre>', dom)[-1])
+    )
+    return probe
 
 
 def test_page_opens_without_a_complaint(page: str, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -15,6 +16,7 @@ import pytest
 import tensorflow as tf
 from conftest import REAL_SAMPLE, SMALL, Run, run_locally, run_main
 from forked import Forked
+from numpy.typing import NDArray
 
 from pipeline import models
 from pipeline.cli import predict
@@ -43,7 +45,7 @@ def test_ids(data_root: Path) -> list[str]:
 test_ids.__test__ = False  # type: ignore[attr-defined]
 
 
-def confusion_of(run: Run, ids: list[str]) -> np.ndarray:
+def confusion_of(run: Run, ids: list[str]) -> NDArray[Any]:
     """Counts pixels from the served masks and the masks on disk, in NumPy."""
     serve = tf.saved_model.load(str(run.released())).signatures["serving_default"]
     total = np.zeros((3, 3))
@@ -59,9 +61,10 @@ def confusion_of(run: Run, ids: list[str]) -> np.ndarray:
     return total
 
 
-def iou(confusion: np.ndarray, class_id: int) -> float:
+def iou(confusion: NDArray[Any], class_id: int) -> float:
     hits = confusion[class_id, class_id]
-    return hits / (confusion[class_id].sum() + confusion[:, class_id].sum() - hits)
+    iou: float = hits / (confusion[class_id].sum() + confusion[:, class_id].sum() - hits)
+    return iou
 
 
 def test_run_releases_a_model(small_run: Run) -> None:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from tfx.dsl.io import fileio
 
 from pipeline.release import model_store, operations
 from pipeline.saved_model import contract, smoke_test
@@ -73,7 +74,7 @@ def test_killed_release_leaves_no_version_and_does_not_stop_the_next(
         def die(*args: object) -> None:
             raise KeyboardInterrupt
 
-        patch.setattr(operations.fileio, "rename", die)
+        patch.setattr(fileio, "rename", die)
         with pytest.raises(KeyboardInterrupt):
             operations.release(model, str(folder))
     assert model_store.versions(str(folder)) == []

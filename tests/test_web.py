@@ -27,6 +27,7 @@ import numpy as np
 import pytest
 import uvicorn
 from conftest import ROOT
+from numpy.typing import NDArray
 from PIL import Image
 from test_photo_header import png
 from test_predict import drawing, save_model
@@ -70,7 +71,7 @@ def ask(url: str, contents: bytes | None = None) -> tuple[int, Any]:
         return error.code, error.read()
 
 
-def decode(uri: str) -> np.ndarray:
+def decode(uri: str) -> NDArray[Any]:
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))))
 
 

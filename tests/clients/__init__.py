@@ -19,15 +19,16 @@ root; else the client is `Unavailable`. Outside pytest they need ``tests`` on th
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
+from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
 class Answer:
     """What a client made of photos that it was asked for one at a time."""
 
-    masks: np.ndarray  # class ids, uint8 [photos, size, size]
+    masks: NDArray[Any]  # class ids, uint8 [photos, size, size]
     milliseconds: float  # median time of the model for one photo; NaN if there were no rounds
     version: str  # of the runtime
 

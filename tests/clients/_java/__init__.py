@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .. import _building
 
@@ -23,7 +24,7 @@ _TYPES = {"UINT8": np.uint8, "FLOAT": np.float32, "BOOL": np.bool_, "STRING": np
 class Reply:
     """What became of one request."""
 
-    outputs: dict[str, np.ndarray] = field(default_factory=dict)  # strings: object, of bytes
+    outputs: dict[str, NDArray[Any]] = field(default_factory=dict)  # strings: object, of bytes
     error: str = ""
 
 
@@ -105,7 +106,7 @@ def _understand(said: str, count: int, answers: Path) -> Replies:
     return Replies(replies, milliseconds, version)
 
 
-def _read(file: Path, kind: str, shape: str) -> np.ndarray:
+def _read(file: Path, kind: str, shape: str) -> NDArray[Any]:
     sizes = [int(size) for size in shape.split(",")]
     dtype = _TYPES[kind.removeprefix("DT_")]
     if dtype != np.object_:

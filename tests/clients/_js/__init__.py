@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .. import Answer, _building
 
@@ -42,7 +43,7 @@ def prepare(client: Path, work: Path) -> None:
 
 
 def request(
-    work: Path, model: Path, photos: Sequence[np.ndarray], rounds: int, threads: int
+    work: Path, model: Path, photos: Sequence[NDArray[Any]], rounds: int, threads: int
 ) -> dict[str, Any]:
     """A request as both clients take it, whose files lie in `work` and are named without it."""
     shutil.copy(model, work / "model.onnx")

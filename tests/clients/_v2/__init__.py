@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import tritonclient.grpc
+from numpy.typing import NDArray
 
 from .. import _building
 
@@ -53,7 +54,7 @@ class Server:
         """
         return self._call(f"/v2/models/{self.model}/infer", json.dumps(request).encode())
 
-    def ask(self, photos: np.ndarray, *outputs: str) -> dict[str, np.ndarray]:
+    def ask(self, photos: NDArray[Any], *outputs: str) -> dict[str, NDArray[Any]]:
         """The named outputs, or all, for photos of one size, over REST, in plain JSON.
 
         Args:
@@ -68,7 +69,7 @@ class Server:
             for answer in answers
         }
 
-    def ask_grpc(self, photos: np.ndarray, *outputs: str) -> dict[str, np.ndarray]:
+    def ask_grpc(self, photos: NDArray[Any], *outputs: str) -> dict[str, NDArray[Any]]:
         """The same over gRPC, tensors as raw bytes."""
         image = tritonclient.grpc.InferInput("image", list(photos.shape), "UINT8")
         image.set_data_from_numpy(photos)
@@ -91,7 +92,7 @@ class Server:
         return json.loads(content) if content else None
 
 
-def request(photos: np.ndarray, *outputs: str) -> dict[str, Any]:
+def request(photos: NDArray[Any], *outputs: str) -> dict[str, Any]:
     """A request in plain JSON.
 
     Args:

@@ -11,8 +11,10 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.saved_model import contract
 
@@ -49,7 +51,7 @@ def serving(model: Path, threads: int = 1) -> Iterator[_v2.Server]:
             yield server
 
 
-def ask(model: Path, photos: Sequence[np.ndarray], rounds: int = 0, threads: int = 1) -> Answer:
+def ask(model: Path, photos: Sequence[NDArray[Any]], rounds: int = 0, threads: int = 1) -> Answer:
     """Asks an ONNX file for photos, one at a time, over REST.
 
     Args:

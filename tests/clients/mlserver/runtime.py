@@ -17,7 +17,9 @@ class OnnxModel(mlserver.MLModel):
         self.outputs = [_described(each) for each in self._session.get_outputs()]
         return True
 
-    async def predict(self, payload: mlserver.types.InferenceRequest):
+    async def predict(
+        self, payload: mlserver.types.InferenceRequest
+    ) -> mlserver.types.InferenceResponse:
         names = [output.name for output in payload.outputs or self.outputs]
         try:
             tensors = {each.name: NumpyCodec.decode_input(each) for each in payload.inputs}

@@ -6,15 +6,16 @@ import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import numpy as np
+from numpy.typing import NDArray
 
 from .. import Answer, _building, _js
 
 _HERE = Path(__file__).parent
 
 
-def ask(model: Path, photos: Sequence[np.ndarray], rounds: int = 0, threads: int = 1) -> Answer:
+def ask(model: Path, photos: Sequence[NDArray[Any]], rounds: int = 0, threads: int = 1) -> Answer:
     """Asks an ONNX file for photos, one at a time.
 
     Args:

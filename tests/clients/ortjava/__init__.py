@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.saved_model import contract
 
@@ -14,7 +16,7 @@ from .. import Answer, _java
 _HERE = Path(__file__).parent
 
 
-def ask(model: Path, photos: Sequence[np.ndarray], rounds: int = 0, threads: int = 1) -> Answer:
+def ask(model: Path, photos: Sequence[NDArray[Any]], rounds: int = 0, threads: int = 1) -> Answer:
     """Asks an ONNX file for photos, one at a time.
 
     Args:

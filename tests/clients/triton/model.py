@@ -12,10 +12,10 @@ class TritonPythonModel:
         path = os.path.join(args["model_repository"], args["model_version"], "model.onnx")
         self._session = onnxruntime.InferenceSession(path)
 
-    def execute(self, requests: list) -> list:
+    def execute(self, requests: list[triton.InferenceRequest]) -> list[triton.InferenceResponse]:
         return [self._answer(request) for request in requests]
 
-    def _answer(self, request):
+    def _answer(self, request: triton.InferenceRequest) -> triton.InferenceResponse:
         names = list(request.requested_output_names())
         # DLPack, as the backend's own conversion of arrays reads those of NumPy 2 wrongly.
         tensors = {each.name(): numpy.from_dlpack(each) for each in request.inputs()}

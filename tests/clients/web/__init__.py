@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks import screenshots
 
@@ -38,7 +38,7 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
         """Says nothing."""
 
 
-def ask(model: Path, photos: Sequence[np.ndarray], rounds: int = 0, threads: int = 1) -> Answer:
+def ask(model: Path, photos: Sequence[NDArray[Any]], rounds: int = 0, threads: int = 1) -> Answer:
     """Asks an ONNX file for photos, one at a time.
 
     Args:
@@ -84,9 +84,9 @@ def _answer(page: screenshots.Page, request: dict[str, Any]) -> dict[str, Any]:
     wait = f"Promise.race([asked, new Promise(done => setTimeout(done, {1000 * _LOOK}, null))])"
     end = time.monotonic() + _LONGEST
     while time.monotonic() < end:
-        said = _evaluate(page, wait)
-        if said is not None:
-            return said
+        answer: dict[str, Any] | None = _evaluate(page, wait)
+        if answer is not None:
+            return answer
     raise RuntimeError(f"the page did not answer within {_LONGEST} seconds")
 
 
