@@ -32,12 +32,12 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from benchmarks import accuracy
 from pipeline import models, settings
 from pipeline.core import features
 from pipeline.data import preprocessing, synthetic
 from pipeline.training import trainer
 from pipeline.training.input_pipeline import Photos
+from tests.support.models import accuracy
 
 CONTENDERS = ("fit", "Trainer")
 DEFAULT = settings.Model().name

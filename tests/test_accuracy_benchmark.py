@@ -8,9 +8,9 @@ import keras
 import numpy as np
 import pytest
 
-from benchmarks import accuracy
 from pipeline import settings
 from pipeline.core import features
+from tests.support.models import accuracy
 
 SIZE = 32
 Splits = dict[str, accuracy.Split]

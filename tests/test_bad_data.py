@@ -10,8 +10,6 @@ from pathlib import Path
 
 import PIL.Image
 import pytest
-from conftest import Run, run_locally
-from faulty_data import FAULTY, add
 
 import local_runner
 from pipeline.cli import data as command
@@ -19,6 +17,8 @@ from pipeline.core.errors import DataError
 from pipeline.data import layout
 from pipeline.orchestration import pipeline
 from pipeline.settings import Data
+from tests.support.faulty_data import FAULTY, add
+from tests.support.runs import Run, run_locally
 
 
 @pytest.fixture
@@ -300,11 +300,11 @@ def test_what_no_run_can_be_made_with_is_said_before_any_data_is(
 
 
 def test_unknown_beam_argument_is_one_sentence(
-    playground: Run, capfd: pytest.CaptureFixture[str]
+    fresh_run: Run, capfd: pytest.CaptureFixture[str]
 ) -> None:
     capfd.readouterr()
     wrong = 'beam.args=["--direct_running_mode=multiprocessing"]'
-    assert playground.again(wrong).code == 2
+    assert fresh_run.again(wrong).code == 2
     (line,) = capfd.readouterr().err.splitlines()
     assert line.startswith("Error: Setting 'beam.args' has a value that Beam refuses: argument ")
     assert "multi_processing" in line  # what it could be
@@ -327,8 +327,8 @@ def test_list_that_cannot_be_read_is_one_sentence(data: Path) -> None:
         layout.scan(data, Data())
 
 
-def test_outcome_of_a_refused_run_is_valid_json_without_nan(playground: Run) -> None:
-    run = playground.again("gate.mean_iou=1")
+def test_outcome_of_a_refused_run_is_valid_json_without_nan(fresh_run: Run) -> None:
+    run = fresh_run.again("gate.mean_iou=1")
     text = (run.output_root / "latest_run.json").read_text()
     assert json.loads(text, parse_constant=lambda name: pytest.fail(name))["status"] == (
         "not_blessed"

@@ -6,12 +6,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, run_locally
 from tfx.utils import json_utils
 
 from pipeline import settings
 from pipeline.core import code
 from pipeline.orchestration.pipeline import create_pipeline
+from tests.support.runs import ROOT, run_locally
 
 
 def config(node: str, *overrides: str) -> dict[str, object]:

@@ -8,10 +8,10 @@ from pathlib import Path
 import keras
 import pytest
 import tensorflow as tf
-from conftest import Run
 from tfx.utils import io_utils
 
 from pipeline.saved_model import contract, smoke_test
+from tests.support.runs import Run
 
 in_fresh_process = smoke_test.check  # before conftest puts a quicker one in its place
 Answer = Callable[[tf.Tensor], dict[str, tf.Tensor]]
@@ -148,10 +148,10 @@ def test_other_signature_is_named(tmp_path: Path) -> None:
 
 
 def test_copy_that_was_cut_short_is_never_seen(
-    playground: Run, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    fresh_run: Run, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    for version in playground.serving_dir.iterdir():
-        version.rename(playground.output_root / f"gone-{version.name}")
+    for version in fresh_run.serving_dir.iterdir():
+        version.rename(fresh_run.output_root / f"gone-{version.name}")
     copy = io_utils.copy_dir
 
     def cut_short(source: str, target: str) -> None:
@@ -161,10 +161,10 @@ def test_copy_that_was_cut_short_is_never_seen(
 
     with monkeypatch.context() as patch:
         patch.setattr(io_utils, "copy_dir", cut_short)
-        broken = playground.again()
+        broken = fresh_run.again()
     assert broken.code == 1
     assert broken.outcome["status"] == "failed"
     assert broken.outcome["error"].startswith("Pusher failed: BrokenModelError: ")
     assert broken.versions() == []
     assert "Traceback" not in capfd.readouterr().err
-    assert playground.again().outcome["status"] == "pushed"
+    assert fresh_run.again().outcome["status"] == "pushed"

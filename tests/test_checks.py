@@ -12,8 +12,6 @@ from typing import Any
 import PIL.Image
 import pytest
 import tensorflow as tf
-from conftest import REAL_SAMPLE, ROOT
-from faulty_data import FAULTY, SOUND, Kind, add, photo, trimap
 from google.protobuf import text_format
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -23,6 +21,8 @@ from pipeline.core import features
 from pipeline.data import layout, preprocessing, validation
 from pipeline.data.items import FaultyItem, Item
 from pipeline.settings import Data
+from tests.support.faulty_data import FAULTY, SOUND, Kind, add, photo, trimap
+from tests.support.runs import REAL_SAMPLE, ROOT
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT
 
 from pipeline import cli
+from tests.support.runs import ROOT
 
 
 def call(*arguments: str) -> subprocess.CompletedProcess[str]:

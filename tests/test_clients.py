@@ -1,6 +1,6 @@
 """A release is asked by programs that nobody here wrote, and answers them as it does Python.
 
-They need Maven, npm or Chromium, and time: see tests/clients.
+They need Maven, npm or Chromium, and time: see tests/support/clients.
 """
 
 from __future__ import annotations
@@ -20,8 +20,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_transform as tft
-from clients import Unavailable, _building, mlserver, node, ortjava, tfjava, web
-from conftest import Run, only_with_all
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -29,6 +27,9 @@ from pipeline import models
 from pipeline.cli import convert
 from pipeline.data import preprocessing
 from pipeline.saved_model import contract, export
+from tests.support import Unavailable, debian
+from tests.support.clients import _building, mlserver, node, ortjava, tfjava, web
+from tests.support.runs import Run, only_with_all
 
 SIZE = 64  # that of `small_run`, and all models take it
 CLIENTS = Path(_building.__file__).parent
@@ -287,4 +288,4 @@ def test_a_build_that_failed_leaves_nothing(
 
 def test_a_missing_program_is_named() -> None:
     with pytest.raises(Unavailable, match="no-such-program not found"):
-        _building.need("no-such-program")
+        debian.need("no-such-program")

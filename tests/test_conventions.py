@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import pytest
-from conftest import ROOT
-from faulty_data import SOUND, add, trimap
 from numpy.typing import NDArray
 
 from pipeline.cli import data as command
 from pipeline.data import layout, validation
 from pipeline.settings import Data
+from tests.support.faulty_data import SOUND, add, trimap
+from tests.support.runs import ROOT
 
 Make = Callable[[PIL.Image.Image, Path], object]
 COLOURS = np.array([(0, 0, 0), (250, 50, 83), (51, 221, 255), (61, 61, 245)], np.uint8)

@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, only_with_all
+
+from tests.support.runs import ROOT, only_with_all
 
 IMPOSSIBLE = 77  # exit code of .ci/debian13.sh where no such root can be had
 MOST_SECONDS = 4500

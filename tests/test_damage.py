@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import SECOND, Run
 from tfx.utils import io_utils
 
 import local_runner
 from pipeline.cli import releases
 from pipeline.release import model_store, operations
+from tests.support.runs import SECOND, Run
 
 pytestmark = pytest.mark.usefixtures("untrained")
 

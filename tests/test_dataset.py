@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faulty_data import SOUND, add
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,6 +14,7 @@ from pipeline.core import features
 from pipeline.core.errors import DataError
 from pipeline.data import layout
 from pipeline.settings import Data
+from tests.support.faulty_data import SOUND, add
 
 
 def make_folder(root: Path, images: list[str], masks: list[str], **lists: str) -> Path:

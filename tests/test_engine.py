@@ -12,12 +12,12 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-import tiny_training
-from forked import Forked
 from numpy.typing import NDArray
 
 from pipeline.training import input_pipeline, loop, optimization
 from pipeline.training.input_pipeline import Photos
+from tests.support.forked import Forked
+from tests.support.models import tiny_training
 
 
 def weights(folder: Path) -> list[NDArray[Any]]:

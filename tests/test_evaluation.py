@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from judging import judge
 
 from pipeline.report import html_page
 from pipeline.report.outcome import Outcome
 from pipeline.settings import Gate
+from tests.support.models.judging import judge
 
 COUNTS = {"Bengal": 30, "Birman": 30, "pug": 30, "beagle": 3}
 CHAMPION = dict.fromkeys(COUNTS, 0.9)

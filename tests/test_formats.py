@@ -13,9 +13,7 @@ import hypothesis
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import Run, run_locally
 from hypothesis import strategies
-from test_serving import visible
 
 from pipeline import formats, settings
 from pipeline.cli import convert, predict, releases
@@ -25,6 +23,8 @@ from pipeline.core import file_formats
 from pipeline.data import preprocessing
 from pipeline.formats import network, photos
 from pipeline.inference import segmenter
+from tests.support.releases import visible
+from tests.support.runs import Run, run_locally
 
 SIZE = 64
 FLOATS = tuple(name for name in file_formats.NAMES if not file_formats.Format(name).int8)

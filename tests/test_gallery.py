@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Run
 
 from pipeline.report import gallery
 from pipeline.report.html_page import GalleryItem
+from tests.support.runs import Run
 
 
 def examples_of(run: Run) -> str:

@@ -12,11 +12,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow_transform as tft
-from conftest import ROOT, Run
-from tiny_training import SIZE, tiny_model
 
 from pipeline.release import model_store
 from pipeline.saved_model import contract, export, identity
+from tests.support.models.tiny_training import SIZE, tiny_model
+from tests.support.runs import ROOT, Run
 
 # Saves with other names of layers, in a process of its own.
 ANEW = """
@@ -24,7 +24,7 @@ import sys
 sys.path.insert(0, "tests")
 import keras
 import tensorflow_transform as tft
-from tiny_training import SIZE, tiny_model
+from tests.support.models.tiny_training import SIZE, tiny_model
 from pipeline.saved_model import export
 for _ in range(3):
     tiny_model()

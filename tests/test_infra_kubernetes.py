@@ -7,8 +7,6 @@ from typing import Any
 
 import kubernetes_validate
 import pytest
-import serving_stand_in
-from infra_bench import IMAGE, ON_KUBERNETES, Bench
 from kubernetes import client
 from tfx.components.infra_validator import serving_bins
 from tfx.components.infra_validator.model_server_runners import kubernetes_runner
@@ -16,6 +14,8 @@ from tfx.utils import kube_utils
 
 from pipeline.compat import tfx_infra_validator
 from pipeline.core.errors import ServerError
+from tests.support.serving import stand_in as serving_stand_in
+from tests.support.serving.infra_bench import IMAGE, ON_KUBERNETES, Bench
 
 
 @pytest.fixture

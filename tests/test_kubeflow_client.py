@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 import urllib3
-from kfp_api import check
-from kfp_fixtures import Kubeflow
-from kfp_stand_in import StandIn, Trouble
 
 from kubeflow import package, submit
+from tests.support.kfp.api import check
+from tests.support.kfp.fixtures import Kubeflow
+from tests.support.kfp.stand_in import StandIn, Trouble
 
-pytest_plugins = ["kfp_fixtures"]
+pytest_plugins = ["tests.support.kfp.fixtures"]
 
 
 # The stand-in's own check.

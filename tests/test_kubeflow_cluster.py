@@ -20,11 +20,11 @@ import hypothesis.strategies as st
 import pytest
 import yaml
 from hypothesis import given
-from kfp_fixtures import Kubeflow
 
 from kubeflow import cluster, termination
+from tests.support.kfp.fixtures import Kubeflow
 
-pytest_plugins = ["kfp_fixtures"]
+pytest_plugins = ["tests.support.kfp.fixtures"]
 
 SHIPPED = {  # by Kubeflow Pipelines 2.17
     "workflowDefaults": "spec:\n  templateDefaults:\n    retryStrategy:\n"

@@ -9,11 +9,11 @@ import shlex
 
 import pytest
 import yaml
-from conftest import ROOT
 
 from kubeflow import __main__ as program
 from kubeflow import compiler, settings
 from pipeline.settings.arguments import Parser
+from tests.support.runs import ROOT
 
 PAGES = [ROOT / "docs" / name for name in ("kubeflow.md", "kubeflow_cluster.md")]
 

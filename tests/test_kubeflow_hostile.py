@@ -15,15 +15,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
-from kfp_fixtures import Kubeflow
-from kfp_nodes import Look
-from kfp_stand_in import Trouble
 
 from kubeflow import transport
 from kubeflow.__main__ import main
+from tests.support.kfp.fixtures import Kubeflow
+from tests.support.kfp.nodes import Look
+from tests.support.kfp.stand_in import Trouble
+from tests.support.runs import ROOT
 
-pytest_plugins = ["kfp_fixtures"]
+pytest_plugins = ["tests.support.kfp.fixtures"]
 
 SECRET = "s3cret-t0ken"
 

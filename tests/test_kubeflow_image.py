@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from conftest import SMALL, Run, only_with_all, run_main
-from debian import Unavailable as NoServer
-from docker_daemon import Daemon, Unavailable
-from mariadb import MariaDB
-from postgres import PostgreSQL
 
 from kubeflow import containers, pods
 from pipeline.core.errors import UserError
 from pipeline.data import synthetic
+from tests.support import Unavailable
+from tests.support.runs import SMALL, Run, only_with_all, outcome_of
+from tests.support.servers.docker_daemon import Daemon
+from tests.support.servers.mariadb import MariaDB
+from tests.support.servers.postgres import PostgreSQL
 
 pytestmark = pytest.mark.slow
 
@@ -75,7 +75,7 @@ class Rehearsals:
     def ended(self, name: str, process: subprocess.Popen[str]) -> tuple[Run, str]:
         printed, _ = process.communicate(timeout=600)
         print(printed)  # pytest shows it when a test fails
-        return run_main(process.returncode, self._data, self.output(name)), printed
+        return outcome_of(process.returncode, self._data, self.output(name)), printed
 
     def output(self, name: str) -> Path:
         return self._folder / name
@@ -105,7 +105,7 @@ def rehearsals(
 ) -> Iterator[Rehearsals]:
     try:
         server = MariaDB(tmp_path_factory.mktemp("mariadb"))
-    except NoServer as error:
+    except Unavailable as error:
         pytest.skip(f"REHEARSAL NOT TESTED: {error}")
     folder = tmp_path_factory.mktemp("rehearsals")
     spans = tmp_path_factory.mktemp("spans") / "data"  # which all may read, pytest's folder not
@@ -239,7 +239,7 @@ def test_a_whole_rehearsal_on_postgresql_with_tls_and_grouped_tasks(
     folder = tmp_path_factory.mktemp("postgresql")
     try:
         server = PostgreSQL(folder)
-    except NoServer as error:
+    except Unavailable as error:
         pytest.skip(f"REHEARSAL ON POSTGRESQL NOT TESTED: {error}")
     try:
         server.with_tls()

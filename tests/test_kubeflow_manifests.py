@@ -17,13 +17,13 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
-from conftest import ROOT
 from tfx.components.infra_validator import serving_bins
 from tfx.components.infra_validator.model_server_runners import kubernetes_runner
 from tfx.utils import kube_utils
 
 from kubeflow import cluster, pods, settings, tls_relay
 from kubeflow.settings import KubeflowSettings
+from tests.support.runs import ROOT
 
 MANIFESTS = ROOT / "kubeflow" / "manifests"
 KUSTOMIZATIONS = sorted(MANIFESTS.rglob("kustomization.yaml"))

@@ -12,20 +12,20 @@ from typing import Any
 
 import ml_metadata
 import pytest
-from certificates import Authority
-from conftest import SMALL, only_with_all
-from debian import Unavailable
-from forked import Forked
-from mariadb import MariaDB
 from ml_metadata.metadata_store import metadata_store
 from ml_metadata.proto import metadata_store_pb2 as mlmd_pb2
-from mysql import MySQL
-from postgres import PostgreSQL
-from test_kubeflow_entrypoint import NODES, Cluster, ended
 
 from kubeflow import databases, metadata, pods, tasks
 from pipeline import settings
 from pipeline.core.errors import UserError
+from tests.support import Unavailable
+from tests.support.forked import Forked
+from tests.support.kfp.tasks import NODES, Cluster, ended
+from tests.support.runs import SMALL, only_with_all
+from tests.support.servers.certificates import Authority
+from tests.support.servers.mariadb import MariaDB
+from tests.support.servers.mysql import MySQL
+from tests.support.servers.postgres import PostgreSQL
 
 LOGIN = {"host": "127.0.0.1", "port": "1", "database": "d", "user": "u", "password": "p"}
 

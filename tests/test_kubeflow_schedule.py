@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kfp_fixtures import Kubeflow
-from kfp_stand_in import Trouble
 
 from kubeflow import cron
+from tests.support.kfp.fixtures import Kubeflow
+from tests.support.kfp.stand_in import Trouble
 
-pytest_plugins = ["kfp_fixtures"]
+pytest_plugins = ["tests.support.kfp.fixtures"]
 
 NOW = datetime.datetime(2026, 11, 24, 18, 20, 30, tzinfo=datetime.timezone.utc)
 

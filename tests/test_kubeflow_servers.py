@@ -7,13 +7,13 @@ import time
 from pathlib import Path
 
 import pytest
-from kfp_fixtures import Kubeflow
-from kfp_stand_in import Trouble
 
 from kubeflow import client, connection
 from kubeflow.__main__ import main
+from tests.support.kfp.fixtures import Kubeflow
+from tests.support.kfp.stand_in import Trouble
 
-pytest_plugins = ["kfp_fixtures"]
+pytest_plugins = ["tests.support.kfp.fixtures"]
 
 
 # Users' namespaces and tokens

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT
 
 from kubeflow import compiler, settings
 from pipeline.core.errors import UserError
+from tests.support.runs import ROOT
 
 L4 = "pools.l4-spot"
 

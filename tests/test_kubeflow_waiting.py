@@ -10,16 +10,16 @@ from typing import Any
 import kfp_server_api
 import pytest
 import yaml
-from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
-from kfp_fixtures import Kubeflow
-from kfp_nodes import OMITTED, Look, Nodes
-from kfp_stand_in import Trouble
 
 from kubeflow import answers, argo, package, waiting
+from tests.support.kfp.fixtures import Kubeflow
+from tests.support.kfp.nodes import OMITTED, Look, Nodes
+from tests.support.kfp.stand_in import Trouble
+from tests.support.runs import ROOT
 
-pytest_plugins = ["kfp_fixtures"]
+pytest_plugins = ["tests.support.kfp.fixtures"]
 
 RECORDINGS = ROOT / "tests" / "recordings"
 AFTER_FIRST = [

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import SECOND, Run
 
 from pipeline.cli import releases
 from pipeline.core import errors
 from pipeline.release import model_store, operations
 from pipeline.report import history
 from pipeline.saved_model import contract
+from tests.support.runs import SECOND, Run
 
 pytestmark = pytest.mark.usefixtures("untrained")
 

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from faulty_data import SOUND, add, photo, trimap
 
 from pipeline.cli import data as command
 from pipeline.core.errors import DataError
 from pipeline.data import layout, lists
 from pipeline.settings import Data
+from tests.support.faulty_data import SOUND, add, photo, trimap
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Servers of the Open Inference Protocol (v2) answer as docs/serving.md says.
 
-MLServer serves the ONNX file of a release, NVIDIA's Triton the model repository; see tests/clients.
+MLServer serves the ONNX file of a release, NVIDIA's Triton the model repository; see
+tests/support/clients.
 """
 
 from __future__ import annotations
@@ -17,14 +18,15 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
-from clients import Unavailable, _v2, mlserver, triton
-from conftest import ROOT, Run, only_with_all
 from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.cli import convert
 from pipeline.data import preprocessing
 from pipeline.saved_model import contract
+from tests.support import Unavailable
+from tests.support.clients import _v2, mlserver, triton
+from tests.support.runs import ROOT, Run, only_with_all
 
 SIZE = 64  # that of `small_run`
 # How each is started, with which format, and what its file or folder is called.

@@ -18,8 +18,6 @@ import PIL.Image
 import PIL.ImageOps
 import pytest
 import tensorflow as tf
-from conftest import Run, leave_untrained, run_locally
-from faulty_data import photo, trimap
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -33,6 +31,8 @@ from pipeline.data.items import FaultyItem, Item
 from pipeline.inference import segmenter, web
 from pipeline.saved_model import contract, smoke_test
 from pipeline.settings import Data
+from tests.support.faulty_data import photo, trimap
+from tests.support.runs import Run, run_locally, skip_training
 
 ALL = range(1, 9)
 
@@ -205,7 +205,7 @@ def test_check_names_and_counts_them(phone_data: Path, capfd: pytest.CaptureFixt
 def phone_run(phone_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run that applies the orientation; what its model says is without sense."""
     with pytest.MonkeyPatch.context() as patch:
-        leave_untrained(patch)
+        skip_training(patch)
         output = tmp_path_factory.mktemp("phone-run") / "output"
         return run_locally(phone_data, output, "data.exif=apply")
 

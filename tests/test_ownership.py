@@ -11,8 +11,6 @@ import numpy as np
 import PIL.Image
 import PIL.PngImagePlugin
 import pytest
-from test_predict import drawing, run, save_model, save_photo
-from test_predict import load_mask as mask_of
 
 from kubeflow import __main__ as kubeflow
 from kubeflow import compiler
@@ -22,6 +20,9 @@ from pipeline.core.errors import UserError
 from pipeline.inference import photo_jobs
 from pipeline.report import html_page
 from pipeline.report.outcome import Outcome
+from tests.support.models.by_brightness import run, save_model
+from tests.support.photos import drawing, save_photo
+from tests.support.photos import load_mask as mask_of
 
 
 @pytest.fixture(scope="module")

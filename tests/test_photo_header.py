@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import struct
-import zlib
 from typing import Any
 
 import numpy as np
@@ -13,25 +12,13 @@ import pytest
 import tensorflow as tf
 
 from pipeline.data import photo_header, preprocessing
+from tests.support.photos import png
 
 
 def encoded(image_format: str, image: PIL.Image.Image | None = None, **options: Any) -> bytes:
     buffer = io.BytesIO()
     (image or PIL.Image.new("RGB", (30, 20))).save(buffer, image_format, **options)
     return buffer.getvalue()
-
-
-def png(width: int, height: int) -> bytes:
-    """A sound grey PNG of one colour, made row by row; some kilobytes, whatever its size."""
-    squeezed = zlib.compressobj(9)
-    rows = [squeezed.compress(bytes(1 + width)) for _ in range(height)]
-    data = b"".join([*rows, squeezed.flush()])
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    chunks = ((b"IHDR", header), (b"IDAT", data), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(each)) + kind + each + struct.pack(">I", zlib.crc32(kind + each))
-        for kind, each in chunks
-    )
 
 
 def sized(contents: bytes, at: int, order: str, width: int, height: int) -> bytes:

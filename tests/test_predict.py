@@ -13,75 +13,24 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.cli import predict
 from pipeline.core import files, images
 from pipeline.core.errors import UserError
 from pipeline.inference import segmenter
 from pipeline.inference.segmenter import ImageError, Segmenter
+from tests.support.models.by_brightness import SIZE, WIDEST, run, save_model
+from tests.support.photos import drawing, load_mask, save_photo
 
-SIZE = 200
-WIDEST = 4000  # this model takes no wider photo
 PET, BACKGROUND, BORDER = 0, 1, 2
-
-
-def save_model(folder: Path, signature: str = "serving_default", poison: float = 0.0) -> Path:
-    """Saves a model that goes by brightness: dark is pet, middle border, bright background."""
-    import tensorflow as tf
-
-    class Brightness(tf.Module):
-        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
-        def serve(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-            def decode(contents: tf.Tensor) -> tf.Tensor:
-                pixels = tf.io.decode_image(contents, channels=3, expand_animations=False)
-                tf.debugging.assert_less_equal(tf.shape(pixels)[1], WIDEST)
-                return tf.image.resize(pixels, [SIZE, SIZE])
-
-            photos = tf.map_fn(decode, image_bytes, fn_output_signature=tf.float32)
-            light = tf.reduce_mean(photos, axis=-1, keepdims=True)
-            centres = tf.constant([20.0, 235.0, 128.0])
-            probabilities = tf.nn.softmax(-tf.abs(light - centres) / 10.0) + poison
-            mask = tf.cast(tf.argmax(probabilities, axis=-1), tf.uint8)
-            return {"mask": mask, "probabilities": probabilities}
-
-    module = Brightness()
-    tf.saved_model.save(module, str(folder), signatures={signature: module.serve})
-    return folder
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_model(tmp_path_factory.mktemp("model") / "saved")
-
-
-def drawing(width: int, height: int) -> NDArray[Any]:
-    """A photo, uint8 [height, width, 3]: bright, a dark square with a grey frame in its middle."""
-    photo = np.full((height, width, 3), 235, np.uint8)
-    photo[height // 4 : -height // 4, width // 4 : -width // 4] = 128
-    photo[height // 3 : -height // 3, width // 3 : -width // 3] = 20
-    return photo
-
-
-def save_photo(path: Path, width: int = 320, height: int = 240, **options: Any) -> Path:
-    Image.fromarray(drawing(width, height)).save(path, **options)
-    return path
-
-
-def run(model: Path, output_dir: Path, *photos: Path) -> int:
-    arguments = ["--model", model, "--output-dir", output_dir, *photos]
-    return predict.main([str(a) for a in arguments])
-
-
-def load_mask(path: Path) -> NDArray[Any]:
-    with Image.open(path) as mask:
-        assert mask.mode == "L"
-        return np.asarray(mask)
 
 
 def test_mask_and_overlay_have_the_size_of_the_photo(

@@ -11,9 +11,9 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Run
 
 from pipeline.core import console, progress
+from tests.support.runs import ROOT, Run
 
 
 class Tty(io.StringIO):

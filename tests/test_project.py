@@ -8,9 +8,9 @@ import sys
 
 import pytest
 import yaml
-from conftest import ROOT
 
 from pipeline import __version__
+from tests.support.runs import ROOT
 
 
 @pytest.mark.parametrize(

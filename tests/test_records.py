@@ -8,9 +8,9 @@ from pathlib import Path
 import apache_beam as beam
 import pytest
 import tensorflow as tf
-from conftest import Run
 
 from components import records
+from tests.support.runs import Run
 
 
 @pytest.mark.parametrize("output", ["ExampleGen/examples", "Transform/transformed_examples"])

@@ -13,8 +13,6 @@ from typing import Any, ClassVar
 import pytest
 from apache_beam.io.filesystem import FileMetadata
 from apache_beam.io.localfilesystem import LocalFileSystem
-from conftest import Run
-from test_serving import make_model
 
 from pipeline import settings
 from pipeline.cli import releases
@@ -22,6 +20,8 @@ from pipeline.core.errors import CopyError, UserError
 from pipeline.inference import segmenter
 from pipeline.release import mirror, model_store, operations
 from pipeline.saved_model import contract, smoke_test
+from tests.support.releases import make_model
+from tests.support.runs import Run
 
 BUCKET = "store://bucket/models"
 
@@ -264,22 +264,22 @@ def test_rollback_is_copied_at_once_or_says_that_it_was_not(
 @pytest.mark.slow
 @pytest.mark.parametrize("store", ["objects"], indirect=True)
 def test_a_run_copies_and_completes_what_an_earlier_run_could_not(
-    playground: Run, store: type[Store], capfd: pytest.CaptureFixture[str]
+    fresh_run: Run, store: type[Store], capfd: pytest.CaptureFixture[str]
 ) -> None:
     import local_runner
 
     def again() -> Run:
-        return playground.again(f"release.copy_to={BUCKET}")
+        return fresh_run.again(f"release.copy_to={BUCKET}")
 
     store.left = 3
     failed = again()
     assert (failed.code, failed.outcome["status"]) == (1, "failed")
     assert failed.outcome["error"].startswith("Copier failed: CopyError: version ")
     assert failed.outcome["copied_to"] is None
-    assert failed.outcome["in_service"] == playground.outcome["pushed_version"]
+    assert failed.outcome["in_service"] == fresh_run.outcome["pushed_version"]
     assert failed.released().is_dir()
     capfd.readouterr()
-    local_runner.main(["--history", "--output-root", str(playground.output_root)])
+    local_runner.main(["--history", "--output-root", str(fresh_run.output_root)])
     assert ", not copied" in capfd.readouterr().out
 
     store.left = math.inf
@@ -287,7 +287,7 @@ def test_a_run_copies_and_completes_what_an_earlier_run_could_not(
     assert completed.code == 0
     assert completed.states()["Pusher"] == "cached"
     assert completed.states()["Copier"] == "executed"
-    place = f"{BUCKET}/{playground.serving_dir.name}/{completed.outcome['pushed_version']}"
+    place = f"{BUCKET}/{fresh_run.serving_dir.name}/{completed.outcome['pushed_version']}"
     assert completed.outcome["copied_to"] == place
     assert content(store.root / place.removeprefix("store://")) == content(completed.released())
     report = (completed.output_root / "report.html").read_text()

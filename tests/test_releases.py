@@ -11,12 +11,12 @@ from typing import Any
 
 import filelock
 import pytest
-from conftest import ROOT
-from test_serving import make_model, visible
 
 from pipeline.cli import releases
 from pipeline.release import model_card, model_store, operations
 from pipeline.saved_model import contract, smoke_test
+from tests.support.releases import make_model, visible
+from tests.support.runs import ROOT
 
 FACTS: dict[str, Any] = {
     "data_root": "/data/pets",

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import Run, run_locally
-from test_serving import visible
 
 from pipeline.cli import predict, releases
 from pipeline.inference import segmenter
 from pipeline.saved_model import contract, export, smoke_test, warmup
+from tests.support.releases import visible
+from tests.support.runs import Run, run_locally
 
 
 class _OldModule(export.SegmentationModule):

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_report import history, item, not_released
 
-from benchmarks import screenshots
 from pipeline.report import html_page
 from pipeline.report.outcome import Outcome
+from tests.support import chromium
+from tests.support.report_content import history, item, not_released
 
-CHROMIUM = next(filter(None, map(shutil.which, screenshots.BROWSERS)), None)
+CHROMIUM = next(filter(None, map(shutil.which, chromium.BROWSERS)), None)
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None,
     reason="NO BROWSER: the report was not looked at; install chromium (Debian: as root,"
@@ -134,12 +134,12 @@ def test_phone_in_dark_mode(page: str, tmp_path: Path) -> None:
     assert found["page"] == "rgb(20, 22, 26)"
 
 
-@pytest.mark.parametrize("shot", screenshots.SHOTS, ids=lambda shot: shot.name)
+@pytest.mark.parametrize("shot", chromium.SHOTS, ids=lambda shot: shot.name)
 def test_nothing_sticks_out_of_phone_screen_and_paper(
-    page: str, tmp_path: Path, shot: screenshots.Shot
+    page: str, tmp_path: Path, shot: chromium.Shot
 ) -> None:
     (tmp_path / "page.html").write_text(page, encoding="utf-8")
-    with screenshots.chromium() as browser:
+    with chromium.chromium() as browser:
         browser.open((tmp_path / "page.html").as_uri())
         browser.show(shot)
         found = browser.evaluate(

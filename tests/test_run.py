@@ -14,14 +14,14 @@ import numpy as np
 import PIL.Image
 import pytest
 import tensorflow as tf
-from conftest import REAL_SAMPLE, SMALL, Run, run_locally, run_main
-from forked import Forked
 from numpy.typing import NDArray
 
 from pipeline import models
 from pipeline.cli import predict
 from pipeline.core import features
 from pipeline.report import gallery
+from tests.support.forked import Forked
+from tests.support.runs import REAL_SAMPLE, SMALL, Run, outcome_of, run_locally
 
 COMPONENTS = [
     "ExampleGen",
@@ -159,56 +159,56 @@ print([m for m in sys.modules if m.partition(".")[0] in ("pipeline", "components
     ], done.stderr
 
 
-def test_same_run_again_is_answered_from_the_cache(playground: Run) -> None:
-    before = playground.versions()
-    again = playground.again()
+def test_same_run_again_is_answered_from_the_cache(fresh_run: Run) -> None:
+    before = fresh_run.versions()
+    again = fresh_run.again()
     assert again.code == 0
     assert set(again.states().values()) == {"cached"}
     assert again.outcome["status"] == "pushed"
-    assert again.outcome["pushed_version"] == playground.outcome["pushed_version"]
+    assert again.outcome["pushed_version"] == fresh_run.outcome["pushed_version"]
     assert again.versions() == before
-    assert again.outcome["metrics"] == playground.outcome["metrics"]
+    assert again.outcome["metrics"] == fresh_run.outcome["metrics"]
     assert not again.outcome["new_version"]
 
 
 def test_same_model_held_to_another_bound_is_no_new_version(
-    playground: Run, capfd: pytest.CaptureFixture[str]
+    fresh_run: Run, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    again = playground.again("gate.pixel_accuracy=0.011")
+    again = fresh_run.again("gate.pixel_accuracy=0.011")
     assert again.states()["Pusher"] == "executed"
-    version = playground.outcome["pushed_version"]
+    version = fresh_run.outcome["pushed_version"]
     assert (again.outcome["status"], again.outcome["pushed_version"]) == ("pushed", version)
     assert not again.outcome["new_version"]
     assert f"Version {version} in {again.serving_dir} stays in service" in capfd.readouterr().out
 
 
 def test_outcome_stands_when_the_report_cannot_be_made(
-    playground: Run, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    fresh_run: Run, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def fail(*_: object) -> None:
         raise OSError("the photos are gone")
 
     monkeypatch.setattr(gallery, "build", fail)
-    again = playground.again()
+    again = fresh_run.again()
     assert again.code == 1
     assert "the photos are gone" in capfd.readouterr().err
     assert again.outcome["status"] == "pushed"
 
 
 def test_history_lists_the_runs_newest_first(
-    playground: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    fresh_run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     import local_runner
 
-    refused = playground.again("gate.pixel_accuracy=1", "train.seed=12")
+    refused = fresh_run.again("gate.pixel_accuracy=1", "train.seed=12")
     capfd.readouterr()
-    assert local_runner.main(["--history", "--output-root", str(playground.output_root)]) == 0
+    assert local_runner.main(["--history", "--output-root", str(fresh_run.output_root)]) == 0
     _, _, _, last, before, *_ = capfd.readouterr().out.splitlines()
     mean_iou = refused.outcome["metrics"]["overall"]["mean_iou"]
     assert "not_blessed" in last
     assert f"{mean_iou:.3f}" in last
-    assert f"pushed: {playground.outcome['pushed_version']}" in before
-    assert f" {sum(playground.outcome['data']['splits'].values())} " in before
+    assert f"pushed: {fresh_run.outcome['pushed_version']}" in before
+    assert f" {sum(fresh_run.outcome['data']['splits'].values())} " in before
     assert local_runner.main(["--history", "--output-root", str(tmp_path / "none")]) == 2
     assert "no run has been made" in capfd.readouterr().err
     assert not (tmp_path / "none").exists()
@@ -230,20 +230,20 @@ def first_loss(run: Run) -> float:
     return float(next(csv.DictReader(last.open()))["loss"])
 
 
-def test_training_starts_from_the_champion_where_asked(playground: Run) -> None:
-    cold = first_loss(playground.again("train.seed=11"))
-    champion = playground.again().outcome["in_service"]
-    warm = playground.again("train.start_from=champion", "train.seed=11")
+def test_training_starts_from_the_champion_where_asked(fresh_run: Run) -> None:
+    cold = first_loss(fresh_run.again("train.seed=11"))
+    champion = fresh_run.again().outcome["in_service"]
+    warm = fresh_run.again("train.start_from=champion", "train.seed=11")
     assert warm.outcome["training"]["started_from"] == champion
     assert first_loss(warm) < cold
     # Now its own release is the champion, but with the same data there is nothing to train.
-    again = playground.again("train.start_from=champion", "train.seed=11")
+    again = fresh_run.again("train.start_from=champion", "train.seed=11")
     assert again.states()["Trainer"] == "cached"
 
 
-def test_release_that_was_deleted_is_released_anew(playground: Run) -> None:
-    shutil.rmtree(playground.output_root / "serving")
-    again = playground.again()
+def test_release_that_was_deleted_is_released_anew(fresh_run: Run) -> None:
+    shutil.rmtree(fresh_run.output_root / "serving")
+    again = fresh_run.again()
     assert again.outcome["status"] == "pushed"
     assert again.states()["Trainer"] == "cached"
     assert again.versions() == [again.outcome["pushed_version"]]
@@ -251,14 +251,14 @@ def test_release_that_was_deleted_is_released_anew(playground: Run) -> None:
 
 
 def test_edited_schema_counts_as_a_change(
-    playground: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fresh_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from pipeline.orchestration import pipeline
 
     text = (Path(pipeline.SCHEMA_DIR) / "pets.pbtxt").read_text()
     (tmp_path / "pets.pbtxt").write_text(text.replace("min: 8", "min: 2000"))
     monkeypatch.setattr(pipeline, "SCHEMA_DIR", str(tmp_path))
-    refused = playground.again()
+    refused = fresh_run.again()
     assert refused.code == 2
     assert "does not fit the schema: height" in refused.outcome["error"]
 
@@ -360,14 +360,14 @@ def test_killed_run_goes_on_where_it_stood(
 
 
 def test_second_run_on_one_output_folder_is_refused(
-    playground: Run, capfd: pytest.CaptureFixture[str]
+    fresh_run: Run, capfd: pytest.CaptureFixture[str]
 ) -> None:
     holder = subprocess.Popen(
         [
             sys.executable,
             "-c",
             "import filelock, sys, time\n"
-            f"lock = filelock.FileLock({str(playground.output_root / '.lock')!r}).acquire()\n"
+            f"lock = filelock.FileLock({str(fresh_run.output_root / '.lock')!r}).acquire()\n"
             "print('held', flush=True)\n"
             "time.sleep(60)",
         ],
@@ -377,16 +377,16 @@ def test_second_run_on_one_output_folder_is_refused(
     assert holder.stdout
     assert holder.stdout.readline() == "held\n"
     try:
-        assert playground.again().code == 2
+        assert fresh_run.again().code == 2
     finally:
         holder.kill()
         holder.wait()
     assert "Another run is using" in capfd.readouterr().err
 
 
-def test_time_budget_ends_training_in_time(playground: Run) -> None:
+def test_time_budget_ends_training_in_time(fresh_run: Run) -> None:
     begin = time.monotonic()
-    run = playground.again("train.epochs=100000", "train.max_minutes=0.1")
+    run = fresh_run.again("train.epochs=100000", "train.max_minutes=0.1")
     assert run.code == 0
     seconds = next(c["seconds"] for c in run.outcome["components"] if c["id"] == "Trainer")
     assert seconds < 60
@@ -401,7 +401,7 @@ def test_real_sample_is_accounted_for_and_two_epochs_are_refused(tmp_path: Path)
 
     arguments = ["--data-root", str(REAL_SAMPLE), "--output-root", str(tmp_path)]
     arguments += ["--set", "train.epochs=2", "--set", "transform.image_size=64"]
-    refused = run_main(local_runner.main(arguments), REAL_SAMPLE, tmp_path)
+    refused = outcome_of(local_runner.main(arguments), REAL_SAMPLE, tmp_path)
     assert refused.code == 0
     assert refused.outcome["status"] == "not_blessed"
     data = refused.outcome["data"]
@@ -414,7 +414,7 @@ def test_real_sample_is_accounted_for_and_two_epochs_are_refused(tmp_path: Path)
     # With a lax gate the same model is released, and equality holds on real photos too.
     for name in ("pixel_accuracy", "mean_iou", "class_iou"):
         arguments += ["--set", f"gate.{name}=0"]
-    lax = run_main(local_runner.main(arguments), REAL_SAMPLE, tmp_path)
+    lax = outcome_of(local_runner.main(arguments), REAL_SAMPLE, tmp_path)
     assert lax.states()["Trainer"] == "cached"
     test_metrics_equal_a_count_of_served_masks(lax)
     test_evaluation_and_serving_segment_alike(lax)

@@ -10,6 +10,7 @@ from tfx.dsl.io import fileio
 
 from pipeline.release import model_store, operations
 from pipeline.saved_model import contract, smoke_test
+from tests.support.releases import make_model, visible
 
 
 @pytest.fixture(autouse=True)
@@ -18,19 +19,6 @@ def any_model_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(smoke_test, "check", lambda path: None)
     for look in ("misfit", "unservable"):
         monkeypatch.setattr(contract, look, lambda path: None)
-
-
-def visible(folder: Path) -> list[str]:
-    """What a serving root holds beside its locks."""
-    locks = (".lock-", ".copying-")
-    return [path.name for path in folder.iterdir() if not path.name.startswith(locks)]
-
-
-def make_model(path: Path, weights: str = "w") -> str:
-    (path / "variables").mkdir(parents=True, exist_ok=True)
-    (path / "saved_model.pb").write_text("graph")
-    (path / "variables" / "variables.index").write_text(weights)
-    return str(path)
 
 
 def test_release_copies_the_model_and_records_it(tmp_path: Path) -> None:

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import Run
 from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import get_model_metadata_pb2, predict_pb2
 
 from pipeline.inference.segmenter import Segmenter
 from pipeline.saved_model import smoke_test
+from tests.support.runs import Run
 
 SIZE = 64
 NAME = "serving_default"

@@ -9,10 +9,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from conftest import Run, run_locally
-from faulty_data import FAULTY, SOUND, add
-
 from pipeline.data import layout
+from tests.support.faulty_data import FAULTY, SOUND, add
+from tests.support.runs import Run, run_locally
 
 
 def arrive(root: Path, span: str) -> Path:

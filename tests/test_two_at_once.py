@@ -10,11 +10,11 @@ from pathlib import Path
 
 import filelock
 import pytest
-from conftest import ROOT
-from test_serving import make_model, visible
 
 from pipeline.release import model_store, operations
 from pipeline.saved_model import contract, smoke_test
+from tests.support.releases import make_model, visible
+from tests.support.runs import ROOT
 
 # Its smoke test takes as long as the other process wants.
 RELEASE = """

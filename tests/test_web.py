@@ -26,16 +26,16 @@ from typing import Any
 import numpy as np
 import pytest
 import uvicorn
-from conftest import ROOT
 from numpy.typing import NDArray
 from PIL import Image
-from test_photo_header import png
-from test_predict import drawing, save_model
 
 from pipeline.cli import serve
 from pipeline.core import images
 from pipeline.inference import segmenter, web
 from pipeline.saved_model import contract
+from tests.support.models.by_brightness import save_model
+from tests.support.photos import drawing, png
+from tests.support.runs import ROOT
 
 
 @pytest.fixture(scope="module")

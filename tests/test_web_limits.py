@@ -12,9 +12,9 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from conftest import ROOT
 
 from pipeline.inference import web_server
+from tests.support.runs import ROOT
 
 SERVER = """
 import socket, sys
