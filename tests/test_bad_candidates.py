@@ -15,6 +15,8 @@ from tests.support.models import bad_candidates
 from tests.support.models.bad_candidates import Bench
 from tests.support.runs import Run
 
+pytestmark = pytest.mark.usefixtures("smoke_test_in_process")
+
 
 @pytest.fixture(scope="module")
 def bench(small_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Bench:

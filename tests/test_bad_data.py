@@ -20,6 +20,8 @@ from pipeline.settings import Data
 from tests.support.faulty_data import FAULTY, add
 from tests.support.runs import Run, run_locally
 
+pytestmark = pytest.mark.usefixtures("smoke_test_in_process")
+
 
 @pytest.fixture
 def data(small_data: Path, tmp_path: Path) -> Path:

@@ -10,6 +10,8 @@ import tensorflow as tf
 import local_runner
 from tests.support.runs import outcome_of
 
+pytestmark = pytest.mark.usefixtures("smoke_test_in_process")
+
 
 @pytest.mark.slow
 def test_built_in_run_is_released_and_the_same_again_changes_nothing(tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from pipeline.core import code
 from pipeline.orchestration.pipeline import create_pipeline
 from tests.support.runs import ROOT, run_locally
 
+pytestmark = pytest.mark.usefixtures("smoke_test_in_process")
+
 
 def config(node: str, *overrides: str) -> dict[str, object]:
     """The ``custom_config`` of a node, which is part of its cache key."""

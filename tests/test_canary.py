@@ -13,7 +13,6 @@ from tfx.utils import io_utils
 from pipeline.saved_model import contract, smoke_test
 from tests.support.runs import Run
 
-in_fresh_process = smoke_test.check  # before conftest puts a quicker one in its place
 Answer = Callable[[tf.Tensor], dict[str, tf.Tensor]]
 SIZE = 8
 OURS, OTHER = (
@@ -54,7 +53,7 @@ def changed(**parts: Callable[[tf.Tensor], tf.Tensor]) -> Answer:
 
 
 def test_sound_model_passes_in_a_fresh_process(tmp_path: Path) -> None:
-    in_fresh_process(save(tmp_path / "m", sound))
+    smoke_test.check(save(tmp_path / "m", sound))
 
 
 def test_truncated_model_is_refused_in_a_fresh_process(tmp_path: Path) -> None:
@@ -62,7 +61,7 @@ def test_truncated_model_is_refused_in_a_fresh_process(tmp_path: Path) -> None:
     data = next((tmp_path / "m" / "variables").glob("*.data*"))
     data.write_bytes(data.read_bytes()[:100])
     with pytest.raises(smoke_test.BrokenModelError, match="since a server cannot load") as error:
-        in_fresh_process(model)
+        smoke_test.check(model)
     assert "\n" not in str(error.value)
     assert str(tmp_path) not in str(error.value)
 

@@ -17,11 +17,11 @@ import tensorflow_data_validation as tfdv
 
 from pipeline.core import features
 from tests.support import Unavailable
-from tests.support.runs import Run, only_with_all, run_locally, skip_training
+from tests.support.runs import Run, only_with_all, run_locally, skip_training, smoke_test_here
 from tests.support.servers import beam_cluster
 from tests.support.servers.beam_cluster import Cluster
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("smoke_test_in_process")]
 
 CLUSTERS = {"job_service": beam_cluster.job_service, "flink": beam_cluster.flink}
 # A Beam pipeline each: ExampleGen, StatisticsGen, Transform, Evaluator.
@@ -49,6 +49,7 @@ def run(cluster: Cluster, small_data: Path, tmp_path_factory: pytest.TempPathFac
     chosen = (f"beam.runner={beam_cluster.RUNNER}", f"beam.args={json.dumps(cluster.args)}")
     with pytest.MonkeyPatch.context() as patch:
         skip_training(patch)
+        smoke_test_here(patch)
         return run_locally(small_data, output, *chosen)
 
 

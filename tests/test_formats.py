@@ -26,6 +26,8 @@ from pipeline.inference import segmenter
 from tests.support.releases import visible
 from tests.support.runs import Run, run_locally
 
+pytestmark = pytest.mark.usefixtures("smoke_test_in_process")
+
 SIZE = 64
 FLOATS = tuple(name for name in file_formats.NAMES if not file_formats.Format(name).int8)
 

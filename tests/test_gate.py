@@ -16,6 +16,8 @@ from pipeline.release import operations
 from pipeline.saved_model import export
 from tests.support.runs import Run, run_locally
 
+pytestmark = pytest.mark.usefixtures("smoke_test_in_process")
+
 SIZE = 64
 # The default bounds, which the settings of the small run are laxer than.
 DEFAULT_GATE = (

@@ -8,7 +8,6 @@ the mount and the port that TFX's runner gives the real one.
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,17 +18,10 @@ from tests.support.runs import ROOT, SMALL, Run, only_with_all, outcome_of, run_
 from tests.support.servers.docker_daemon import Daemon
 from tests.support.serving.infra_bench import track_the_keras_model
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("smoke_test_in_process")]
 
 STAND_IN = "tensorflow-serving-stand-in:1"
 USER = 1000
-_DOCKERFILE = """\
-FROM {base}
-USER root
-COPY stand_in.py /
-EXPOSE 8500
-ENTRYPOINT ["python", "/stand_in.py"]
-"""
 
 
 @pytest.fixture(scope="module")
@@ -44,13 +36,11 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 
 
 @pytest.fixture(scope="module")
-def image(daemon: Daemon, tmp_path_factory: pytest.TempPathFactory) -> str:
+def image(daemon: Daemon) -> str:
     """The pipeline's image; the stand-in's is there beside it."""
     base = daemon.build("cpu")
-    folder = tmp_path_factory.mktemp("stand-in")
-    shutil.copy(ROOT / "tests/support/serving/stand_in.py", folder)
-    (folder / "Dockerfile").write_text(_DOCKERFILE.format(base=base))
-    daemon.docker("build", "--tag", STAND_IN, str(folder))
+    folder = ROOT / "tests/support/serving"
+    daemon.docker("build", "--build-arg", f"BASE={base}", "--tag", STAND_IN, str(folder))
     return base
 
 

@@ -29,6 +29,8 @@ from pipeline.saved_model import contract
 from tests.support.runs import Run, run_locally, skip_training
 from tests.support.serving.infra_bench import IMAGE, ON_DOCKER, Bench, Runner, track_the_keras_model
 
+pytestmark = pytest.mark.usefixtures("smoke_test_in_process")
+
 
 @pytest.fixture(autouse=True)
 def _runner(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,8 @@ from tests.support.forked import Forked
 from tests.support.kfp.tasks import NODES, Cluster, ended
 from tests.support.runs import ROOT, Run
 
+pytestmark = pytest.mark.usefixtures("smoke_test_in_process")
+
 
 @pytest.mark.slow
 def test_a_run_of_separate_processes_ends_as_the_local_one(

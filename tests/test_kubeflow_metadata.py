@@ -27,6 +27,8 @@ from tests.support.servers.mariadb import MariaDB
 from tests.support.servers.mysql import MySQL
 from tests.support.servers.postgres import PostgreSQL
 
+pytestmark = pytest.mark.usefixtures("smoke_test_in_process")
+
 LOGIN = {"host": "127.0.0.1", "port": "1", "database": "d", "user": "u", "password": "p"}
 
 

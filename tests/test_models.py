@@ -15,6 +15,7 @@ import tensorflow as tf
 from pipeline import models
 from pipeline.models._cost import multiply_adds
 from pipeline.training import optimization
+from tests.support.runs import ROOT
 
 NAMES = models.names()
 REFERENCE = "encoder_decoder"
@@ -136,12 +137,9 @@ def test_a_new_file_is_a_new_model(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_checking_settings_loads_no_tensorflow() -> None:
-    code = (
-        "import sys; from pipeline import models;"
-        "[models.check_image_size(name, 200) for name in models.names()];"
-        "sys.exit(any(m in sys.modules for m in ('tensorflow', 'keras')))"
-    )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    probe = ["tests.support.programs.loaded", "tests.support.programs.image_sizes", "200"]
+    done = subprocess.run([sys.executable, "-m", *probe], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if models.scalable(name)])

@@ -32,7 +32,7 @@ from pipeline.inference import segmenter, web
 from pipeline.saved_model import contract, smoke_test
 from pipeline.settings import Data
 from tests.support.faulty_data import photo, trimap
-from tests.support.runs import Run, run_locally, skip_training
+from tests.support.runs import Run, run_locally, skip_training, smoke_test_here
 
 ALL = range(1, 9)
 
@@ -206,6 +206,7 @@ def phone_run(phone_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Run
     """A run that applies the orientation; what its model says is without sense."""
     with pytest.MonkeyPatch.context() as patch:
         skip_training(patch)
+        smoke_test_here(patch)
         output = tmp_path_factory.mktemp("phone-run") / "output"
         return run_locally(phone_data, output, "data.exif=apply")
 

@@ -10,6 +10,8 @@ import local_runner
 from pipeline.data import synthetic
 from tests.support.runs import SMALL, Run
 
+pytestmark = pytest.mark.usefixtures("smoke_test_in_process")
+
 
 def plan(run: Run, capfd: pytest.CaptureFixture[str], *overrides: str) -> dict[str, str]:
     """What would become of each component."""

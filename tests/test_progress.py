@@ -89,10 +89,10 @@ def test_a_run_without_a_terminal_gets_lines(
 
 def test_other_processes_count_too(hurried: None, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    code = "from pipeline.core import progress\nfor _ in range(100): progress.count()"
+    counting = [sys.executable, "-m", "tests.support.programs.count_photos"]
     with progress.watched("Work"):
         progress.expect(1000)
-        workers = [subprocess.Popen([sys.executable, "-c", code], cwd=ROOT) for _ in range(3)]
+        workers = [subprocess.Popen(counting, cwd=ROOT) for _ in range(3)]
         assert [worker.wait() for worker in workers] == [0, 0, 0]
         time.sleep(0.3)
     assert "Work: 300 of 1,000 photos" in caplog.messages[-1]

@@ -19,8 +19,7 @@ from pipeline.cli import releases
 from pipeline.core.errors import CopyError, UserError
 from pipeline.inference import segmenter
 from pipeline.release import mirror, model_store, operations
-from pipeline.saved_model import contract, smoke_test
-from tests.support.releases import make_model
+from tests.support.releases import accept_any_model, make_model
 from tests.support.runs import Run
 
 BUCKET = "store://bucket/models"
@@ -104,9 +103,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[type[Store
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A serving folder with one release, below an output folder whose last run copied."""
-    monkeypatch.setattr(smoke_test, "check", lambda path: None)
-    for look in ("misfit", "unservable"):
-        monkeypatch.setattr(contract, look, lambda path: None)
+    accept_any_model(monkeypatch)
     folder = tmp_path / "output" / "serving" / "m"
     operations.release(make_model(tmp_path / "1", "first"), str(folder))
     chosen = settings.load(overrides=[f"release.copy_to={BUCKET}"]).flat()

@@ -16,6 +16,8 @@ from pipeline.saved_model import contract, export, smoke_test, warmup
 from tests.support.releases import visible
 from tests.support.runs import Run, run_locally
 
+pytestmark = pytest.mark.usefixtures("smoke_test_in_process")
+
 
 class _OldModule(export.SegmentationModule):
     """Tracks the Keras model, as exports did until November 2026, and has three signatures."""

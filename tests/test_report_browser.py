@@ -17,6 +17,7 @@ from pipeline.report import html_page
 from pipeline.report.outcome import Outcome
 from tests.support import chromium
 from tests.support.report_content import history, item, not_released
+from tests.support.runs import ROOT
 
 CHROMIUM = next(filter(None, map(shutil.which, chromium.BROWSERS)), None)
 pytestmark = pytest.mark.skipif(
@@ -34,30 +35,7 @@ MEASURES = (
     "calibration_error",
     "images_below_floor",
 )
-# Runs in a copy of the page, whose policy lets no script run; leaves its findings in the page.
-PROBE = """
-<script>
-const shown = () => [...document.querySelectorAll(".gallery > figure")]
-  .filter(f => f.checkVisibility()).map(f => f.querySelector("span").textContent);
-const choose = (which, text) => {
-  const select = document.querySelector(which);
-  select.selectedIndex = [...select.options].findIndex(o => o.text === text);
-};
-const found = {};
-found.all = shown();
-choose(".by-group", "worst"); found.worst = shown();
-choose(".by-breed", "pug"); found.both = shown();
-found.nothing = document.querySelector(".nothing").checkVisibility();
-choose(".by-group", "all"); found.pug = shown();
-found.still = document.querySelector(".nothing").checkVisibility();
-found.width = innerWidth;
-found.overflow = document.documentElement.scrollWidth - innerWidth;
-found.page = getComputedStyle(document.body).backgroundColor;
-found.broken = [...document.images].filter(i => !i.complete || !i.naturalWidth).length;
-document.body.insertAdjacentHTML("beforeend", `<pre id="probe"></pre>`);
-document.getElementById("probe").textContent = JSON.stringify(found);
-</script>
-"""
+PROBE = (ROOT / "tests/support/programs/report_probe.js").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +77,7 @@ def browse(folder: Path, html: str, *options: str) -> tuple[str, str]:
 def probe(folder: Path, html: str, *options: str) -> dict[str, Any]:
     open_to_scripts = re.sub(r"<meta http-equiv=[^>]*>", "", html)
     dom, complaints = browse(
-        folder, open_to_scripts.replace("</body>", PROBE + "</body>"), *options
+        folder, open_to_scripts.replace("</body>", f"<script>{PROBE}</script></body>"), *options
     )
     assert complaints == ""
     probe: dict[str, Any] = json.loads(

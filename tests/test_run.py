@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import filelock
 import numpy as np
 import PIL.Image
 import pytest
@@ -21,7 +22,9 @@ from pipeline.cli import predict
 from pipeline.core import features
 from pipeline.report import gallery
 from tests.support.forked import Forked
-from tests.support.runs import REAL_SAMPLE, SMALL, Run, outcome_of, run_locally
+from tests.support.runs import REAL_SAMPLE, ROOT, SMALL, Run, outcome_of, run_locally
+
+pytestmark = pytest.mark.usefixtures("smoke_test_in_process")
 
 COMPONENTS = [
     "ExampleGen",
@@ -137,19 +140,12 @@ def test_evaluation_and_serving_segment_alike(small_run: Run) -> None:
 
 def test_served_model_needs_plain_tensorflow_only(small_run: Run, tmp_path: Path) -> None:
     photo = next((small_run.data_root / "images").iterdir())
-    script = f"""
-import sys, tensorflow as tf
-serve = tf.saved_model.load({str(small_run.released())!r}).signatures["serving_default"]
-(name, spec), = serve.structured_input_signature[1].items()
-print(name, spec.dtype.name, spec.shape)
-photos = tf.constant([open({str(photo)!r}, "rb").read()] * 2)
-for name, value in sorted(serve(image_bytes=photos).items()):
-    print(name, value.dtype.name, value.shape)
-    assert name != "probabilities" or abs(float(tf.reduce_sum(value)) / (2 * 64 * 64) - 1) < 1e-4
-print([m for m in sys.modules if m.partition(".")[0] in ("pipeline", "components", "tfx")])
-"""
+    program = ROOT / "tests/support/programs/ask_saved_model.py"
     done = subprocess.run(
-        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True
+        [sys.executable, program, small_run.released(), photo],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
     )
     assert done.stdout.splitlines() == [
         "image_bytes string (None,)",
@@ -362,25 +358,8 @@ def test_killed_run_goes_on_where_it_stood(
 def test_second_run_on_one_output_folder_is_refused(
     fresh_run: Run, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    holder = subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            "import filelock, sys, time\n"
-            f"lock = filelock.FileLock({str(fresh_run.output_root / '.lock')!r}).acquire()\n"
-            "print('held', flush=True)\n"
-            "time.sleep(60)",
-        ],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert holder.stdout
-    assert holder.stdout.readline() == "held\n"
-    try:
+    with filelock.FileLock(fresh_run.output_root / ".lock"):
         assert fresh_run.again().code == 2
-    finally:
-        holder.kill()
-        holder.wait()
     assert "Another run is using" in capfd.readouterr().err
 
 

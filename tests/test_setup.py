@@ -15,17 +15,7 @@ TREE = Path(__file__).resolve().parent.parent
 # Every program that the script calls, so that PATH can hold these and nothing of the real machine.
 TOOLS = ["cat", "chmod", "cksum", "cp", "dirname", "grep", "mkdir", "rm", "sed", "sh", "tr"]
 
-# Answers what the script asks an interpreter; what it makes as a virtual environment is a fake too.
-FAKE_PYTHON = """\
-#!/bin/sh
-echo "python{version} $*" >> "{log}"
-case "$1 $2" in
-"-c "*) echo {version} ;;
-"requirements/check_build.py "*) echo "{lacking}" ;;
-"-m venv") mkdir -p "$3/bin" && cp "$0" "$3/bin/python" && cp "{uv}" "$3/bin/uv" ;;
-"-m pip") [ "$3" != config ] || cat "{pip_settings}" ;;
-esac
-"""
+FAKE_PYTHON = TREE / "tests/support/programs/fake_python.sh"
 
 
 class Machine:
@@ -63,13 +53,16 @@ class Machine:
 
     def python(self, version: str, folder: Path | None = None, lacking: str = "") -> Path:
         path = (folder or self.bin) / f"python{version}"
-        text = FAKE_PYTHON.format(
-            version=version,
-            log=self.log,
-            uv=self.uv,
-            pip_settings=self.pip_settings,
-            lacking=lacking,
-        )
+        facts = {
+            "version": version,
+            "log": self.log,
+            "uv": self.uv,
+            "pip_settings": self.pip_settings,
+            "lacking": lacking,
+        }
+        text = FAKE_PYTHON.read_text()
+        for name, value in facts.items():
+            text = text.replace(f"@{name}@", str(value))
         self.program(path, text)
         return path
 

@@ -11,6 +11,8 @@ import pytest
 from pipeline.compat import tfx_launcher
 from tests.support.runs import Run, run_locally
 
+pytestmark = pytest.mark.usefixtures("smoke_test_in_process")
+
 
 def cannot_note(monkeypatch: pytest.MonkeyPatch, node: str) -> None:
     """The disk is full, or the process killed, between a node's work and its entry."""

@@ -16,25 +16,7 @@ import pytest
 from pipeline.inference import web_server
 from tests.support.runs import ROOT
 
-SERVER = """
-import socket, sys
-from pipeline.inference import web_server
-
-web_server.PATIENCE, web_server.WHOLE_REQUEST, web_server._LOOK, web_server._MOST = 0.5, 1.2, 0.1, 8
-
-async def app(scope, receive, send):
-    while (message := await receive()).get("more_body"):
-        pass
-    if message["type"] == "http.disconnect":
-        return
-    body = bytes(30_000_000 if scope["path"] == "/large" else 3)
-    await send({"type": "http.response.start", "status": 200, "headers": []})
-    await send({"type": "http.response.body", "body": body})
-
-listener = socket.create_server(("127.0.0.1", 0))
-print(listener.getsockname()[1], flush=True)
-web_server.run(app, listener)
-"""
+SERVER = "tests.support.programs.impatient_server"
 HALF = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nabc"
 WHOLE = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
@@ -43,7 +25,7 @@ WHOLE = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 def port() -> Iterator[int]:
     """That of a server that may open few files, and says nothing."""
     with subprocess.Popen(
-        ["sh", "-c", 'ulimit -n 40; exec "$@"', "sh", sys.executable, "-c", SERVER],
+        ["sh", "-c", 'ulimit -n 40; exec "$@"', "sh", sys.executable, "-m", SERVER],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

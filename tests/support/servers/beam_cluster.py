@@ -86,23 +86,8 @@ def flink(folder: Path, slots: int = 1) -> Iterator[Cluster]:
             )
 
 
-# Beam's servers listen on all addresses, and have no option for it.
-_LOOPBACK = """
-import runpy, sys, grpc
-make = grpc.server
-def server(*arguments, **options):
-    made = make(*arguments, **options)
-    add = made.add_insecure_port
-    made.add_insecure_port = lambda address: add("127.0.0.1:" + address.rpartition(":")[2])
-    return made
-grpc.server = server
-sys.argv[:] = sys.argv[1:]
-runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
-"""
-
-
 def _on_loopback(module: str, *arguments: str) -> list[str]:
-    return [sys.executable, "-c", _LOOPBACK, module, *arguments]
+    return [sys.executable, "-m", "tests.support.programs.on_loopback", module, *arguments]
 
 
 def _portable(endpoint: str, workers: str) -> tuple[str, ...]:
