@@ -18,9 +18,9 @@ import pytest
 
 from kubeflow import transport
 from kubeflow.__main__ import main
+from tests.support.kfp.api_server import Trouble
 from tests.support.kfp.fixtures import Kubeflow
 from tests.support.kfp.nodes import Look
-from tests.support.kfp.stand_in import Trouble
 from tests.support.runs import ROOT
 
 pytest_plugins = ["tests.support.kfp.fixtures"]

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kubeflow import cron
+from tests.support.kfp.api_server import Trouble
 from tests.support.kfp.fixtures import Kubeflow
-from tests.support.kfp.stand_in import Trouble
 
 pytest_plugins = ["tests.support.kfp.fixtures"]
 

@@ -10,8 +10,8 @@ import pytest
 
 from kubeflow import client, connection
 from kubeflow.__main__ import main
+from tests.support.kfp.api_server import Trouble
 from tests.support.kfp.fixtures import Kubeflow
-from tests.support.kfp.stand_in import Trouble
 
 pytest_plugins = ["tests.support.kfp.fixtures"]
 

@@ -4,25 +4,18 @@ from __future__ import annotations
 
 import csv
 import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import filelock
-import numpy as np
-import PIL.Image
 import pytest
 import tensorflow as tf
-from numpy.typing import NDArray
 
 from pipeline import models
-from pipeline.cli import predict
-from pipeline.core import features
 from pipeline.report import gallery
 from tests.support.forked import Forked
-from tests.support.runs import REAL_SAMPLE, ROOT, SMALL, Run, outcome_of, run_locally
+from tests.support.runs import REAL_SAMPLE, SMALL, Run, outcome_of, run_locally
+from tests.support.served import check_evaluation, check_metrics
 
 pytestmark = pytest.mark.usefixtures("smoke_test_in_process")
 
@@ -38,36 +31,6 @@ COMPONENTS = [
     "Evaluator",
     "Pusher",
 ]
-
-
-def test_ids(data_root: Path) -> list[str]:
-    lines = (data_root / "annotations" / "test.txt").read_text().splitlines()
-    return [line.split()[0] for line in lines if line.strip()]
-
-
-test_ids.__test__ = False  # type: ignore[attr-defined]
-
-
-def confusion_of(run: Run, ids: list[str]) -> NDArray[Any]:
-    """Counts pixels from the served masks and the masks on disk, in NumPy."""
-    serve = tf.saved_model.load(str(run.released())).signatures["serving_default"]
-    total = np.zeros((3, 3))
-    for id_ in ids:
-        photo = next((run.data_root / "images").glob(f"{id_}.*")).read_bytes()
-        mask = serve(image_bytes=tf.constant([photo]))["mask"][0].numpy()
-        trimap = np.asarray(
-            PIL.Image.open(run.data_root / "annotations" / "trimaps" / f"{id_}.png")
-        )
-        side = mask.shape[0]
-        truth = tf.image.resize(trimap[..., None], [side, side], method="nearest").numpy()[..., 0]
-        np.add.at(total, (truth.astype(int) - 1, mask), 1)
-    return total
-
-
-def iou(confusion: NDArray[Any], class_id: int) -> float:
-    hits = confusion[class_id, class_id]
-    iou: float = hits / (confusion[class_id].sum() + confusion[:, class_id].sum() - hits)
-    return iou
 
 
 def test_run_releases_a_model(small_run: Run) -> None:
@@ -86,73 +49,6 @@ def test_run_releases_a_model(small_run: Run) -> None:
     assert outcome["versions"]["tfx"] in ("1.16.0", "1.21.0")
     report = (small_run.output_root / "report.html").read_text()
     assert str(outcome["pushed_version"]) in report
-
-
-def test_metrics_equal_a_count_of_served_masks(small_run: Run) -> None:
-    ids = test_ids(small_run.data_root)
-    confusion = confusion_of(small_run, ids)
-    overall = small_run.outcome["metrics"]["overall"]
-    ious = [iou(confusion, c) for c in range(3)]
-    assert overall["examples"] == len(ids)
-    assert overall["pixel_accuracy"] == pytest.approx(
-        np.trace(confusion) / confusion.sum(), abs=1e-6
-    )
-    assert overall["mean_iou"] == pytest.approx(np.mean(ious), abs=1e-6)
-    assert list(overall["iou"].values()) == pytest.approx(ious, abs=1e-6)
-    low, high = overall["mean_iou_interval"]
-    assert low < overall["mean_iou"] < high
-    assert all(0 <= overall[name] <= 1 for name in ("boundary_iou", "calibration_error"))
-
-
-def test_metrics_of_a_slice_count_only_its_photos(small_run: Run) -> None:
-    metrics = small_run.outcome["metrics"]
-    ids = test_ids(small_run.data_root)
-    cats = [id_ for id_ in ids if id_[0].isupper()]
-    breed = cats[0].rpartition("_")[0]
-    of_breed = [id_ for id_ in ids if id_.rpartition("_")[0] == breed]
-    for key, members in (("species=cat", cats), (f"breed={breed}", of_breed)):
-        confusion = confusion_of(small_run, members)
-        assert metrics[key]["examples"] == len(members)
-        assert metrics[key]["pixel_accuracy"] == pytest.approx(
-            np.trace(confusion) / confusion.sum(), abs=1e-6
-        )
-
-
-def test_evaluation_and_serving_segment_alike(small_run: Run) -> None:
-    """The path from raw examples and the one from photo files give the same pixels."""
-    signatures = tf.saved_model.load(str(small_run.released())).signatures
-    examples = next((small_run.output_root / "artifacts" / "ExampleGen" / "examples").iterdir())
-    files = [str(path) for path in (examples / "Split-test").iterdir()]
-    count = 0
-    for record in tf.data.TFRecordDataset(files, compression_type="GZIP"):
-        example = tf.train.Example.FromString(record.numpy())
-        photo = example.features.feature[features.IMAGE].bytes_list.value[0]
-        served = signatures["serving_default"](image_bytes=tf.constant([photo]))["mask"].numpy()
-        judged = signatures["segment_examples"](examples=record[None])
-        assert (served == judged["mask"].numpy()).all()
-        confusion = np.zeros((3, 3))
-        np.add.at(confusion, (judged["truth"].numpy().ravel(), served.ravel()), 1)
-        counted = signatures["evaluate"](examples=record[None])["confusion"].numpy()
-        assert (counted.reshape(3, 3) == confusion).all()
-        count += 1
-    assert count == small_run.outcome["data"]["splits"]["test"]
-
-
-def test_served_model_needs_plain_tensorflow_only(small_run: Run, tmp_path: Path) -> None:
-    photo = next((small_run.data_root / "images").iterdir())
-    program = ROOT / "tests/support/programs/ask_saved_model.py"
-    done = subprocess.run(
-        [sys.executable, program, small_run.released(), photo],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
-    assert done.stdout.splitlines() == [
-        "image_bytes string (None,)",
-        "mask uint8 (2, 64, 64)",
-        "probabilities float32 (2, 64, 64, 3)",
-        "[]",
-    ], done.stderr
 
 
 def test_same_run_again_is_answered_from_the_cache(fresh_run: Run) -> None:
@@ -284,18 +180,6 @@ def test_built_in_model_does_not_replace_one_of_real_data(
     assert f"trained on {small_run.data_root}; give the run on" in capfd.readouterr().err
 
 
-def test_predict_writes_masks_of_the_photos_own_size(small_run: Run, tmp_path: Path) -> None:
-    photos = sorted((small_run.data_root / "images").iterdir())[:3]
-    model = str(small_run.released().parent)
-    arguments = ["--model", model, "--output-dir", str(tmp_path), *map(str, photos)]
-    assert predict.main(arguments) == 0
-    for photo in photos:
-        mask = PIL.Image.open(tmp_path / f"{photo.stem}_mask.png")
-        assert mask.size == PIL.Image.open(photo).size
-        assert set(np.unique(np.asarray(mask))) <= {1, 2, 3}
-        assert PIL.Image.open(tmp_path / f"{photo.stem}_overlay.png").size == mask.size
-
-
 @pytest.mark.usefixtures("untrained")
 def test_failed_component_is_named_and_the_next_run_goes_on(
     small_data: Path,
@@ -395,8 +279,8 @@ def test_real_sample_is_accounted_for_and_two_epochs_are_refused(tmp_path: Path)
         arguments += ["--set", f"gate.{name}=0"]
     lax = outcome_of(local_runner.main(arguments), REAL_SAMPLE, tmp_path)
     assert lax.states()["Trainer"] == "cached"
-    test_metrics_equal_a_count_of_served_masks(lax)
-    test_evaluation_and_serving_segment_alike(lax)
+    check_metrics(lax)
+    check_evaluation(lax)
     serve = tf.saved_model.load(str(lax.released())).signatures["serving_default"]
     rgba = (REAL_SAMPLE / "images" / "Abyssinian_5.jpg").read_bytes()
     assert serve(image_bytes=tf.constant([rgba]))["mask"].shape == (1, 64, 64)
