@@ -14,7 +14,16 @@ import hypothesis
 import pytest
 
 from tests.support.releases import accept_any_model
-from tests.support.runs import SECOND, Run, run_locally, skip_training, smoke_test_here
+from tests.support.runs import (
+    SECOND,
+    Run,
+    refuse_training,
+    run_locally,
+    skip_training,
+    smoke_test_here,
+)
+
+pytest_plugins = ["tests.support.durations", "tests.support.selection"]
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 warnings.filterwarnings("ignore", category=FutureWarning)
@@ -49,6 +58,12 @@ def any_model_passes(monkeypatch: pytest.MonkeyPatch) -> None:
 def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
     """Spares a test the training: the model stays as it was initialised."""
     skip_training(monkeypatch)
+
+
+@pytest.fixture
+def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ends the runs of a test in their Trainer, which fails."""
+    refuse_training(monkeypatch)
 
 
 @pytest.fixture(scope="session")

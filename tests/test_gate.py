@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import pytest
 from pipeline.data import synthetic
 from pipeline.release import operations
 from pipeline.saved_model import export
-from tests.support.runs import Run, run_locally
+from tests.support.runs import Run, run_locally, skip_training
 
 pytestmark = pytest.mark.usefixtures("smoke_test_in_process")
 
@@ -122,9 +121,10 @@ def test_shuffled_outputs_are_refused(fresh_run: Run, monkeypatch: pytest.Monkey
         order = keras.ops.take(model.output, keras.ops.array([2, 0, 1]), axis=-1)
         return keras.Model(model.input, order)
 
-    # The same training under another name of the cache key: only the export differs.
+    # The model in service, as it is but for its export.
+    skip_training(monkeypatch)
     exported = export_as(monkeypatch, shuffled)
-    run = fresh_run.again("train.patience=1000", *gate)
+    run = fresh_run.again("train.start_from=champion", *gate)
     assert len(exported) == 1
     assert run.outcome["status"] == "not_blessed"
     assert "mean_iou" in failed_bounds(run)
@@ -158,6 +158,7 @@ def test_bounds_hold_on_each_species_when_asked(
     }
 
 
+@pytest.mark.usefixtures("untrained")
 def test_candidate_is_compared_with_the_champion(
     fresh_run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -210,15 +211,15 @@ def test_candidate_is_compared_with_the_champion(
     same = fresh_run.again(*worse)
     assert same.outcome["status"] == "pushed"
     assert same.outcome["pushed_version"] == rolled_back
-    # Not compared with what was taken back; tests before this one may have left other releases.
+    # Not compared with what was taken back.
     assert (same.outcome["champion"] or {}).get("version") != back.outcome["pushed_version"]
 
 
+@pytest.mark.usefixtures("untrained")
 def test_champion_whose_artifacts_were_cleaned_away_is_still_compared(fresh_run: Run) -> None:
     models = fresh_run.output_root / "artifacts" / "Trainer" / "model"
-    aside = models.rename(fresh_run.output_root / "aside")
+    models.rename(fresh_run.output_root / "aside")
     run = fresh_run.again("train.seed=1006")
-    shutil.copytree(aside, models, dirs_exist_ok=True)  # else later tests would train them again
     assert run.code == 0
     assert run.outcome["champion"] == {"version": fresh_run.outcome["pushed_version"]}
     (change,) = [row for row in run.outcome["gate"] if row["kind"] == "change"]

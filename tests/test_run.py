@@ -87,6 +87,7 @@ def test_outcome_stands_when_the_report_cannot_be_made(
     assert again.outcome["status"] == "pushed"
 
 
+@pytest.mark.usefixtures("untrained")
 def test_history_lists_the_runs_newest_first(
     fresh_run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -123,13 +124,14 @@ def first_loss(run: Run) -> float:
 
 
 def test_training_starts_from_the_champion_where_asked(fresh_run: Run) -> None:
-    cold = first_loss(fresh_run.again("train.seed=11"))
+    short = ("train.epochs=1", "train.seed=11")
+    cold = first_loss(fresh_run.again(*short))
     champion = fresh_run.again().outcome["in_service"]
-    warm = fresh_run.again("train.start_from=champion", "train.seed=11")
+    warm = fresh_run.again("train.start_from=champion", *short)
     assert warm.outcome["training"]["started_from"] == champion
     assert first_loss(warm) < cold
     # Now its own release is the champion, but with the same data there is nothing to train.
-    again = fresh_run.again("train.start_from=champion", "train.seed=11")
+    again = fresh_run.again("train.start_from=champion", *short)
     assert again.states()["Trainer"] == "cached"
 
 

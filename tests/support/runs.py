@@ -99,6 +99,16 @@ def skip_training(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(loop.Training, "run", lambda *_: [row])
 
 
+def refuse_training(patch: pytest.MonkeyPatch) -> None:
+    """Makes a run fail in its Trainer, for tests of what comes before."""
+    from pipeline import models
+
+    def refuse(*_: object) -> None:
+        raise RuntimeError("this test needs no model")
+
+    patch.setattr(models, "build", refuse)
+
+
 def smoke_test_here(patch: pytest.MonkeyPatch) -> None:
     """Makes the smoke test of a release run in this process, on a small photo."""
     from pipeline.saved_model import smoke_test
