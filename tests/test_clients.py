@@ -31,6 +31,8 @@ from tests.support import Unavailable, debian
 from tests.support.clients import _building, mlserver, node, ortjava, tfjava, web
 from tests.support.runs import Run, only_with_all
 
+pytestmark = pytest.mark.once
+
 SIZE = 64  # that of `small_run`, and all models take it
 CLIENTS = Path(_building.__file__).parent
 NO_PHOTO = b"no photo"

@@ -9,6 +9,8 @@ import pytest
 
 from tests.support.runs import ROOT
 
+pytestmark = pytest.mark.once
+
 DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 

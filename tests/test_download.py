@@ -19,6 +19,8 @@ from pipeline.cli import data as command
 from pipeline.core.errors import UserError
 from pipeline.data import download, layout, unpacking
 
+pytestmark = pytest.mark.once
+
 IDS = ("Bengal_1", "pug_1", "pug_2")
 COUNTS = {"photos": 3, "pairs on list.txt": 2, "pairs on trainval.txt": 1, "pairs on test.txt": 1}
 ANNOTATIONS = {

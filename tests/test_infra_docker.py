@@ -18,7 +18,7 @@ from tests.support.runs import ROOT, SMALL, Run, only_with_all, outcome_of, run_
 from tests.support.servers.docker_daemon import Daemon
 from tests.support.serving.infra_bench import track_the_keras_model
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("smoke_test_in_process")]
+pytestmark = [pytest.mark.once, pytest.mark.slow, pytest.mark.usefixtures("smoke_test_in_process")]
 
 STAND_IN = "tensorflow-serving-stand-in:1"
 USER = 1000

@@ -22,7 +22,7 @@ from tests.support.servers.docker_daemon import Daemon
 from tests.support.servers.mariadb import MariaDB
 from tests.support.servers.postgres import PostgreSQL
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.once, pytest.mark.slow]
 
 SETTINGS = (*SMALL, "train.epochs=8")  # long enough to be killed in the middle
 USER = 1000

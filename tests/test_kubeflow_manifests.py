@@ -25,6 +25,8 @@ from kubeflow import cluster, pods, settings, tls_relay
 from kubeflow.settings import KubeflowSettings
 from tests.support.runs import ROOT
 
+pytestmark = pytest.mark.once
+
 MANIFESTS = ROOT / "kubeflow" / "manifests"
 KUSTOMIZATIONS = sorted(MANIFESTS.rglob("kustomization.yaml"))
 # The oldest and the newest Kubernetes that the guide speaks of.

@@ -17,6 +17,8 @@ import setuptools
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+pytestmark = pytest.mark.once
+
 TREE = Path(__file__).resolve().parent.parent
 LOCKS = ["compatible.txt", "current.txt", "image-cpu.txt", "image-gpu.txt", "uv.txt"]
 

@@ -34,7 +34,7 @@ SERVERS: dict[str, tuple[Callable[[Path], AbstractContextManager[_v2.Server]], s
     "mlserver": (mlserver.serving, "onnx", "pets.onnx"),
     "triton": (triton.serving, "triton", "repository"),
 }
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.once, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module", autouse=True)

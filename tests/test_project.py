@@ -13,6 +13,8 @@ import yaml
 from pipeline import __version__
 from tests.support.runs import ROOT
 
+pytestmark = pytest.mark.once
+
 
 @pytest.mark.parametrize(
     "file",

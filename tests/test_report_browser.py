@@ -20,11 +20,14 @@ from tests.support.report_content import history, item, not_released
 from tests.support.runs import ROOT
 
 CHROMIUM = next(filter(None, map(shutil.which, chromium.BROWSERS)), None)
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None,
-    reason="NO BROWSER: the report was not looked at; install chromium (Debian: as root,"
-    " apt-get install chromium)",
-)
+pytestmark = [
+    pytest.mark.once,
+    pytest.mark.skipif(
+        CHROMIUM is None,
+        reason="NO BROWSER: the report was not looked at; install chromium (Debian: as root,"
+        " apt-get install chromium)",
+    ),
+]
 # All that a run measures, which makes for wide tables.
 MEASURES = (
     "pixel_accuracy",

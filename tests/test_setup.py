@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.once
+
 TREE = Path(__file__).resolve().parent.parent
 # Every program that the script calls, so that PATH can hold these and nothing of the real machine.
 TOOLS = ["cat", "chmod", "cksum", "cp", "dirname", "grep", "mkdir", "rm", "sed", "sh", "tr"]

@@ -1,7 +1,8 @@
 """Which tests a call runs, in which order, and what it says about that.
 
 Without a choice of tests on the command line the slow ones are left out, unless TEST_ALL=1 asks for
-all, as .ci/run does.
+all, as .ci/run does. Where SECOND_STACK=1 says that the suite has run on another stack before, tests
+that do not depend on the stack are left out.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from tests.support import durations
 
 _LEFT_OUT = pytest.StashKey[Counter[str]]()
 ALL = os.environ.get("TEST_ALL") == "1"
+SECOND_STACK = os.environ.get("SECOND_STACK") == "1"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -28,6 +30,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.stash[_LEFT_OUT] = Counter(item.path.name for item in slow)
         config.hook.pytest_deselected(items=slow)
         items[:] = [item for item in items if not item.get_closest_marker("slow")]
+    if SECOND_STACK:
+        config.hook.pytest_deselected(items=[i for i in items if i.get_closest_marker("once")])
+        items[:] = [item for item in items if not item.get_closest_marker("once")]
     known = durations.measured()
 
     def rank(item: pytest.Item) -> float:
