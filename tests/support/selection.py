@@ -1,8 +1,8 @@
 """Which tests a call runs, in which order, and what it says about that.
 
-Without a choice of tests on the command line the slow ones are left out, unless TEST_ALL=1 asks for
-all, as .ci/run does. Where SECOND_STACK=1 says that the suite has run on another stack before, tests
-that do not depend on the stack are left out.
+Without a choice of tests on the command line the slow ones are left out, unless TEST_ALL=1 asks
+for all, as .ci/run does. Where SECOND_STACK=1 says that the suite has run on another stack before,
+tests that do not depend on the stack are left out.
 """
 
 from __future__ import annotations
