@@ -52,7 +52,7 @@ def transformed(run: Run) -> dict[str, list[bytes]]:
 
 
 @pytest.mark.usefixtures("untrained")
-def test_faulty_items_are_set_aside_and_the_rest_gives_the_same_model(
+def test_quarantined_items_do_not_change_the_model(
     data: Path, two_releases: Run, tmp_path: Path
 ) -> None:
     """One item of each faulty kind, and a test photo under a second name in trainval.txt."""
@@ -83,7 +83,7 @@ def test_faulty_items_are_set_aside_and_the_rest_gives_the_same_model(
 
 
 @pytest.mark.usefixtures("no_training")
-def test_one_faulty_item_is_always_tolerated_and_two_of_forty_are_not(
+def test_one_quarantined_item_is_tolerated_and_two_of_forty_are_not(
     data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     first, second, *_ = photos(data)
@@ -114,7 +114,7 @@ def without_border(masks: Iterable[Path]) -> None:
 
 
 @pytest.mark.usefixtures("untrained")
-def test_class_in_no_test_mask_is_refused_before_training_unless_nothing_is_asked_of_it(
+def test_a_class_in_no_test_mask_stops_the_run_if_the_gate_needs_it(
     data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     listed = (data / "annotations" / "test.txt").read_text()
@@ -203,7 +203,7 @@ def test_every_change_of_the_files_is_noticed(data: Path) -> None:
     assert len(set(seen)) == len(seen) - 1
 
 
-def test_mask_that_is_named_right_mends_the_item(data: Path, tmp_path: Path) -> None:
+def test_renaming_a_mask_repairs_its_item(data: Path, tmp_path: Path) -> None:
     victim, faulty = photos(data)[:2]
     faulty.write_bytes(b"")  # ends the runs before they train
     mask_of(victim).rename(mask_of(victim).with_name("wrong.png"))
@@ -303,7 +303,7 @@ def test_an_unknown_section_is_one_sentence(capfd: pytest.CaptureFixture[str]) -
         ("release.infra_validation=kubernetes", "kubernetes"),
     ],
 )
-def test_what_no_run_can_be_made_with_is_said_before_any_data_is(
+def test_impossible_settings_are_reported_before_data_is_made(
     tmp_path: Path, setting: str, sentence: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "output"
@@ -324,7 +324,7 @@ def test_unknown_beam_argument_is_one_sentence(
     assert "multi_processing" in line  # what it could be
 
 
-def test_encoder_weights_that_do_not_exist_are_said_at_once(
+def test_missing_encoder_weights_are_reported_at_once(
     small_data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     wrong = ("model.name=mobilenet_unet", f"model.encoder_weights={tmp_path / 'typo.h5'}")

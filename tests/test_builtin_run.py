@@ -14,7 +14,7 @@ pytestmark = pytest.mark.usefixtures("smoke_test_in_process")
 
 
 @pytest.mark.slow
-def test_built_in_run_is_released_and_the_same_again_changes_nothing(tmp_path: Path) -> None:
+def test_the_built_in_run_releases_a_model(tmp_path: Path) -> None:
     arguments = ["--output-root", str(tmp_path)]
     run = outcome_of(local_runner.main(arguments), tmp_path / "builtin-data", tmp_path)
     assert run.code == 0

@@ -94,7 +94,7 @@ def test_comments_docstrings_and_other_code_do_not_count(copied_code: Path) -> N
     assert code.fingerprint(*ENTRIES) == before
 
 
-def test_what_is_left_out_is_there_and_is_used_by_some_component() -> None:
+def test_unrelated_modules_exist_and_are_used() -> None:
     for module in code.UNRELATED:
         path = ROOT.joinpath(*module.split("."))
         assert path.with_suffix(".py").is_file() or path.is_dir(), module

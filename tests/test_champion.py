@@ -110,7 +110,7 @@ def test_misfit_is_named(
     assert sentence.count("\n") == 0
 
 
-def test_other_image_size_is_compared_and_said(tmp_path: Path) -> None:
+def test_a_champion_of_another_size_is_compared_and_noted(tmp_path: Path) -> None:
     """The confusion matrix alone is enough to be compared."""
     path = save(tmp_path / "7", size=16)
     release = release_of(path)
@@ -122,7 +122,7 @@ def test_other_image_size_is_compared_and_said(tmp_path: Path) -> None:
     )
 
 
-def test_other_handling_of_exif_is_said(tmp_path: Path) -> None:
+def test_a_change_of_exif_handling_is_noted(tmp_path: Path) -> None:
     path = str(save(tmp_path / "7"))
     release = release_of(Path(path))
     candidate = Path(save(tmp_path / "other"))
@@ -135,7 +135,7 @@ def test_other_handling_of_exif_is_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("untrained")
-def test_run_goes_on_without_a_champion_that_does_not_fit(
+def test_an_incompatible_champion_is_not_compared(
     fresh_run: Run, capfd: pytest.CaptureFixture[str]
 ) -> None:
     version = fresh_run.outcome["pushed_version"]

@@ -65,7 +65,7 @@ def test_any_name_will_do(id_: str, root: Path) -> None:
     assert account(root) == {id_: ""}
 
 
-def test_masks_of_one_class_are_set_aside_where_the_setting_says_so(root: Path) -> None:
+def test_masks_of_one_class_can_be_quarantined(root: Path) -> None:
     (kind,) = (kind for kind in SOUND if kind.name == "one_class_mask")
     add(root, kind, "Bengal_1")
     item = layout.scan(root, Data()).items[0]
@@ -92,9 +92,7 @@ def test_a_bomb_is_refused_by_its_header(root: Path, monkeypatch: pytest.MonkeyP
     assert "megapixels" in account(root)["Bengal_1"]
 
 
-def test_a_file_that_may_not_be_read_is_set_aside(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unreadable_files_are_quarantined(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     add(root, SOUND[0], "Bengal_1")
     photo = root / "images" / "Bengal_1.jpg"
     photo.chmod(0)
@@ -159,7 +157,7 @@ def transform(image_file: tf.Tensor, mask_file: tf.Tensor) -> tuple[tf.Tensor, t
 
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.sampled_from(PHOTOS), st.randoms(use_true_random=False))
-def test_whatever_passes_the_check_passes_the_graph(
+def test_photos_that_pass_the_check_pass_the_graph(
     tmp_path: Path, contents: bytes, random: random.Random
 ) -> None:
     image, mask = tmp_path / "a.jpg", tmp_path / "a.png"
@@ -179,7 +177,7 @@ def test_whatever_passes_the_check_passes_the_graph(
 
 
 @pytest.mark.skipif(not REAL_SAMPLE.exists(), reason="the real sample is not there")
-def test_thirty_faulty_files_in_the_real_sample_are_named_and_no_other(tmp_path: Path) -> None:
+def test_exactly_the_thirty_faulty_files_are_quarantined(tmp_path: Path) -> None:
     root = tmp_path / "data"
     shutil.copytree(REAL_SAMPLE, root, copy_function=lambda a, b: Path(b).symlink_to(a))
     lists = root / "annotations"

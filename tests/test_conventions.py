@@ -153,7 +153,7 @@ def test_a_folder_is_diagnosed_once(
         ("colours", "{(250, 50, 83): 1, (51, 221, 255): 2, (61, 61, 245): 3}"),
     ],
 )
-def test_what_the_docs_say_mends_them(
+def test_the_script_in_the_docs_fixes_them(
     name: str, table: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = folder(tmp_path / "data", KINDS[name][0], count=2)
@@ -167,9 +167,7 @@ def test_what_the_docs_say_mends_them(
     assert all(validation.check_item(item) for item in scan.items)
 
 
-def test_it_is_said_of_a_folder_that_is_used(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_used_folder_gets_a_note(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     root = folder(tmp_path / "data", palette, count=5, sound=60)
     assert command.main(["check", str(root), "--set", "data.max_quarantined=0.2"]) == 0
     output = capfd.readouterr().out

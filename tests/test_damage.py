@@ -120,7 +120,7 @@ def test_a_broken_version_that_stays_in_service_fails_the_run(
     assert model_store.damage(str(run.serving_dir), mended["in_service"]) is None
 
 
-def test_a_version_that_lost_its_record_alone_is_repaired_from_itself(run: Run) -> None:
+def test_a_version_without_a_record_is_repaired(run: Run) -> None:
     version = run.outcome["pushed_version"]
     damage_the_record(run.released())
     shutil.rmtree(run.output_root / "artifacts" / "Trainer")
@@ -235,7 +235,7 @@ def test_a_rollback_on_a_full_disk_changes_nothing(
     assert not list(run.serving_dir.parent.glob(".staging*"))
 
 
-def test_a_rollback_beside_a_damaged_outcome_is_done_and_says_what_was_not(
+def test_a_rollback_works_beside_a_damaged_outcome(
     run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for text in ("", "[]", '{"settings": 3}', "{"):
@@ -275,7 +275,7 @@ def folder(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [garbage, cut_short, folder])
-def test_a_damaged_metadata_store_is_named_and_no_success_stays_visible(
+def test_a_damaged_metadata_store_fails_the_run(
     run: Run, damage: Callable[[Path], None], capfd: pytest.CaptureFixture[str]
 ) -> None:
     store = run.output_root / "metadata.sqlite"
@@ -365,7 +365,7 @@ def test_an_older_candidate_comes_back_only_if_it_is_better(run: Run) -> None:
     assert all(row["held"] for row in back.outcome["gate"])
 
 
-def test_a_candidate_is_not_released_over_one_it_was_not_compared_with(
+def test_a_candidate_does_not_replace_a_champion_it_was_not_compared_with(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another run, or a rollback, releases between this one's verdict and its release."""

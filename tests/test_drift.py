@@ -77,7 +77,7 @@ def test_a_drifted_batch_is_named_and_stopped(
 
 
 @pytest.mark.usefixtures("no_training")
-def test_a_warning_lets_the_run_go_on_and_off_compares_nothing(
+def test_drift_can_warn_or_be_off(
     batch: Path, fresh_run: Run, capfd: pytest.CaptureFixture[str]
 ) -> None:
     darken(batch)

@@ -179,7 +179,7 @@ def test_a_file_that_is_not_good_enough_is_refused_with_figures(
     assert "written although its m" in capsys.readouterr().out
 
 
-def test_eight_bits_that_are_slower_are_refused_by_convert_and_not_by_a_release(
+def test_convert_refuses_slower_8_bit_files(
     small_run: Run,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -323,7 +323,7 @@ def test_formats_are_part_of_the_release(
     assert visible(first.serving_dir.parent) == [first.serving_dir.name]
 
 
-def test_a_package_that_is_missing_is_said_before_the_run(
+def test_a_missing_package_is_reported_before_the_run(
     small_data: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -144,7 +144,7 @@ def test_nan_weights_are_refused_even_by_a_gate_without_bounds(
 
 
 @pytest.mark.usefixtures("untrained")
-def test_bounds_hold_on_each_species_when_asked(
+def test_thresholds_apply_to_each_species_if_set(
     fresh_run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     export_as(monkeypatch, lambda _: background_only())
@@ -216,7 +216,7 @@ def test_candidate_is_compared_with_the_champion(
 
 
 @pytest.mark.usefixtures("untrained")
-def test_champion_whose_artifacts_were_cleaned_away_is_still_compared(fresh_run: Run) -> None:
+def test_a_champion_without_artifacts_is_compared(fresh_run: Run) -> None:
     models = fresh_run.output_root / "artifacts" / "Trainer" / "model"
     models.rename(fresh_run.output_root / "aside")
     run = fresh_run.again("train.seed=1006")

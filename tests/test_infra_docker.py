@@ -71,7 +71,7 @@ def test_only_what_the_container_can_serve_is_released(
 
 
 @pytest.mark.usefixtures("untrained", "image")
-def test_an_image_that_cannot_be_had_fails_the_run_and_is_no_verdict(
+def test_a_missing_server_image_fails_the_run(
     daemon: Daemon, small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{daemon.socket}")

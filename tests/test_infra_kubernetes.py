@@ -95,7 +95,7 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cluster:
     return made
 
 
-def test_tfxs_kubernetes_runner_mounts_the_claim_and_asks_the_pod(
+def test_tfx_kubernetes_runner_mounts_the_claim(
     bench: Bench, cluster: Cluster, tmp_path: Path
 ) -> None:
     bench.export()
@@ -126,7 +126,7 @@ def test_a_claim_of_one_node_is_no_fault_of_the_model(
         bench.verdict(where=ON_KUBERNETES)
 
 
-def test_tfx_still_has_the_errors_that_are_mended_here(
+def test_tfx_still_has_the_errors_patched_here(
     bench: Bench,
     cluster: Cluster,
     monkeypatch: pytest.MonkeyPatch,

@@ -113,7 +113,7 @@ def test_a_server_that_is_lost_while_it_is_asked_is_no_verdict(
         bench.verdict()
 
 
-def test_a_server_that_ends_is_a_verdict_even_if_its_log_is_gone(
+def test_a_crashed_server_fails_the_candidate_even_without_a_log(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def end(*_: object) -> None:
@@ -216,7 +216,7 @@ def test_a_rehearsal_needs_the_daemons_socket(
         ("kubernetes", "is 'kubernetes', which only works in a pod of Kubeflow Pipelines"),
     ],
 )
-def test_a_run_that_could_start_no_server_is_refused_before_it_begins(
+def test_a_run_without_docker_or_cluster_is_refused_before_it_begins(
     where: str,
     sentence: str,
     small_data: Path,

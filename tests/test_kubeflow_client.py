@@ -95,7 +95,7 @@ def test_no_two_versions_have_one_name(uploaded: Kubeflow, packages: tuple[Path,
     assert len({each["display_name"] for each in uploaded.server.versions.values()}) == 5
 
 
-def test_where_versions_are_objects_of_kubernetes_their_names_are_too(kubeflow: Kubeflow) -> None:
+def test_version_names_are_valid_kubernetes_names(kubeflow: Kubeflow) -> None:
     kubeflow.server.pipeline_store = "kubernetes"
     assert kubeflow.submit("--no-run") == 0
     (version,) = kubeflow.server.versions.values()
@@ -127,7 +127,7 @@ def test_a_version_is_named_after_the_commit_of_its_code(
     assert version["display_name"].endswith(f" UTC, {code}")
 
 
-def test_an_upload_that_was_cut_off_is_finished_by_the_next_submit(kubeflow: Kubeflow) -> None:
+def test_the_next_submit_finishes_an_upload(kubeflow: Kubeflow) -> None:
     kubeflow.server.troubles = [Trouble("/upload_version", 500, times=1)]
     assert kubeflow.submit("--no-run") == 2
     assert not kubeflow.server.versions
@@ -160,7 +160,7 @@ def test_submit_of_changed_content_makes_a_version_and_runs_it(
     assert run["pipeline_version_reference"]["pipeline_version_id"] == wanted
 
 
-def test_content_that_comes_back_becomes_the_newest_version_again(
+def test_earlier_content_becomes_the_newest_version_again(
     uploaded: Kubeflow, packages: tuple[Path, Path]
 ) -> None:
     for path in (packages[1], packages[0]):

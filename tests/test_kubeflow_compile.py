@@ -158,7 +158,7 @@ def test_a_task_copies_the_release_where_it_is_asked_for() -> None:
         form.check_nodes(pinned, settings.load())
 
 
-def test_a_model_server_tries_the_candidate_where_it_is_asked_for(example: Compiled) -> None:
+def test_infra_validation_adds_a_task(example: Compiled) -> None:
     asked = compiled("release.infra_validation=kubernetes", "release.infra_image=r.example/s:1")
     upstream = asked.upstream()
     assert upstream["InfraValidator"] == {"Evaluator"}
@@ -180,13 +180,13 @@ def test_a_model_server_tries_the_candidate_where_it_is_asked_for(example: Compi
         form.check_nodes({}, settings.load([], ["release.infra_validation=kubernetes"]))
 
 
-def test_the_report_comes_last_whatever_happened(example: Compiled) -> None:
+def test_the_report_task_always_runs_last(example: Compiled) -> None:
     report = example.spec["root"]["dag"]["tasks"]["report"]
     assert report["triggerPolicy"]["strategy"] == "ALL_UPSTREAM_TASKS_COMPLETED"
     assert report["dependentTasks"] == ["train-and-release"]
 
 
-def test_tasks_hand_artifacts_of_the_servers_own_types_to_the_page(example: Compiled) -> None:
+def test_tasks_output_artifacts_of_kubeflow_types(example: Compiled) -> None:
     found = {
         name.removeprefix("comp-"): {
             key: each["artifactType"]["schemaTitle"]

@@ -52,7 +52,7 @@ def test_help_waits_for_no_library() -> None:
         assert done.stdout.splitlines()[-1] == "[]", done.stdout + done.stderr
 
 
-def test_unknown_components_are_told_with_the_nearest() -> None:
+def test_unknown_components_get_the_nearest_name() -> None:
     chosen = settings.load([], ["components.Pushr.cpu=1"])
     with pytest.raises(UserError, match="did you mean 'Pusher'"):
         compiler.compile_pipeline(chosen)

@@ -75,7 +75,7 @@ def test_the_stand_ins_runs_have_the_fields_of_the_real_servers(
     assert {type(made[key]) for key in real} == {type(value) for value in real.values()}
 
 
-def test_the_components_of_a_recorded_run_that_goes_on() -> None:
+def test_components_of_a_recorded_running_run() -> None:
     run = read(recorded("running"))
     assert (run.state, run.seconds) == ("RUNNING", None)
     found = argo.components(run, steps())
@@ -86,7 +86,7 @@ def test_the_components_of_a_recorded_run_that_goes_on() -> None:
     assert {(each.seconds, each.attempts) for each in found} == {(None, 1)}
 
 
-def test_the_components_of_a_recorded_run_that_failed() -> None:
+def test_components_of_a_recorded_failed_run() -> None:
     run = read(recorded("failed"))
     assert (run.state, run.seconds) == ("FAILED", 910)
     found = argo.components(run, steps())
@@ -117,7 +117,7 @@ def test_a_pod_has_the_name_that_a_recorded_one_has() -> None:
         ),
     )
 )
-def test_whatever_has_begun_is_found_and_nothing_else(looks: dict[str, Look]) -> None:
+def test_exactly_the_begun_components_are_found(looks: dict[str, Look]) -> None:
     (spec, _) = yaml.safe_load_all((RECORDINGS / "package.yaml").read_text())
     looks = {"ExampleGen": Look("SUCCEEDED"), **looks}  # else the sub-graph has not begun
     nodes = Nodes(spec, "segmentation-abcde", looks, labels=1)
@@ -138,7 +138,7 @@ def test_whatever_has_begun_is_found_and_nothing_else(looks: dict[str, Look]) ->
             assert (each.seconds is None) == (state == "RUNNING")
 
 
-def test_steps_are_in_the_order_of_the_graph_whatever_the_sub_graphs() -> None:
+def test_steps_keep_the_order_of_the_graph() -> None:
     names = [step.name for step in steps()]
     assert names[:2] == ["ExampleGen", "ImportSchemaGen"]
     assert names.index("Transform") < names.index("Trainer") < names.index("Evaluator")
@@ -200,7 +200,7 @@ def test_a_component_in_several_sub_graphs_is_one(
     assert [each.state for each in argo.components(run, spec.steps)] == expected
 
 
-def test_where_argo_retries_nothing_by_itself_components_are_found_all_the_same() -> None:
+def test_components_are_found_without_argo_retries() -> None:
     """Servers before 2.17 set no retries for all nodes, so that names have fewer parts."""
     workflow, looks = "segmentation-abcde", {"Trainer": Look("SUCCEEDED")}
     names = ["root", "root.if", "root.if.t-if", "root.if.t-if.executor"]

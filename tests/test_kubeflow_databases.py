@@ -108,7 +108,7 @@ def test_concurrent_nodes_on_mariadb(mariadb: MariaDB, small_data: Path, tmp_pat
 
 
 @pytest.mark.slow
-def test_a_wrong_password_ends_with_code_2_and_says_where_it_stands(
+def test_a_wrong_password_is_exit_code_2(
     mariadb: MariaDB, small_data: Path, tmp_path: Path
 ) -> None:
     login = environment(Path(), **{**mariadb.login, "password": "wrong-password"})
@@ -228,7 +228,7 @@ def test_a_lost_store_does_not_meet_the_folders_of_its_work(
 
 
 @pytest.mark.slow
-def test_of_two_first_tasks_that_look_at_the_same_time_one_moves(
+def test_of_two_simultaneous_first_tasks_one_moves_the_folder(
     small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second looks while the first one moves, and would take what that makes next."""

@@ -108,7 +108,7 @@ def test_a_run_of_separate_processes_ends_as_the_local_one(
 
 
 @pytest.mark.slow
-def test_refused_data_ends_with_code_2_and_the_sentence_in_log_and_report(tmp_path: Path) -> None:
+def test_refused_data_is_exit_code_2(tmp_path: Path) -> None:
     synthetic.generate(tmp_path / "data", count=40, seed=3)
     for path in sorted((tmp_path / "data" / "images").iterdir())[:5]:
         path.write_bytes(b"no photo")
@@ -127,7 +127,7 @@ def test_refused_data_ends_with_code_2_and_the_sentence_in_log_and_report(tmp_pa
 
 
 @pytest.mark.slow
-def test_a_stopped_task_leaves_what_the_next_attempt_goes_on_from(tmp_path: Path) -> None:
+def test_the_next_attempt_resumes_a_stopped_task(tmp_path: Path) -> None:
     synthetic.generate(tmp_path / "data", count=40, seed=3)
     cluster = Cluster(tmp_path / "data", tmp_path / "output")
     cluster.prepare("run-1", *NODES[: NODES.index("Trainer")])
@@ -320,7 +320,7 @@ def others_folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("output_root", ["volume", "volume/output"])
-def test_on_a_volume_of_root_the_first_task_says_which_command_mends_it(
+def test_an_unwritable_volume_is_reported_with_the_fix(
     output_root: str, others_folder: Path
 ) -> None:
     arguments = ["plan", "--run-id=1", "--data-root=", "--metadata=sqlite", "--start=unused"]
@@ -333,7 +333,7 @@ def test_on_a_volume_of_root_the_first_task_says_which_command_mends_it(
     assert (ROOT / "kubeflow/manifests/volume-owner/kustomization.yaml").is_file()
 
 
-def test_the_report_of_such_a_run_says_so_in_its_log_and_on_the_runs_page(
+def test_the_report_explains_an_unwritable_volume(
     others_folder: Path,
 ) -> None:
     page, output = others_folder / "page" / "report", others_folder / "page" / "output.json"
@@ -353,7 +353,7 @@ def test_the_report_of_such_a_run_says_so_in_its_log_and_on_the_runs_page(
     }
 
 
-def test_what_is_left_for_kubernetes_says_whether_another_attempt_may_help(
+def test_the_termination_message_says_whether_to_retry(
     small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     message = tmp_path / "message"

@@ -77,7 +77,7 @@ def redirect(target: str, status: int = 302) -> bytes:
         (b"a" * 2**17, "holds something that is no token"),
     ],
 )
-def test_a_token_file_that_is_none_is_one_sentence_without_the_token(
+def test_a_bad_token_file_is_reported_without_the_token(
     kubeflow: Kubeflow, tmp_path: Path, content: bytes, sentence: str
 ) -> None:
     said = kubeflow.refusal("status", "--token-file", private(tmp_path / "token", content))
@@ -237,7 +237,7 @@ def test_a_login_in_the_address_is_refused_and_not_shown(
         ("http://a\x1b[31m\nb", "is no URL"),
     ],
 )
-def test_an_address_that_is_none_is_refused_before_anything_is_compiled(
+def test_a_bad_address_is_refused_before_compiling(
     kubeflow: Kubeflow, host: str, sentence: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("kubeflow.submit._compiled", lambda _: pytest.fail("compiled"))

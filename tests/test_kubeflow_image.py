@@ -147,9 +147,7 @@ def epochs_done(output: Path) -> int:
     return json.loads(states[0].read_text())["epochs"] if states else 0
 
 
-def test_the_image_needs_no_root_and_no_disk_and_has_no_build_tools(
-    daemon: Daemon, image: str
-) -> None:
+def test_the_image_runs_unprivileged_and_read_only(daemon: Daemon, image: str) -> None:
     config = json.loads(daemon.docker("image", "inspect", image).stdout)[0]["Config"]
     assert config["User"] not in ("", "0", "root")
     health = config["Healthcheck"]["Test"]
@@ -167,7 +165,7 @@ def test_the_image_needs_no_root_and_no_disk_and_has_no_build_tools(
     assert "Read-only file system" in write.stderr
 
 
-def test_a_rehearsal_with_a_killed_trainer_ends_as_the_local_run(rehearsed: Rehearsed) -> None:
+def test_a_rehearsal_with_a_killed_trainer_equals_the_local_run(rehearsed: Rehearsed) -> None:
     local = rehearsed.local
     assert (local.code, rehearsed.run.code) == (0, 0)
     ours = rehearsed.run.outcome
@@ -191,7 +189,7 @@ def tasks_of(printed: str) -> list[str]:
     return [line[2:] for line in printed.splitlines() if line.startswith("> ")]
 
 
-def test_a_rehearsal_again_starts_no_trainer_and_releases_nothing(
+def test_a_repeated_rehearsal_trains_and_releases_nothing(
     rehearsals: Rehearsals, rehearsed: Rehearsed
 ) -> None:
     assert tasks_of(rehearsed.printed).count("Trainer") == 2  # it was killed once
@@ -233,7 +231,7 @@ def test_a_container_that_fails_fails_the_rehearsal(rehearsals: Rehearsals) -> N
     assert "StatisticsGen" not in printed
 
 
-def test_a_whole_rehearsal_on_postgresql_with_tls_and_grouped_tasks(
+def test_a_rehearsal_on_postgresql_with_tls(
     rehearsals: Rehearsals, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("postgresql")

@@ -104,7 +104,7 @@ def test_every_manifest_passes_the_strict_schema(file: str, version: str) -> Non
 
 
 @pytest.mark.parametrize("version", KUBERNETES)
-def test_what_overlays_and_components_make_passes_the_strict_schema(version: str) -> None:
+def test_all_manifests_pass_the_strict_schema(version: str) -> None:
     for kind in SERVERS:
         validate(secret(kind), version)
     for overlay in OVERLAYS:
@@ -244,7 +244,7 @@ def test_the_photos_land_where_the_settings_look() -> None:
     assert mount["mountPath"] == KubeflowSettings().storage.mount_path
 
 
-def test_the_trial_needs_no_data_no_secret_no_gpu_and_no_registry() -> None:
+def test_the_trial_overlay_needs_nothing_else() -> None:
     chosen = settings.load([ROOT / "kubeflow" / "configs" / "trial.yaml"])
     assert chosen.storage.data_root == ""
     assert chosen.metadata.kind == "sqlite"

@@ -53,7 +53,7 @@ def test_a_pool_gives_selector_and_tolerations(example: Compiled) -> None:
     }
 
 
-def test_tasks_without_a_pool_keep_off_accelerated_nodes_tainted_or_not(example: Compiled) -> None:
+def test_tasks_without_a_pool_avoid_accelerator_nodes(example: Compiled) -> None:
     accelerator, spot = "cloud.google.com/gke-accelerator", "cloud.google.com/gke-spot"
     for task in {*example.tasks, "report"} - {"trainer"}:
         pod = example.pod(task)
@@ -91,7 +91,7 @@ def test_tls_mounts_the_secret_and_tells_each_task(kind: str) -> None:
         assert "--metadata-tls" not in plain.executor(task)["args"]
 
 
-def test_with_sqlite_one_task_runs_at_a_time_and_none_needs_the_secret() -> None:
+def test_sqlite_runs_one_task_at_a_time() -> None:
     chained = compiled("metadata.kind=sqlite")
     order = list(chained.upstream())
     done: set[str] = set()

@@ -44,7 +44,7 @@ def test_a_new_version_leaves_a_schedule_that_follows(
 
 @pytest.mark.parametrize("tag", ["2.4.1", "2.16.1", "unknown"])
 @pytest.mark.parametrize("paused", [False, True])
-def test_where_the_server_cannot_follow_each_upload_moves_the_schedule(
+def test_each_upload_moves_the_schedule_on_older_servers(
     uploaded: Kubeflow, packages: tuple[Path, Path], tag: str, paused: bool
 ) -> None:
     server = uploaded.server
@@ -69,7 +69,7 @@ def test_where_the_server_cannot_follow_each_upload_moves_the_schedule(
     assert max(server.active) == 1
 
 
-def test_a_schedule_that_a_new_version_breaks_is_said_and_kept(
+def test_a_schedule_broken_by_a_new_version_is_kept_and_reported(
     uploaded: Kubeflow, packages: tuple[Path, Path]
 ) -> None:
     uploaded.server.tag = "2.16.1"
@@ -84,7 +84,7 @@ def test_a_schedule_that_a_new_version_breaks_is_said_and_kept(
     assert uploaded.schedule is before
 
 
-def test_a_schedule_of_the_same_name_is_replaced_without_two_being_active(
+def test_replacing_a_schedule_never_leaves_two_active(
     uploaded: Kubeflow,
 ) -> None:
     for hour in (2, 3):
@@ -114,7 +114,7 @@ def test_pause_resume_list_and_delete(uploaded: Kubeflow) -> None:
     assert "has no schedule 'nightly'; it has: full" in said
 
 
-def test_a_run_that_goes_on_is_not_ended_with_its_schedule(
+def test_deleting_a_schedule_keeps_its_running_run(
     uploaded: Kubeflow, packages: tuple[Path, Path]
 ) -> None:
     """The workflows of a schedule's runs belong to it, and Kubernetes would delete them with it."""
@@ -137,7 +137,7 @@ def test_a_run_that_goes_on_is_not_ended_with_its_schedule(
     assert not uploaded.server.recurring_runs
 
 
-def test_all_pages_of_schedules_are_read_and_those_of_other_pipelines_left_out(
+def test_all_schedules_of_the_pipeline_are_listed(
     uploaded: Kubeflow,
 ) -> None:
     for number in range(5):

@@ -110,7 +110,7 @@ def test_a_slow_server_is_one_sentence_in_time(uploaded: Kubeflow, matches: str)
     assert "--request-timeout" in said
 
 
-def test_a_request_that_may_have_had_its_effect_is_not_sent_again(uploaded: Kubeflow) -> None:
+def test_requests_with_side_effects_are_not_retried(uploaded: Kubeflow) -> None:
     uploaded.server.troubles = [Trouble("POST .*/runs", 0, delay=0.5, times=1)]
     assert uploaded.submit("--request-timeout", "0.2") == 2
     assert "gave no answer" in uploaded.err

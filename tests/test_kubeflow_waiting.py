@@ -16,7 +16,7 @@ def lines(kubeflow: Kubeflow) -> list[str]:
     return kubeflow.out.splitlines()[2:]
 
 
-def test_components_are_told_as_they_start_and_end(kubeflow: Kubeflow) -> None:
+def test_components_are_printed_as_they_start_and_end(kubeflow: Kubeflow) -> None:
     done = {"ExampleGen": Look("SUCCEEDED", seconds=12)}
     kubeflow.server.script = ["PENDING", "RUNNING", "RUNNING", "RUNNING", "SUCCEEDED"]
     kubeflow.server.task_script = [
@@ -98,7 +98,7 @@ def test_a_log_that_ends_in_the_middle_gives_its_last_line(kubeflow: Kubeflow) -
     )
 
 
-def test_what_failed_first_is_said_first(kubeflow: Kubeflow) -> None:
+def test_the_first_failure_is_reported_first(kubeflow: Kubeflow) -> None:
     kubeflow.server.script = ["FAILED"]
     kubeflow.server.task_script = [
         {
@@ -113,7 +113,7 @@ def test_what_failed_first_is_said_first(kubeflow: Kubeflow) -> None:
     assert lines(kubeflow)[-1].endswith("Trainer and ExampleGen and Report failed")
 
 
-def test_without_a_log_the_command_that_shows_it_is_said(kubeflow: Kubeflow) -> None:
+def test_without_a_log_the_kubectl_command_is_shown(kubeflow: Kubeflow) -> None:
     kubeflow.server.tag = "2.5.0"
     kubeflow.server.multi_user = True
     kubeflow.server.logs_at = "none"
@@ -178,7 +178,7 @@ def test_a_run_that_was_skipped_is_exit_code_3(kubeflow: Kubeflow) -> None:
     assert "Run skipped" in kubeflow.out
 
 
-def test_a_run_that_lasts_too_long_is_exit_code_3_and_goes_on(kubeflow: Kubeflow) -> None:
+def test_a_wait_that_times_out_is_exit_code_3(kubeflow: Kubeflow) -> None:
     kubeflow.server.script = ["RUNNING"]
     assert kubeflow.submit("--timeout", "0.1") == 3
     assert "did not end within 0.1 s and goes on" in kubeflow.out

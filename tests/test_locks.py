@@ -200,7 +200,7 @@ UNKNOWN = """{"dependencies": [{"name": "uv", "skip_reason": "not found"}], "fix
         ("", 0, ["Nothing was audited: "]),
     ],
 )
-def test_audit_names_what_is_not_known_and_never_a_false_all_clear(
+def test_audit_names_packages_it_could_not_check(
     answer: str,
     code: int,
     lines: list[str],

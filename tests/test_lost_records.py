@@ -65,7 +65,7 @@ def test_an_older_version_stands_in_for_a_champion_that_is_lost(
     assert replaces in (run.output_root / "report.html").read_text()
 
 
-def test_a_lost_record_is_said_and_mended_and_a_run_makes_a_whole_one(
+def test_a_lost_record_is_reported_and_repaired(
     two_releases: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = two_releases
@@ -147,7 +147,7 @@ def test_what_cannot_be_repaired_says_what_can_be_done(
 
 
 @pytest.mark.parametrize("stop", [errors.Stopped, KeyboardInterrupt])
-def test_a_run_that_was_told_to_stop_says_so_everywhere(
+def test_a_stopped_run_is_reported_as_stopped(
     two_releases: Run,
     stop: type[BaseException],
     monkeypatch: pytest.MonkeyPatch,

@@ -111,7 +111,7 @@ def test_refused_sizes_name_the_nearest_good_ones(size: int, advice: str) -> Non
         models.build(REFERENCE, size)
 
 
-def test_the_least_size_is_the_advice_where_the_multiple_would_be_too_small() -> None:
+def test_a_too_small_size_gets_the_minimum_as_advice() -> None:
     with pytest.raises(ValueError, match=r"image size 24: .* 32[.]$"):
         models.check_image_size("mobilenet_unet", 24)
     models.check_image_size("mobilenet_unet", 32)

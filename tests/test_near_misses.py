@@ -127,7 +127,7 @@ def test_masks_of_another_ending_are_named(root: Path, capfd: pytest.CaptureFixt
         ("images", "B{0[1]}{0[2]}{0[3]}", "in capital letters alone"),
     ],
 )
-def test_names_that_differ_are_told(
+def test_mismatched_names_are_reported(
     part: str, name: str, said: str, root: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     for path in list((root / part).iterdir()):

@@ -49,7 +49,7 @@ def test_class_weights_count_by_the_true_class() -> None:
     assert value(loss) == pytest.approx(-3 * math.log(0.7), rel=1e-5)
 
 
-def test_a_sure_and_right_prediction_costs_nothing_and_a_sure_wrong_one_stays_finite() -> None:
+def test_certain_predictions_give_zero_or_finite_loss() -> None:
     rng = np.random.default_rng(0)
     truth = rng.integers(0, 3, (2, 8, 8)).astype(np.uint8)
     loss = optimization.loss("dice_cross_entropy")

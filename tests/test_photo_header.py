@@ -45,7 +45,7 @@ LARGE = {
 
 
 @pytest.mark.parametrize("contents", LARGE.values(), ids=LARGE.keys())
-def test_what_is_too_large_is_told_with_its_size(contents: bytes) -> None:
+def test_oversized_photos_are_reported_with_their_size(contents: bytes) -> None:
     with pytest.raises(photo_header.HeaderError, match=r"it is \d+x\d+ pixels, more than 50 mega"):
         photo_header.read(contents)
 
@@ -64,7 +64,7 @@ def test_the_graph_of_a_release_refuses_it_too(kind: str) -> None:
     assert valid.numpy().tolist() == [True, False, True]
 
 
-def test_the_bound_itself_is_allowed() -> None:
+def test_the_threshold_itself_passes() -> None:
     header = photo_header.read(png(10_000, 5_000))
     assert (header.format, header.width, header.height) == ("PNG", 10_000, 5_000)
 

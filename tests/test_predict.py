@@ -137,7 +137,7 @@ def test_bad_photos_get_a_sentence_and_the_rest_is_done(
     assert len(list((tmp_path / "out").iterdir())) == 20
 
 
-def test_where_results_are_is_said_only_if_there_are_any(
+def test_the_result_folder_is_named_only_if_there_are_results(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "bad.jpg").write_text("no image")
@@ -276,7 +276,7 @@ def version_without_weights(tmp_path: Path) -> Path:
         (lambda tmp: save_model(tmp / "other", signature="classify"), "'serving_default'"),
     ],
 )
-def test_a_folder_without_the_model_is_refused_with_one_sentence(
+def test_a_folder_without_a_model_is_refused(
     make: Callable[[Path], Path], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     photo = save_photo(tmp_path / "photo.jpg")
@@ -316,9 +316,7 @@ def test_probabilities_that_are_no_numbers_make_no_mask(
     assert not list((tmp_path / "out").iterdir())
 
 
-def test_command_line_is_quiet_and_help_does_not_wait_for_tensorflow(
-    model: Path, tmp_path: Path
-) -> None:
+def test_the_command_is_quiet_and_its_help_is_fast(model: Path, tmp_path: Path) -> None:
     photo = save_photo(tmp_path / "a.jpg")
     bad = tmp_path / "bad.jpg"
     bad.write_bytes(photo.read_bytes()[:500])

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.once
         *(f"{package}/py.typed" for package in ("pipeline", "components", "kubeflow", "schemas")),
     ],
 )
-def test_it_is_there(file: str) -> None:
+def test_required_files_exist(file: str) -> None:
     assert (ROOT / file).is_file()
 
 

@@ -128,7 +128,7 @@ def newest(folder: Path) -> Path:
     return folder / str(model_store.versions(str(folder))[-1])
 
 
-def test_a_version_cut_off_anywhere_is_never_seen_half_and_is_completed(
+def test_a_copy_cut_off_anywhere_is_completed(
     store: type[Store], folder: Path, tmp_path: Path
 ) -> None:
     first = content(newest(folder))
@@ -202,7 +202,7 @@ def test_nothing_in_service_nothing_to_copy(store: type[Store], tmp_path: Path) 
     assert store.changes == 0
 
 
-def test_what_beam_lacks_is_said_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_filesystem_package_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     has_hdfs = importlib.util.find_spec("hdfs") is not None  # the compatible stack's Beam brings it
     no_host = "(ValueError: hdfs_host is not set); beam.args takes its options"
     for copy_to, sentence in (
@@ -260,7 +260,7 @@ def test_rollback_is_copied_at_once_or_says_that_it_was_not(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("store", ["objects"], indirect=True)
-def test_a_run_copies_and_completes_what_an_earlier_run_could_not(
+def test_a_run_completes_an_unfinished_copy(
     fresh_run: Run, store: type[Store], capfd: pytest.CaptureFixture[str]
 ) -> None:
     import local_runner

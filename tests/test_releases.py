@@ -86,9 +86,7 @@ def test_rollback_is_a_release_of_the_old_model(folder: Path) -> None:
     }
 
 
-def test_withdrawn_models_are_remembered_longer_than_their_versions(
-    folder: Path, tmp_path: Path
-) -> None:
+def test_withdrawn_models_outlive_their_versions(folder: Path, tmp_path: Path) -> None:
     first, _, third = model_store.versions(str(folder))
     digest = model_store.digest(str(folder / str(third)))
     call(folder, "rollback", str(first))
@@ -114,7 +112,7 @@ def test_prune_leaves_the_newest_and_always_the_one_in_service(folder: Path) -> 
     assert visible(folder.parent) == ["m"]
 
 
-def test_mistakes_are_told_in_a_sentence(
+def test_mistakes_get_one_sentence(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     newest = str(model_store.versions(str(folder))[-1])

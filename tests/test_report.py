@@ -79,7 +79,7 @@ def render(result: dict[str, Any], **parts: Any) -> tuple[str, Page]:
     return html, Page(html)
 
 
-def test_a_release_is_said_first() -> None:
+def test_the_headline_announces_a_release() -> None:
     html, page = render(outcome())
     assert headline(page) == "Released version 1795535068"
     assert "It replaces version 1795535000." in page.text
@@ -88,7 +88,7 @@ def test_a_release_is_said_first() -> None:
     assert html.index("<h1>") < html.index("<h2>")
 
 
-def test_a_first_and_an_unchanged_release_are_told_apart() -> None:
+def test_first_and_unchanged_releases_read_differently() -> None:
     _, first = render(outcome(champion=None))
     assert any("first version" in text for text in first.text)
     _, same = render(outcome(new_version=False))
@@ -164,7 +164,7 @@ def test_tables_hold_the_numbers() -> None:
 
 
 @pytest.mark.parametrize("nothing", [None, math.nan])
-def test_numbers_that_are_none_are_said_to_be_none(nothing: float | None) -> None:
+def test_missing_numbers_read_not_a_number(nothing: float | None) -> None:
     result = not_released()
     result["metrics"]["overall"]["mean_iou"] = nothing
     result["metrics"]["breed=Bengal"]["mean_iou"] = nothing
@@ -176,7 +176,7 @@ def test_numbers_that_are_none_are_said_to_be_none(nothing: float | None) -> Non
     assert len(page.every("svg")) == 2
 
 
-def test_upper_bounds_and_intervals_are_worded() -> None:
+def test_upper_thresholds_and_intervals_are_worded() -> None:
     row = {"metric": "calibration_error", "slice": "overall", "kind": "at_most", "held": False}
     whole = {"mean_iou": 0.781, "mean_iou_interval": [0.71234, 0.84]}
     _, page = render(

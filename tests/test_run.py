@@ -63,7 +63,7 @@ def test_same_run_again_is_answered_from_the_cache(fresh_run: Run) -> None:
     assert not again.outcome["new_version"]
 
 
-def test_same_model_held_to_another_bound_is_no_new_version(
+def test_another_threshold_makes_no_new_version(
     fresh_run: Run, capfd: pytest.CaptureFixture[str]
 ) -> None:
     again = fresh_run.again("gate.pixel_accuracy=0.011")
@@ -183,7 +183,7 @@ def test_built_in_model_does_not_replace_one_of_real_data(
 
 
 @pytest.mark.usefixtures("untrained")
-def test_failed_component_is_named_and_the_next_run_goes_on(
+def test_the_next_run_resumes_after_a_failed_component(
     small_data: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -214,7 +214,7 @@ def test_failed_component_is_named_and_the_next_run_goes_on(
 
 
 @pytest.mark.slow
-def test_killed_run_goes_on_where_it_stood(
+def test_a_killed_run_resumes(
     small_data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     import local_runner
@@ -260,7 +260,7 @@ def test_time_budget_ends_training_in_time(fresh_run: Run) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not REAL_SAMPLE.is_dir(), reason="the real sample is not beside the checkout")
-def test_real_sample_is_accounted_for_and_two_epochs_are_refused(tmp_path: Path) -> None:
+def test_the_real_sample_is_ingested_and_two_epochs_do_not_pass_the_gate(tmp_path: Path) -> None:
     """400 real pairs, one of them an RGBA PNG named .jpg; the default gate."""
     import local_runner
 

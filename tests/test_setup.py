@@ -119,7 +119,7 @@ def test_the_stack_follows_glibc_and_python(
     assert machine.which() == f"{stack} {paths[version]}"
 
 
-def test_a_shim_that_fails_is_passed_over_for_the_interpreter_in_pyenv(machine: Machine) -> None:
+def test_a_failing_shim_is_skipped(machine: Machine) -> None:
     machine.program(machine.bin / "python3.10", "#!/bin/sh\necho command not found >&2\nexit 127\n")
     real = machine.python("3.10", machine.home / ".pyenv/versions/3.10.13/bin")
     assert machine.which() == f"compatible {real}"
@@ -191,7 +191,7 @@ def test_a_machine_without_packages_is_one_sentence(
     assert "no packages for this machine" in machine.refusal()
 
 
-def test_a_missing_compiler_is_said_before_anything_is_made(machine: Machine) -> None:
+def test_a_missing_compiler_is_reported_first(machine: Machine) -> None:
     machine.python("3.10", lacking="a C++ compiler (Debian: g++)")
     said = machine.refusal()
     assert "lacks a C++ compiler (Debian: g++)" in said
@@ -278,7 +278,7 @@ def test_a_failed_install_says_so_and_is_tried_again(machine: Machine) -> None:
     assert machine.installs() == 2
 
 
-def test_uv_gets_the_registry_and_certificates_that_pip_is_told(machine: Machine) -> None:
+def test_uv_takes_over_the_pip_settings(machine: Machine) -> None:
     machine.python("3.10")
     machine.pip_settings.write_text(
         "global.cert='/etc/own.pem'\nglobal.index-url='https://registry.example/simple'\n"

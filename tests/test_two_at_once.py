@@ -64,7 +64,7 @@ def test_a_copy_that_is_not_what_was_to_be_released_is_not_seen(
     assert visible(tmp_path) == ["1"]
 
 
-def test_what_a_killed_release_left_goes_and_what_goes_on_stays(tmp_path: Path) -> None:
+def test_leftovers_of_killed_releases_are_removed(tmp_path: Path) -> None:
     folder = tmp_path / "m"
     left = tmp_path / ".staging-m"
     (left / "elsewhere-1-1234-5678").mkdir(parents=True)

@@ -117,7 +117,7 @@ def test_page_loads_nothing_from_elsewhere(page: str) -> None:
     assert ask(page + "docs")[0] == 404
 
 
-def test_what_is_not_there_is_said_as_any_error(page: str) -> None:
+def test_wrong_paths_and_methods_are_errors(page: str) -> None:
     status, body = ask(page + "nowhere")
     assert status == 404
     assert "nothing at /nowhere; get / for the page" in json.loads(body)["error"]
@@ -126,7 +126,7 @@ def test_what_is_not_there_is_said_as_any_error(page: str) -> None:
     assert "/segment does not take GET" in json.loads(body)["error"]
 
 
-def test_a_photo_that_is_too_large_by_its_header_is_refused_though_nothing_comes(page: str) -> None:
+def test_an_oversized_content_length_is_refused_at_once(page: str) -> None:
     host, port = urllib.parse.urlsplit(page).netloc.split(":")
     with socket.create_connection((host, int(port)), timeout=30) as connection:
         head = f"POST /segment HTTP/1.1\r\nHost: {host}\r\nContent-Length: 60000000\r\n\r\n"
@@ -137,7 +137,7 @@ def test_a_photo_that_is_too_large_by_its_header_is_refused_though_nothing_comes
         assert "larger than 50 MB" in json.loads(answer.read())["error"]
 
 
-def test_a_form_is_told_how_to_send_a_photo(page: str) -> None:
+def test_a_form_post_gets_instructions(page: str) -> None:
     form = {"Content-Type": "multipart/form-data; boundary=x"}
     request = urllib.request.Request(page + "segment", data=b"--x--", headers=form)
     with pytest.raises(urllib.error.HTTPError) as caught:
@@ -146,9 +146,7 @@ def test_a_form_is_told_how_to_send_a_photo(page: str) -> None:
     assert "curl --data-binary" in json.loads(caught.value.read())["error"]
 
 
-def test_wrong_calls_are_told_in_a_sentence(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_wrong_calls_get_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         for arguments, words in (

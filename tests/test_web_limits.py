@@ -120,7 +120,7 @@ def test_nonsense_and_aborts_are_not_worth_a_word(port: int, noise: bytes) -> No
     assert answers(port)
 
 
-def test_want_of_descriptors_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_lack_of_descriptors_is_reported_once(capsys: pytest.CaptureFixture[str]) -> None:
     complain = web_server.Complaints()
     with contextlib.closing(asyncio.new_event_loop()) as loop:
         for _ in range(1000):
