@@ -19,6 +19,7 @@ from tests.support.runs import (
     Run,
     refuse_training,
     run_locally,
+    skip_pictures,
     skip_training,
     smoke_test_here,
 )
@@ -56,8 +57,9 @@ def any_model_passes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Spares a test the training: the model stays as it was initialised."""
+    """Spares a test the training, and the pictures of what came out of it."""
     skip_training(monkeypatch)
+    skip_pictures(monkeypatch)
 
 
 @pytest.fixture
@@ -106,12 +108,18 @@ def _small_run_copy(small_run: Run) -> Path:
 
 
 @pytest.fixture
-def fresh_run(small_run: Run, _small_run_copy: Path, smoke_test_in_process: None) -> Iterator[Run]:
-    """The small run, for a test that changes its folder or runs there again.
+def fresh_run(
+    small_run: Run,
+    _small_run_copy: Path,
+    smoke_test_in_process: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Run]:
+    """The small run, for a test that changes its folder or runs there again (without pictures).
 
     It has to stay at its path, under which the metadata store knows its artifacts; so the folder is
     put back as it was after the test.
     """
+    skip_pictures(monkeypatch)
     yield small_run
     _restore(small_run, _small_run_copy)
 
@@ -120,14 +128,20 @@ def fresh_run(small_run: Run, _small_run_copy: Path, smoke_test_in_process: None
 def _two_releases(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Path]:
     with pytest.MonkeyPatch.context() as patch:
         skip_training(patch)
+        skip_pictures(patch)
         smoke_test_here(patch)
         run = run_locally(small_data, tmp_path_factory.mktemp("two") / "output").again(SECOND)
     return run, _copy(run)
 
 
 @pytest.fixture
-def two_releases(_two_releases: tuple[Run, Path], smoke_test_in_process: None) -> Iterator[Run]:
+def two_releases(
+    _two_releases: tuple[Run, Path],
+    smoke_test_in_process: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Run]:
     """An output folder that a test may damage, with two releases of untrained models."""
+    skip_pictures(monkeypatch)
     run, copy = _two_releases
     yield run
     _restore(run, copy)

@@ -99,6 +99,13 @@ def skip_training(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(loop.Training, "run", lambda *_: [row])
 
 
+def skip_pictures(patch: pytest.MonkeyPatch) -> None:
+    """Leaves the pictures out of the report of a run: two models segment the test photos for it."""
+    from pipeline.report import gallery
+
+    patch.setattr(gallery, "build", lambda *_: [])
+
+
 def refuse_training(patch: pytest.MonkeyPatch) -> None:
     """Makes a run fail in its Trainer, for tests of what comes before."""
     from pipeline import models
