@@ -117,13 +117,19 @@ def refuse_training(patch: pytest.MonkeyPatch) -> None:
 
 
 def smoke_test_here(patch: pytest.MonkeyPatch) -> None:
-    """Makes the smoke test of a release run in this process, on a small photo."""
-    from pipeline.saved_model import smoke_test
+    """Makes the smoke test of a release load the model in this process, once, and ask one photo."""
+    import tensorflow as tf
+
+    from pipeline.saved_model import contract, smoke_test
+
+    photo = tf.io.encode_jpeg(tf.zeros([64, 64, 3], tf.uint8)).numpy()
 
     def check(path: str) -> None:
-        fault = smoke_test.fault(path)
-        if fault:
-            raise smoke_test.BrokenModelError(fault)
+        try:
+            with smoke_test.as_server(path) as (_, ask):
+                ask(contract.SERVE, [photo])
+        except Exception as error:  # of many kinds
+            fault = f"a server cannot load and query it: {error}"
+            raise smoke_test.BrokenModelError(fault) from None
 
     patch.setattr(smoke_test, "check", check)
-    patch.setattr(smoke_test, "LARGE", (150, 200))
