@@ -47,7 +47,7 @@ def _temporary_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
 def smoke_test_in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Spares each release of a test a process of its own, and all but one photo.
 
-    tests/test_canary.py has the whole smoke test.
+    tests/test_smoke_test.py has the whole smoke test.
     """
     smoke_test_here(monkeypatch)
 

@@ -20,7 +20,7 @@ from tests.support.programs import killed_releases
 from tests.support.releases import make_model, visible
 from tests.support.runs import ROOT
 
-# The models here are mere files; tests/test_canary.py has what a real one must do.
+# The models here are mere files; tests/test_smoke_test.py has what a real one must do.
 pytestmark = pytest.mark.usefixtures("any_model_passes")
 
 FACTS: dict[str, Any] = {

@@ -11,7 +11,7 @@ from tfx.dsl.io import fileio
 from pipeline.release import model_store, operations
 from tests.support.releases import make_model, visible
 
-# The models here are mere files; tests/test_canary.py has what a real one must do.
+# The models here are mere files; tests/test_smoke_test.py has what a real one must do.
 pytestmark = pytest.mark.usefixtures("any_model_passes")
 
 

@@ -14,7 +14,7 @@ from tests.support.forked import Forked
 from tests.support.programs import slow_release
 from tests.support.releases import make_model, visible
 
-# The models here are mere files; tests/test_canary.py has what a real one must do.
+# The models here are mere files; tests/test_smoke_test.py has what a real one must do.
 pytestmark = pytest.mark.usefixtures("any_model_passes")
 
 
