@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import os
 import random
 import shutil
 from pathlib import Path
 from typing import Any
 
-import PIL.Image
 import pytest
 import tensorflow as tf
 from google.protobuf import text_format
@@ -22,6 +20,7 @@ from pipeline.data import layout, preprocessing, validation
 from pipeline.data.items import FaultyItem, Item
 from pipeline.settings import Data
 from tests.support.faulty_data import FAULTY, SOUND, Kind, add, photo, trimap
+from tests.support.photos import encoded
 from tests.support.runs import REAL_SAMPLE, ROOT
 
 
@@ -111,12 +110,6 @@ def test_the_schema_has_the_sides_that_pass_the_check() -> None:
     sides = {f.name: (f.int_domain.min, f.int_domain.max) for f in schema.feature}
     longest = validation.MAX_MEGAPIXELS * 1_000_000 // validation.MIN_SIDE
     assert sides[features.HEIGHT] == sides[features.WIDTH] == (validation.MIN_SIDE, longest)
-
-
-def encoded(image: PIL.Image.Image, image_format: str, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, image_format, **options)
-    return buffer.getvalue()
 
 
 PHOTOS = [

@@ -29,6 +29,7 @@ from pipeline.data import preprocessing
 from pipeline.saved_model import contract, export
 from tests.support import Unavailable, debian
 from tests.support.clients import _building, mlserver, node, ortjava, tfjava, web
+from tests.support.photos import encoded
 from tests.support.runs import Run, only_with_all
 
 pytestmark = pytest.mark.once
@@ -63,12 +64,6 @@ def photos(small_run: Run) -> list[bytes]:
     picture = Image.open(io.BytesIO(first))
     small, large = picture.resize([201, 99]), picture.resize([1600, 1200])
     return [first, *others, encoded(small, "PNG"), encoded(large, "JPEG")]
-
-
-def encoded(picture: Image.Image, kind: str) -> bytes:
-    file = io.BytesIO()
-    picture.save(file, kind)
-    return file.getvalue()
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,6 @@ import pytest
 from tfx.utils import io_utils
 
 import local_runner
-from pipeline.cli import releases
 from pipeline.release import model_store, operations
 from tests.support.runs import SECOND, Run
 
@@ -23,10 +22,6 @@ pytestmark = pytest.mark.usefixtures("untrained")
 def run(two_releases: Run) -> Run:
     """An output folder that a test may damage, with two releases."""
     return two_releases
-
-
-def call(run: Run, *arguments: str) -> int:
-    return releases.main([*arguments, "--serving", str(run.serving_dir)])
 
 
 def remove_weights(version: Path) -> None:
@@ -75,7 +70,7 @@ def test_every_damage_is_seen(run: Run, capsys: pytest.CaptureFixture[str]) -> N
         damage(run.released())
         assert model_store.damage(folder, version), damage
         assert not operations.is_in_service(trained, folder)
-        assert call(run, "list") == 0
+        assert run.releases("list") == 0
         assert "broken" in capsys.readouterr().out
         shutil.rmtree(run.released())
         shutil.copytree(kept, run.released())
@@ -114,7 +109,7 @@ def test_a_broken_version_that_stays_in_service_fails_the_run(
     error = " ".join(capfd.readouterr().err.split())
     assert f"Version {version} in {run.serving_dir} is in service and broken" in error
     # `releases repair` mends it from there.
-    assert call(run, "repair", str(version)) == 0
+    assert run.releases("repair", str(version)) == 0
     mended = run.again("train.seed=3", "gate.mean_iou=1").outcome
     assert mended["status"] == "not_blessed"
     assert model_store.damage(str(run.serving_dir), mended["in_service"]) is None
@@ -124,7 +119,7 @@ def test_a_version_without_a_record_is_repaired(run: Run) -> None:
     version = run.outcome["pushed_version"]
     damage_the_record(run.released())
     shutil.rmtree(run.output_root / "artifacts" / "Trainer")
-    assert call(run, "repair", str(version)) == 0
+    assert run.releases("repair", str(version)) == 0
     folder = str(run.serving_dir)
     newest = model_store.versions(folder)[-1]
     assert model_store.damage(folder, newest) is None
@@ -155,7 +150,7 @@ def test_a_withdrawn_model_is_known_without_the_newest_record(
 def test_prune_leaves_a_sound_version(run: Run) -> None:
     first, second = run.versions()
     remove_weights(run.released())
-    assert call(run, "prune", "--keep", "1") == 0
+    assert run.releases("prune", "--keep", "1") == 0
     assert run.versions() == [first, second]
 
 
@@ -180,16 +175,16 @@ def test_every_command_works_beside_damaged_records(
             path.write_bytes(record.encode(errors="surrogateescape"))
         for command in (["list"], ["list", "--json"], ["show", str(after)]):
             capsys.readouterr()
-            assert call(run, *command) == 0, record[:50]
+            assert run.releases(*command) == 0, record[:50]
             assert "Traceback" not in capsys.readouterr().err
-    assert call(run, "rollback", str(before)) == 0
+    assert run.releases("rollback", str(before)) == 0
     folder = str(run.serving_dir)
     back = model_store.versions(folder)[-1]
     assert model_store.model_of(folder, back) == model_store.identify(
         model_store.path(folder, before)
     )
     assert local_runner.main(["--history", "--output-root", str(run.output_root)]) == 0
-    assert call(run, "prune", "--keep", "1") == 0
+    assert run.releases("prune", "--keep", "1") == 0
     assert model_store.versions(folder) == [back]
 
 
@@ -202,9 +197,9 @@ def test_what_only_looks_like_a_version_is_none(
     (run.serving_dir / ("9" * 30)).mkdir()
     (run.serving_dir / "\N{ARABIC-INDIC DIGIT ONE}").mkdir()
     assert model_store.versions(str(run.serving_dir)) == before
-    assert call(run, "list") == 0
+    assert run.releases("list") == 0
     assert "Not a version" in capsys.readouterr().out
-    assert call(run, "rollback", str(before[0])) == 0
+    assert run.releases("rollback", str(before[0])) == 0
     assert before[-1] < model_store.versions(str(run.serving_dir))[-1] < 99999999998
 
 
@@ -212,9 +207,9 @@ def test_a_version_with_zeros_in_front_is_one_like_others(run: Run) -> None:
     run.released().rename(run.serving_dir / "09999999999")
     refused = run.again("train.seed=3", "gate.mean_iou=1")
     assert refused.outcome["champion"]["version"] == 9999999999
-    assert call(run, "rollback", str(model_store.versions(str(run.serving_dir))[0])) == 0
-    assert call(run, "rollback", "9999999999") == 0
-    assert call(run, "prune", "--keep", "1") == 0
+    assert run.releases("rollback", str(model_store.versions(str(run.serving_dir))[0])) == 0
+    assert run.releases("rollback", "9999999999") == 0
+    assert run.releases("prune", "--keep", "1") == 0
     assert [path.name for path in run.serving_dir.iterdir()] == ["10000000001"]
 
 
@@ -227,7 +222,7 @@ def test_a_rollback_on_a_full_disk_changes_nothing(
 
     before = run.versions()
     monkeypatch.setattr(io_utils, "copy_dir", full)
-    assert call(run, "rollback", str(before[0])) == 1
+    assert run.releases("rollback", str(before[0])) == 1
     error = capsys.readouterr().err
     assert error.startswith("Error: No space is left on the disk of ")
     assert error.count("\n") == 1
@@ -241,9 +236,9 @@ def test_a_rollback_works_beside_a_damaged_outcome(
     for text in ("", "[]", '{"settings": 3}', "{"):
         (run.output_root / "latest_run.json").write_text(text)
         capsys.readouterr()
-        assert call(run, "copy") == 2
+        assert run.releases("copy") == 2
         assert "is damaged, so whether" in capsys.readouterr().err
-    assert call(run, "rollback", str(run.versions()[0])) == 1
+    assert run.releases("rollback", str(run.versions()[0])) == 1
     error = capsys.readouterr().err
     assert "is in service in" in error
     assert "but was not copied" in error
@@ -252,7 +247,7 @@ def test_a_rollback_works_beside_a_damaged_outcome(
 
 def test_history_keeps_what_was_pruned(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     before = run.versions()
-    assert call(run, "prune", "--keep", "1") == 0
+    assert run.releases("prune", "--keep", "1") == 0
     run.again(SECOND)
     capsys.readouterr()
     assert local_runner.main(["--history", "--output-root", str(run.output_root)]) == 0
@@ -346,7 +341,7 @@ def test_a_lost_store_meets_none_of_its_old_artifacts(
 
 
 def test_a_withdrawn_model_trained_anew_stays_away(run: Run) -> None:
-    assert call(run, "rollback", str(run.versions()[0])) == 0
+    assert run.releases("rollback", str(run.versions()[0])) == 0
     back = run.versions()
     shutil.rmtree(run.output_root / "artifacts" / "Trainer" / "model")
     anew = run.again(SECOND)

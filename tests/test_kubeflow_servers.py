@@ -12,6 +12,7 @@ from kubeflow import client, connection
 from kubeflow.__main__ import main
 from tests.support.kfp.api_server import Trouble
 from tests.support.kfp.fixtures import Kubeflow
+from tests.support.ports import free_port
 
 pytest_plugins = ["tests.support.kfp.fixtures"]
 
@@ -64,12 +65,6 @@ def test_the_token_is_read_anew_for_each_request(kubeflow: Kubeflow, tmp_path: P
 
 
 # Servers that are dead, slow, old, or wrong
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 COMMANDS: list[tuple[str, ...]] = [

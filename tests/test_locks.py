@@ -17,21 +17,22 @@ import setuptools
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from tests.support.runs import ROOT
+
 pytestmark = pytest.mark.once
 
-TREE = Path(__file__).resolve().parent.parent
 LOCKS = ["compatible.txt", "current.txt", "image-cpu.txt", "image-gpu.txt", "uv.txt"]
 
 
 def pins(lock: str) -> list[Requirement]:
     """The requirements of a lock file, hashes left out."""
-    lines = (TREE / "requirements" / lock).read_text().splitlines()
+    lines = (ROOT / "requirements" / lock).read_text().splitlines()
     return [Requirement(line.rstrip(" \\")) for line in lines if line[:1].isalnum()]
 
 
 @pytest.mark.parametrize("lock", LOCKS)
 def test_locks_name_no_place(lock: str) -> None:
-    text = (TREE / "requirements" / lock).read_text()
+    text = (ROOT / "requirements" / lock).read_text()
     assert "://" not in text
     assert "index-url" not in text
     # Comments name packages, setup.py and the command; a path has a slash, and none of these does.
@@ -40,7 +41,7 @@ def test_locks_name_no_place(lock: str) -> None:
 
 @pytest.mark.parametrize("lock", LOCKS)
 def test_every_requirement_is_pinned_and_hashed(lock: str) -> None:
-    text = (TREE / "requirements" / lock).read_text().replace("\\\n", "")
+    text = (ROOT / "requirements" / lock).read_text().replace("\\\n", "")
     lines = [line for line in text.splitlines() if line and not line.lstrip().startswith("#")]
     assert lines
     for line in lines:
@@ -52,7 +53,7 @@ def declared(extra: str | None) -> list[Requirement]:
     arguments: dict[str, Any] = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(setuptools, "setup", arguments.update)
-        patch.chdir(TREE)
+        patch.chdir(ROOT)
         runpy.run_path("setup.py")
     more = arguments["extras_require"][extra] if extra else []
     return [Requirement(text) for text in arguments["install_requires"] + more]
@@ -140,9 +141,9 @@ def distributions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tree = folder / "tree"
     ignore = shutil.ignore_patterns("__pycache__")
     for package in PACKAGES:
-        shutil.copytree(TREE / package, tree / package, ignore=ignore)
+        shutil.copytree(ROOT / package, tree / package, ignore=ignore)
     for file in ["LICENSE", "setup.py", "pyproject.toml", "local_runner.py"]:
-        shutil.copy(TREE / file, tree / file)
+        shutil.copy(ROOT / file, tree / file)
     command = [str(Path(sys.prefix) / "bin" / "uv"), "build", "--quiet", "--offline"]
     command += ["--no-build-isolation", "--python", sys.executable, "--sdist", "--wheel"]
     subprocess.run([*command, "--out-dir", str(folder / "dist"), str(tree)], check=True)
@@ -150,9 +151,9 @@ def distributions(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def package_files() -> set[str]:
-    files = [path for package in PACKAGES for path in (TREE / package).rglob("*")]
+    files = [path for package in PACKAGES for path in (ROOT / package).rglob("*")]
     return {
-        str(path.relative_to(TREE))
+        str(path.relative_to(ROOT))
         for path in files
         if path.is_file() and "__pycache__" not in path.parts
     }
@@ -207,7 +208,7 @@ def test_audit_names_packages_it_could_not_check(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    audit = runpy.run_path(str(TREE / "requirements" / "audit.py"))
+    audit = runpy.run_path(str(ROOT / "requirements" / "audit.py"))
     done = subprocess.CompletedProcess([], 0, stdout=answer)
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: done)
     assert audit["main"]() == code
@@ -218,7 +219,7 @@ def test_audit_names_packages_it_could_not_check(
 def test_listed_flaws_are_of_versions_that_are_locked() -> None:
     """A row of docs/stacks.md that a raised lock has mended must go."""
     rows = re.findall(
-        r"^\| ([\w-]+) ([\d.]+) \| .*CVE", (TREE / "docs" / "stacks.md").read_text(), re.MULTILINE
+        r"^\| ([\w-]+) ([\d.]+) \| .*CVE", (ROOT / "docs" / "stacks.md").read_text(), re.MULTILINE
     )
     assert len(rows) >= 5
     held = locked("compatible.txt", "3.10")

@@ -6,7 +6,6 @@ tests/support/clients.
 
 from __future__ import annotations
 
-import io
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -26,6 +25,7 @@ from pipeline.data import preprocessing
 from pipeline.saved_model import contract
 from tests.support import Unavailable
 from tests.support.clients import _v2, mlserver, triton
+from tests.support.photos import encoded
 from tests.support.runs import ROOT, Run, only_with_all
 
 SIZE = 64  # that of `small_run`
@@ -49,15 +49,9 @@ def photos(all_is_asked_for: None, small_run: Run) -> list[bytes]:
     pictures = [Image.open(path) for path in (first, second)]
     sizes = [(120, 90), (301, 77), (40, 50)]
     return [
-        *(encoded(pictures[0].resize(size)) for size in sizes),
-        encoded(pictures[1].resize(sizes[0])),
+        *(encoded(pictures[0].resize(size), "PNG") for size in sizes),
+        encoded(pictures[1].resize(sizes[0]), "PNG"),
     ]
-
-
-def encoded(picture: Image.Image) -> bytes:
-    file = io.BytesIO()
-    picture.save(file, "PNG")
-    return file.getvalue()
 
 
 @pytest.fixture(scope="module")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import struct
-from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -12,13 +10,9 @@ import pytest
 import tensorflow as tf
 
 from pipeline.data import photo_header, preprocessing
-from tests.support.photos import png
+from tests.support.photos import encoded, png
 
-
-def encoded(image_format: str, image: PIL.Image.Image | None = None, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    (image or PIL.Image.new("RGB", (30, 20))).save(buffer, image_format, **options)
-    return buffer.getvalue()
+BLACK = PIL.Image.new("RGB", (30, 20))
 
 
 def sized(contents: bytes, at: int, order: str, width: int, height: int) -> bytes:
@@ -29,18 +23,18 @@ def sized(contents: bytes, at: int, order: str, width: int, height: int) -> byte
 
 
 def jpeg_of(width: int, height: int) -> bytes:
-    contents = encoded("JPEG")
+    contents = encoded(BLACK, "JPEG")
     return sized(contents, contents.index(b"\xff\xc0") + 5, ">HH", height, width)
 
 
-GIF = encoded("GIF", PIL.Image.new("P", (30, 20)))
+GIF = encoded(PIL.Image.new("P", (30, 20)), "GIF")
 FRAME = GIF.index(b"\x2c") + 5
 LARGE = {
     "png": png(10_000, 6_000),
     "jpeg": jpeg_of(60_000, 60_000),
     "gif-screen": sized(GIF, 6, "<HH", 60_000, 60_000),
     "gif-frame": sized(GIF, FRAME, "<HH", 60_000, 60_000),
-    "bmp": sized(encoded("BMP"), 18, "<ii", 60_000, -60_000),
+    "bmp": sized(encoded(BLACK, "BMP"), 18, "<ii", 60_000, -60_000),
 }
 
 
@@ -55,7 +49,7 @@ def test_the_graph_of_a_release_refuses_it_too(kind: str) -> None:
     """Servers know nothing of this pipeline; `serving_png` calls such a photo invalid."""
     with pytest.raises(tf.errors.InvalidArgumentError, match="more than 50 megapixels"):
         preprocessing.decode_image(tf.constant(LARGE[kind]))
-    good = encoded("PNG")
+    good = encoded(BLACK, "PNG")
     _, valid = preprocessing.attempt_each(
         lambda each: preprocessing.resize_image(preprocessing.decode_image(each), 8),
         tf.constant([good, LARGE[kind], good]),
@@ -82,7 +76,7 @@ def test_many_frames_and_many_scans_are_bombs_too() -> None:
     with pytest.raises(photo_header.HeaderError, match="too many pieces"):
         photo_header.read(GIF[:-1] + frame[:11] + b"\x01\x00" * 3_000_000 + b"\0;")
     noise = PIL.Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64), np.uint8))
-    progressive = encoded("JPEG", noise, progressive=True)
+    progressive = encoded(noise, "JPEG", progressive=True)
     scan = progressive.rindex(b"\xff\xda")
     photo_header.read(progressive + b"\xff\xda" * 300)  # telephones append films
     bomb = progressive[:-2] + progressive[scan:-2] * 300 + progressive[-2:]
@@ -101,15 +95,15 @@ def test_many_frames_and_many_scans_are_bombs_too() -> None:
     [
         (b"", "the file is empty"),
         (b"no image", "not a JPEG, PNG, GIF or BMP image, or a damaged one"),
-        (encoded("WEBP"), "this is a WebP file; save it as JPEG, PNG, GIF or BMP"),
-        (encoded("TIFF"), "this is a TIFF file"),
-        (encoded("ICO"), "this is an ICO file"),
+        (encoded(BLACK, "WEBP"), "this is a WebP file; save it as JPEG, PNG, GIF or BMP"),
+        (encoded(BLACK, "TIFF"), "this is a TIFF file"),
+        (encoded(BLACK, "ICO"), "this is an ICO file"),
         (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "this is a HEIC file"),
         (b"\0\0\0\x1cftypavif\0\0\0\0", "this is an AVIF file"),
         (b'<?xml version="1.0"?>\n<svg/>', "this is an SVG file"),
         (b"%PDF-1.7", "this is a PDF file"),
-        (encoded("JPEG")[:300], "this JPEG is damaged, its end is missing"),
-        (encoded("PNG")[:20], "this PNG is damaged, its end is missing"),
+        (encoded(BLACK, "JPEG")[:300], "this JPEG is damaged, its end is missing"),
+        (encoded(BLACK, "PNG")[:20], "this PNG is damaged, its end is missing"),
     ],
 )
 def test_every_cause_has_its_own_reason(contents: bytes, sentence: str) -> None:

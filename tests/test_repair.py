@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import tensorflow as tf
 from pipeline.cli import predict, releases
 from pipeline.inference import segmenter
 from pipeline.saved_model import contract, export, smoke_test, warmup
-from tests.support.releases import visible
+from tests.support.releases import listed, visible
 from tests.support.runs import Run, run_locally
 
 pytestmark = pytest.mark.usefixtures("smoke_test_in_process")
@@ -46,13 +45,6 @@ def old(untrained: None, small_data: Path, tmp_path: Path) -> Run:
 
 def photos(run: Run) -> list[bytes]:
     return [path.read_bytes() for path in sorted((run.data_root / "images").iterdir())[:3]]
-
-
-def listed(run: Run, capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
-    capsys.readouterr()
-    assert releases.main(["list", "--json", "--serving", str(run.serving_dir)]) == 0
-    entries: list[dict[str, Any]] = json.loads(capsys.readouterr().out)
-    return entries
 
 
 def test_a_version_no_server_can_run_is_named_and_repaired(

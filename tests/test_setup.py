@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.runs import ROOT
+
 pytestmark = pytest.mark.once
 
-TREE = Path(__file__).resolve().parent.parent
 # Every program that the script calls, so that PATH can hold these and nothing of the real machine.
 TOOLS = ["cat", "chmod", "cksum", "cp", "dirname", "grep", "mkdir", "rm", "sed", "sh", "tr"]
 
-FAKE_PYTHON = TREE / "tests/support/programs/fake_python.sh"
+FAKE_PYTHON = ROOT / "tests/support/programs/fake_python.sh"
 
 
 class Machine:
@@ -30,7 +31,7 @@ class Machine:
         self.log = folder / "log"
         self.uv = folder / "uv"
         self.pip_settings = folder / "pip"  # what `pip config list` prints
-        shutil.copytree(TREE / "requirements", self.tree / "requirements")
+        shutil.copytree(ROOT / "requirements", self.tree / "requirements")
         self.home.mkdir()
         for tool in TOOLS:
             path = shutil.which(tool)
@@ -199,7 +200,7 @@ def test_a_missing_compiler_is_reported_first(machine: Machine) -> None:
 
 
 def check_build(**env: str) -> str:
-    command = [sys.executable, str(TREE / "requirements" / "check_build.py")]
+    command = [sys.executable, str(ROOT / "requirements" / "check_build.py")]
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
     return done.stdout.strip()
 
@@ -215,7 +216,7 @@ def test_missing_headers_and_venv_are_named_with_their_packages(
 ) -> None:
     monkeypatch.setattr("sysconfig.get_path", lambda name: str(tmp_path))
     monkeypatch.setitem(sys.modules, "ensurepip", None)
-    runpy.run_path(str(TREE / "requirements" / "check_build.py"))
+    runpy.run_path(str(ROOT / "requirements" / "check_build.py"))
     version = "python{}.{}".format(*sys.version_info[:2])
     said = capsys.readouterr().out
     assert f"(Debian: {version}-venv)" in said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 from pathlib import Path
@@ -42,3 +43,10 @@ def load_mask(path: Path) -> NDArray[Any]:
     with Image.open(path) as mask:
         assert mask.mode == "L"
         return np.asarray(mask)
+
+
+def encoded(image: Image.Image, image_format: str, **options: Any) -> bytes:
+    """An image as a file."""
+    buffer = io.BytesIO()
+    image.save(buffer, image_format, **options)
+    return buffer.getvalue()

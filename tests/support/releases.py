@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from tests.support.runs import Run
 
 
 def visible(folder: Path) -> list[str]:
@@ -30,3 +34,11 @@ def accept_any_model(
     patch.setattr(smoke_test, "check", check)
     for look in ("misfit", "unservable"):
         patch.setattr(contract, look, lambda path: None)
+
+
+def listed(run: Run, capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    """The entries of ``releases list --json``."""
+    capsys.readouterr()
+    assert run.releases("list", "--json") == 0
+    entries: list[dict[str, Any]] = json.loads(capsys.readouterr().out)
+    return entries

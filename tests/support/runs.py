@@ -62,6 +62,12 @@ class Run:
         record = json.loads((self.released() / "assets.extra" / "release.json").read_text())
         return Path(record["model_uri"], "Format-Serving")
 
+    def releases(self, *arguments: str) -> int:
+        """Calls the command `releases` on its serving folder; returns the exit code."""
+        from pipeline.cli import releases
+
+        return releases.main([*arguments, "--serving", str(self.serving_dir)])
+
     def again(self, *overrides: str) -> Run:
         return run_locally(self.data_root, self.output_root, *overrides)
 

@@ -25,6 +25,7 @@ from apache_beam.options.pipeline_options import FlinkRunnerOptions, PipelineOpt
 from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc
 from apache_beam.runners.portability.flink_runner import FlinkJarJobServer
 
+from tests.support.ports import free_port
 from tests.support.runs import ROOT
 from tests.support.servers import maven
 
@@ -184,13 +185,6 @@ def _slots(port: int) -> int | None:
             return int(json.load(answer)["slots-total"])
     except (urllib.error.URLError, OSError):
         return None
-
-
-def free_port() -> int:
-    """A port that nothing listens at."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _listens(port: int) -> bool:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-import socket
 import subprocess
 import time
 from pathlib import Path
 
 from tests.support import Unavailable, debian
+from tests.support.ports import free_port
 
 _PACKAGES = ["mariadb-server-core", "mariadb-client-core"]  # no service, nothing that starts itself
 _PROGRAMS = ["mariadbd", "mariadb-install-db", "mariadb", "my_print_defaults"]
@@ -40,9 +40,7 @@ class MariaDB:
                 stdout=log,
                 stderr=log,
             )
-            with socket.socket() as probe:
-                probe.bind(("127.0.0.1", 0))
-                port = probe.getsockname()[1]
+            port = free_port()
         self._command = [
             *(_find("mariadbd"), "--no-defaults", f"--datadir={data}", *owner),
             *("--bind-address=127.0.0.1", f"--port={port}", f"--socket={self._socket}"),

