@@ -19,8 +19,6 @@ from packaging.utils import canonicalize_name
 
 from tests.support.runs import ROOT
 
-pytestmark = pytest.mark.once
-
 LOCKS = ["compatible.txt", "current.txt", "image-cpu.txt", "image-gpu.txt", "uv.txt"]
 
 
