@@ -1,6 +1,8 @@
 # make run              one local run on the built-in data (ARGS="--data-root DIR ..." goes to local_runner.py)
-# make test             lint, types and the test suite (ARGS="-k gate" goes to pytest, which runs two workers);
-#                       TEST_ALL=1 make test adds the container image and, on an older machine, the other stack
+# make test             lint, types and the test suite but for its slow tests; says how long that takes and what was
+#                       left out (ARGS="-k gate" goes to pytest, which has two workers)
+#                       TEST_ALL=1 make test runs everything: the slow tests, the container image, Docker and, on an
+#                       older machine, the other stack
 # make test-debian13    the same on the current stack, in a Debian 13 root; needs root rights
 # make audit            checks the locked packages against a vulnerability service, if one can be reached
 # make lock             resolves both stacks again from setup.py (ARGS=--upgrade takes the newest versions)

@@ -77,7 +77,7 @@ enter() {
     fi
     # What pip, uv and OpenBLAS were told outside; a path of the host would mean nothing in there.
     local pass=() name
-    for name in ${!PIP_@} ${!UV_@} ${!OPENBLAS_@} CI TEST_ALL http_proxy https_proxy no_proxy \
+    for name in ${!PIP_@} ${!UV_@} ${!OPENBLAS_@} CI TEST_ALL SECOND_STACK http_proxy https_proxy no_proxy \
         HTTP_PROXY HTTPS_PROXY NO_PROXY; do
         case ${!name-} in '' | /*) ;; *) pass+=("$name=${!name}") ;; esac
     done

@@ -22,8 +22,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from pipeline.report import publish
 from pipeline.saved_model import contract, smoke_test
@@ -31,7 +31,7 @@ from pipeline.saved_model import contract, smoke_test
 ROUNDS = 20
 
 
-def rest(answer: dict[str, np.ndarray]) -> int:
+def rest(answer: dict[str, NDArray[Any]]) -> int:
     """Bytes of the JSON body."""
 
     def plain(value: Any) -> Any:

@@ -20,11 +20,11 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from benchmarks import accuracy
 from pipeline import settings
 from pipeline.core import features
 from pipeline.data import synthetic
 from pipeline.evaluation import metrics
+from tests.support.models import accuracy
 
 
 def main() -> None:

@@ -15,12 +15,14 @@ import datetime
 import importlib.metadata
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import PIL.Image
 import PIL.ImageFilter
 import tensorflow_data_validation as tfdv
+from numpy.typing import NDArray
 
 from pipeline import settings
 from pipeline.core import features
@@ -29,10 +31,10 @@ from pipeline.data import appearance, drift, health, preprocessing
 ROOT = Path(__file__).parents[2] / "shared" / "data" / "oxford-iiit-pet-128"
 _ROUNDS = 5
 
-Change = Callable[[np.ndarray], np.ndarray]
+Change = Callable[[NDArray[Any]], NDArray[Any]]
 
 
-def blur(photo: np.ndarray) -> np.ndarray:
+def blur(photo: NDArray[Any]) -> NDArray[Any]:
     """Out of focus, by a hundredth of the photo's height and width."""
     radius = sum(photo.shape[:2]) / 100
     picture = PIL.Image.fromarray(photo).filter(PIL.ImageFilter.GaussianBlur(radius))

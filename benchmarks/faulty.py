@@ -3,8 +3,8 @@
     python -m benchmarks.faulty
 
 Both run through the whole chain, at 64 pixels and for one epoch. The kinds are those of
-tests/faulty_data.py. Prints how many items were set aside, what the splits hold, and whether every
-metric is the same.
+tests/support/faulty_data.py. Prints how many items were quarantined, what the splits hold, and
+whether every metric is the same.
 """
 
 from __future__ import annotations
@@ -12,15 +12,14 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import local_runner
 from benchmarks.data_stage import SAMPLE
+from tests.support.faulty_data import FAULTY, add
 
-TESTS = Path(__file__).parents[1] / "tests"
 SETTINGS = (
     "transform.image_size=64",
     "train.epochs=1",
@@ -33,9 +32,6 @@ SETTINGS = (
 
 def mix_in(root: Path) -> dict[str, str]:
     """Adds an item of each faulty kind to a folder and its lists; returns the reasons by id."""
-    sys.path.insert(0, str(TESTS))
-    from faulty_data import FAULTY, add
-
     reasons = {}
     for number, kind in enumerate(FAULTY):
         id_ = f"Faulty_{number}"
@@ -54,7 +50,8 @@ def run(root: Path, output: Path) -> dict[str, Any]:
         arguments += ["--set", setting]
     if local_runner.main(arguments):
         raise SystemExit(f"The run on {root} failed.")
-    return json.loads((output / "latest_run.json").read_text())
+    outcome: dict[str, Any] = json.loads((output / "latest_run.json").read_text())
+    return outcome
 
 
 def main() -> None:

@@ -26,8 +26,10 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from benchmarks import beam_cluster, data_stage, maven
-from benchmarks.beam_cluster import Cluster
+from benchmarks import data_stage
+from tests.support import Unavailable
+from tests.support.servers import beam_cluster
+from tests.support.servers.beam_cluster import Cluster
 
 STAGES = ("ExampleGen", "StatisticsGen", "Transform")
 FEW = 64  # photos
@@ -107,7 +109,7 @@ def main() -> None:
         try:
             took = compare(name, start, args.images, args.data_root, base)
             base = base or took
-        except maven.Unavailable as reason:
+        except Unavailable as reason:
             print(f"{name:22} NOT MEASURED: {reason}")
     print(f"load at the end {os.getloadavg()[0]:.1f}")
 

@@ -46,7 +46,7 @@ SETTINGS = (
 class Bench:
     """An output folder with a second model in service, and what is expected of it."""
 
-    def __init__(self, root: Path):
+    def __init__(self, root: Path) -> None:
         self.data, self.output = root / "data", root / "output"
         self.serving = self.output / "serving" / "xception_unet_s"
         synthetic.generate(self.data, count=40, seed=3)

@@ -62,7 +62,8 @@ def ask(url: str, contents: bytes) -> int:
     try:
         with urllib.request.urlopen(f"{url}segment", contents, timeout=600) as answer:
             answer.read()
-            return answer.status
+            status: int = answer.status
+            return status
     except urllib.error.HTTPError as error:
         return error.code
 

@@ -1,7 +1,7 @@
 """Programs that nobody here wrote, asked about a release: whether they say the same, and how soon.
 
     make run
-    PYTHONPATH=tests python -m benchmarks.programs --photos DIR [--output-root output]
+    python -m benchmarks.programs --photos DIR [--output-root output]
 
 Each program segments the same photos, one at a time, with one thread. Its masks are compared with
 those of `serving_default` in Python. A SavedModel gets JPEG files, so that its time includes
@@ -29,6 +29,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from pipeline import formats
 from pipeline.conversion import converter
@@ -37,12 +38,14 @@ from pipeline.data import preprocessing
 from pipeline.formats import network, photos
 from pipeline.report import publish
 from pipeline.saved_model import contract, smoke_test
+from tests.support import Unavailable
+from tests.support.clients import mlserver, node, ortjava, tfjava, web
 
-Answers = tuple[list[np.ndarray], float, str]  # masks, milliseconds, version
+Answers = tuple[list[NDArray[Any]], float, str]  # masks, milliseconds, version
 ROUNDS = 3
 
 
-def timed(ask: Callable[[Any], np.ndarray], given: Sequence[Any], version: str) -> Answers:
+def timed(ask: Callable[[Any], NDArray[Any]], given: Sequence[Any], version: str) -> Answers:
     """Asks a program in this process for one photo after the other."""
     masks, times = [], []
     for photo in given:
@@ -68,17 +71,13 @@ def saved_model(path: Path, encoded: Sequence[bytes]) -> Iterator[tuple[str, str
                 f"TensorFlow {tf.__version__}",
             )
         yield name, "SavedModel", answers
-    from clients import tfjava
-
     yield from client("TensorFlow Java", "SavedModel", tfjava.ask, path, encoded)
 
 
 def client(
     title: str, file: str, ask: Callable[..., Any], model: Path, given: Sequence[Any]
 ) -> Iterator[tuple[str, str, Answers]]:
-    """A program of tests/clients; nothing where it cannot be had."""
-    from clients import Unavailable
-
+    """A program of tests/support/clients; nothing where it cannot be had."""
     try:
         answer = ask(model, given, rounds=ROUNDS)
     except Unavailable as error:
@@ -88,11 +87,9 @@ def client(
 
 
 def files_of(
-    release: network.Release, folder: Path, pixels: Sequence[np.ndarray]
+    release: network.Release, folder: Path, pixels: Sequence[NDArray[Any]]
 ) -> Iterator[tuple[str, str, Answers]]:
     """The programs that load a file of another format."""
-    from clients import mlserver, node, ortjava, web
-
     programs = {"onnx": "onnxruntime", "litert": "ai-edge-litert", "openvino": "openvino"}
     for name, package in programs.items():
         format_ = file_formats.Format(name)

@@ -30,20 +30,21 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
-from benchmarks import accuracy
 from pipeline import models, settings
 from pipeline.core import features
 from pipeline.data import preprocessing, synthetic
 from pipeline.training import trainer
 from pipeline.training.input_pipeline import Photos
+from tests.support.models import accuracy
 
 CONTENDERS = ("fit", "Trainer")
 DEFAULT = settings.Model().name
 _TENTH = 10
 
 
-def write_examples(photos: np.ndarray, masks: np.ndarray, path: Path) -> None:
+def write_examples(photos: NDArray[Any], masks: NDArray[Any], path: Path) -> None:
     """Writes what Transform writes, for uint8 [count, size, size, 3] and [count, size, size]."""
     options = tf.io.TFRecordOptions(compression_type="GZIP", compression_level=0)
     with tf.io.TFRecordWriter(str(path), options) as writer:
@@ -121,7 +122,7 @@ def measure(
     }
 
 
-def arrays(path: Path) -> tuple[np.ndarray, np.ndarray]:
+def arrays(path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
     """Photos, float32 in [0, 1], and class ids."""
     with np.load(path) as held:
         return held["photos"].astype(np.float32) / 255, held["masks"]

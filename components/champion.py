@@ -16,7 +16,7 @@ from pipeline.release import model_store, operations, salvage
 from pipeline.saved_model import contract
 
 
-class ChampionStrategy(resolver.ResolverStrategy):  # type: ignore[misc]
+class ChampionStrategy(resolver.ResolverStrategy):
     """Resolves the released model that a candidate would replace.
 
     Takes the channels ``candidate`` (one Model), ``model``, ``pushed_model`` and ``withdrawn`` (all
@@ -80,7 +80,7 @@ def _evaluable(
             return
 
 
-class ReleasedDataStrategy(resolver.ResolverStrategy):  # type: ignore[misc]
+class ReleasedDataStrategy(resolver.ResolverStrategy):
     """Resolves the data of the model in service, to compare today's data with.
 
     Takes the channels ``statistics`` (one ExampleStatistics, today's), ``released`` and

@@ -9,7 +9,7 @@ from tfx.dsl.component.experimental.decorators import component
 from pipeline.release import mirror
 
 
-@component  # type: ignore[untyped-decorator]
+@component
 def ReleaseCopier(
     serving_dir: Parameter[str],
     copy_to: Parameter[str],

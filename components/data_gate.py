@@ -21,7 +21,7 @@ from pipeline.settings import Gate
 CLASS_SETTINGS = {"class_iou", "slices", "min_examples"}
 
 
-@component  # type: ignore[untyped-decorator]
+@component
 def DataGate(
     examples: InputArtifact[Examples],
     statistics: InputArtifact[ExampleStatistics],

@@ -13,7 +13,7 @@ from pipeline.artifacts import ingestion
 from pipeline.core import features, progress
 
 
-class Executor(executor.Executor):  # type: ignore[misc]
+class Executor(executor.Executor):
     """TFX's executor with progress."""
 
     def Do(
@@ -27,7 +27,7 @@ class Executor(executor.Executor):  # type: ignore[misc]
         super().Do(input_dict, output_dict, exec_properties)
 
 
-class PhotoEvaluator(component.Evaluator):  # type: ignore[misc]
+class PhotoEvaluator(component.Evaluator):
     """TFX's Evaluator with the executor above."""
 
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)

@@ -33,7 +33,7 @@ from pipeline.data import coverage, items, layout, spans, validation
 from pipeline.settings import Data
 
 
-class _ReadItem(beam.DoFn):  # type: ignore[misc]
+class _ReadItem(beam.DoFn):
     """Turns an item into a serialized tf.train.Example, or into a row of the quarantine."""
 
     def __init__(self, settings: Data):
@@ -81,7 +81,7 @@ def _int64(value: int) -> tf.train.Feature:
     return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
 
 
-class Executor(base_beam_executor.BaseBeamExecutor):  # type: ignore[misc]
+class Executor(base_beam_executor.BaseBeamExecutor):
     """Writes the splits train, eval and test, the quarantine and the notes."""
 
     def Do(
@@ -142,7 +142,7 @@ def _write_rows(rows: beam.PCollection, folder: str, name: str) -> None:
     )
 
 
-class Driver(driver.FileBasedDriver):  # type: ignore[misc]
+class Driver(driver.FileBasedDriver):
     """Finds the spans and fingerprints their files.
 
     TFX's driver supports only one kind of span name, does not notice files that were renamed or
@@ -161,7 +161,7 @@ class Driver(driver.FileBasedDriver):  # type: ignore[misc]
         return exec_properties
 
 
-class PetExampleGen(component.FileBasedExampleGen):  # type: ignore[misc]
+class PetExampleGen(component.FileBasedExampleGen):
     """Ingests a data folder; the output `examples` has the splits train, eval and test."""
 
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)

@@ -116,7 +116,7 @@ def _verdict(failure: Exception) -> str:
     ) from failure
 
 
-class _Spec(standard_component_specs.InfraValidatorSpec):  # type: ignore[misc]
+class _Spec(standard_component_specs.InfraValidatorSpec):
     INPUTS: ClassVar[dict[str, Any]] = {
         **standard_component_specs.InfraValidatorSpec.INPUTS,
         standard_component_specs.MODEL_BLESSING_KEY: component_spec.ChannelParameter(
@@ -125,7 +125,7 @@ class _Spec(standard_component_specs.InfraValidatorSpec):  # type: ignore[misc]
     }
 
 
-class BlessedModelValidator(component.InfraValidator):  # type: ignore[misc]
+class BlessedModelValidator(component.InfraValidator):
     """TFX's InfraValidator with the executor above and the gate's verdict as another input."""
 
     SPEC_CLASS = _Spec

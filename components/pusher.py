@@ -40,7 +40,7 @@ _NOT_BETTER = (
 )
 
 
-class Executor(executor.Executor):  # type: ignore[misc]
+class Executor(executor.Executor):
     """Releases the model if it is blessed, and records the result on the output."""
 
     def Do(
@@ -164,7 +164,7 @@ def _facts(inputs: dict[str, list[types.Artifact]], settings: dict[str, Any]) ->
     }
 
 
-class _Spec(standard_component_specs.PusherSpec):  # type: ignore[misc]
+class _Spec(standard_component_specs.PusherSpec):
     INPUTS: ClassVar[dict[str, Any]] = {
         **standard_component_specs.PusherSpec.INPUTS,
         "replaces": component_spec.ChannelParameter(
@@ -182,7 +182,7 @@ class _Spec(standard_component_specs.PusherSpec):  # type: ignore[misc]
     }
 
 
-class ReleasePusher(component.Pusher):  # type: ignore[misc]
+class ReleasePusher(component.Pusher):
     """TFX's Pusher with the executor above and more inputs.
 
     `replaces` and `withdrawn` are part of the cache key, so that going back and forth between two

@@ -20,7 +20,7 @@ from pipeline.core import progress
 _Handle = tuple[BinaryIO, gzip.GzipFile]
 
 
-class _Sink(filebasedsink.FileBasedSink):  # type: ignore[misc]
+class _Sink(filebasedsink.FileBasedSink):
     def open(self, temp_path: str) -> _Handle:
         file = FileSystems.create(temp_path, compression_type=CompressionTypes.UNCOMPRESSED)
         return file, gzip.GzipFile("", "wb", 0, file, mtime=0)

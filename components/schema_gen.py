@@ -17,7 +17,7 @@ from tfx.utils import io_utils
 from pipeline.core import features
 
 
-class Executor(base_executor.BaseExecutor):  # type: ignore[misc]
+class Executor(base_executor.BaseExecutor):
     """Writes the schema."""
 
     def Do(
@@ -30,7 +30,7 @@ class Executor(base_executor.BaseExecutor):  # type: ignore[misc]
         io_utils.write_string_file(os.path.join(uri, "schema.pbtxt"), exec_properties["content"])
 
 
-class _Spec(types.ComponentSpec):  # type: ignore[misc]
+class _Spec(types.ComponentSpec):
     # The cache key of TFX's ImportSchemaGen has only the path, so it would not notice an edit.
     PARAMETERS: ClassVar[dict[str, Any]] = {"content": component_spec.ExecutionParameter(type=str)}
     INPUTS: ClassVar[dict[str, Any]] = {}
@@ -39,7 +39,7 @@ class _Spec(types.ComponentSpec):  # type: ignore[misc]
     }
 
 
-class CuratedSchemaGen(base_component.BaseComponent):  # type: ignore[misc]
+class CuratedSchemaGen(base_component.BaseComponent):
     """Imports a curated schema file into the pipeline."""
 
     SPEC_CLASS = _Spec

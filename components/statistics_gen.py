@@ -14,7 +14,7 @@ from pipeline.compat import tfx_statistics_gen
 from pipeline.core import features, progress
 
 
-class Executor(executor.Executor):  # type: ignore[misc]
+class Executor(executor.Executor):
     """TFX's executor with Beam's batches limited to 20 MB.
 
     By default, a batch has as many examples as are processed in a second, up to 1,000. As photos
@@ -33,7 +33,7 @@ class Executor(executor.Executor):  # type: ignore[misc]
             super().Do(input_dict, output_dict, exec_properties)
 
 
-class PhotoStatisticsGen(component.StatisticsGen):  # type: ignore[misc]
+class PhotoStatisticsGen(component.StatisticsGen):
     """TFX's StatisticsGen with the executor above."""
 
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)

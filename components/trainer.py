@@ -14,7 +14,7 @@ from components.working_dir import WithWorkingDir
 from pipeline.saved_model import contract
 
 
-class Executor(WithWorkingDir, executor.GenericExecutor):  # type: ignore[misc]
+class Executor(WithWorkingDir, executor.GenericExecutor):
     """TFX's executor, which calls `run_fn`, with a working folder.
 
     The component fails if the exported model does not meet `pipeline.saved_model.contract`.
@@ -32,7 +32,7 @@ class Executor(WithWorkingDir, executor.GenericExecutor):  # type: ignore[misc]
         contract.check(path_utils.serving_model_path(model.uri), config["image_size"])
 
 
-class ResumableTrainer(component.Trainer):  # type: ignore[misc]
+class ResumableTrainer(component.Trainer):
     """TFX's Trainer with the executor above."""
 
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)

@@ -19,7 +19,7 @@ from pipeline.core import features, progress
 _BATCH = 32
 
 
-class Executor(executor.Executor):  # type: ignore[misc]
+class Executor(executor.Executor):
     """TFX's executor with another processor, since batches and records are not configurable."""
 
     def Do(
@@ -34,7 +34,7 @@ class Executor(executor.Executor):  # type: ignore[misc]
             super().Do(input_dict, output_dict, exec_properties)
 
 
-class PhotoTransform(component.Transform):  # type: ignore[misc]
+class PhotoTransform(component.Transform):
     """TFX's Transform with the executor above."""
 
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)

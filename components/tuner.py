@@ -8,11 +8,11 @@ from tfx.dsl.components.base import executor_spec
 from components.working_dir import WithWorkingDir
 
 
-class Executor(WithWorkingDir, executor.Executor):  # type: ignore[misc]
+class Executor(WithWorkingDir, executor.Executor):
     """TFX's executor, which calls `tuner_fn`, with a working folder."""
 
 
-class ResumableTuner(component.Tuner):  # type: ignore[misc]
+class ResumableTuner(component.Tuner):
     """TFX's Tuner with the executor above."""
 
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)

@@ -12,7 +12,7 @@ from tfx.utils import json_utils
 WORKING_DIR = "working_dir"
 
 
-class WithWorkingDir(base_executor.BaseExecutor):  # type: ignore[misc]
+class WithWorkingDir(base_executor.BaseExecutor):
     """Mixin for TFX executors that adds the key ``working_dir`` to their ``custom_config``.
 
     The folder exists, is the same for all attempts at the same work (see

@@ -99,7 +99,8 @@ def describe(expression: str) -> str:
     """
     options = cron_descriptor.Options()
     options.use_24hour_time_format = True
-    return cron_descriptor.get_description(expression, options)
+    words: str = cron_descriptor.get_description(expression, options)
+    return words
 
 
 def _values(field: str, kind: _Kind, text: str) -> str:

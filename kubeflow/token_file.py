@@ -15,7 +15,7 @@ _MAX_BYTES = 2**16  # servers do not accept longer headers
 _TOKEN = re.compile(rb"[!-~]+")  # visible ASCII without spaces
 
 
-class TokenFile(TokenCredentialsBase):  # type: ignore[misc]
+class TokenFile(TokenCredentialsBase):
     """Credentials for the SDK. The file is read again because tokens often expire during a run.
 
     Attributes:

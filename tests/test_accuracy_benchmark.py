@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
 
-from benchmarks import accuracy
 from pipeline import settings
 from pipeline.core import features
+from tests.support.models import accuracy
 
 SIZE = 32
+Splits = dict[str, accuracy.Split]
 
 
 def chosen(*overrides: str) -> settings.Settings:
@@ -19,11 +22,11 @@ def chosen(*overrides: str) -> settings.Settings:
 
 
 @pytest.fixture(scope="module")
-def splits(small_data):
+def splits(small_data: Path) -> Splits:
     return accuracy.load_splits(small_data, SIZE, eval_share=0.2, test_share=0.1)
 
 
-def test_splits_are_those_of_the_pipeline(splits):
+def test_splits_are_those_of_the_pipeline(splits: Splits) -> None:
     assert set(splits) == set(features.SPLITS)
     assert sum(len(photos) for photos, _ in splits.values()) == 40
     for photos, masks in splits.values():
@@ -32,7 +35,7 @@ def test_splits_are_those_of_the_pipeline(splits):
         assert set(np.unique(masks)) <= {0, 1, 2}
 
 
-def test_scores_come_from_the_pixels_of_the_whole_split():
+def test_scores_come_from_the_pixels_of_the_whole_split() -> None:
     """The model says "pet" where the photo is white and "background" elsewhere."""
     photo = keras.Input((2, 2, 3))
     kernel = np.array([[[[9, 0, -9], [0, 0, 0], [0, 0, 0]]]], np.float32)  # red decides
@@ -55,7 +58,7 @@ def test_scores_come_from_the_pixels_of_the_whole_split():
     )
 
 
-def test_training_ends_with_the_epochs_and_judges_each(splits):
+def test_training_ends_with_the_epochs_and_judges_each(splits: Splits) -> None:
     rows = accuracy.train(chosen("model.name=xception_unet_s", "train.epochs=2"), splits)
     assert [row["epoch"] for row in rows] == [1, 2]
     assert 0 < rows[0]["minute"] < rows[1]["minute"]
@@ -65,12 +68,12 @@ def test_training_ends_with_the_epochs_and_judges_each(splits):
             assert all(0 <= value <= 1 for value in row[split].values())
 
 
-def test_training_ends_when_the_time_is_up(splits):
+def test_training_ends_when_the_time_is_up(splits: Splits) -> None:
     """Also in the midst of an epoch, and that epoch is judged, too."""
     rows = accuracy.train(chosen(), splits, minutes=1e-6)
     assert len(rows) == 1
 
 
-def test_class_balance_needs_nothing_but_the_masks(splits):
+def test_class_balance_needs_nothing_but_the_masks(splits: Splits) -> None:
     rows = accuracy.train(chosen("train.class_balance=0.5"), splits, minutes=1e-6)
     assert np.isfinite(rows[0]["loss"])

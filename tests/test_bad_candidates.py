@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 import tensorflow_transform as tft
-from conftest import Run
 
-from benchmarks import bad_candidates
-from benchmarks.bad_candidates import Bench
 from pipeline.core import features
 from pipeline.settings import Gate
+from tests.support.models import bad_candidates
+from tests.support.models.bad_candidates import Bench
+from tests.support.runs import Run
+
+pytestmark = pytest.mark.usefixtures("smoke_test_in_process")
 
 
 @pytest.fixture(scope="module")

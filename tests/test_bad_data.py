@@ -10,8 +10,7 @@ from pathlib import Path
 
 import PIL.Image
 import pytest
-from conftest import Run, run_locally
-from faulty_data import FAULTY, add
+import tensorflow as tf
 
 import local_runner
 from pipeline.cli import data as command
@@ -19,6 +18,10 @@ from pipeline.core.errors import DataError
 from pipeline.data import layout
 from pipeline.orchestration import pipeline
 from pipeline.settings import Data
+from tests.support.faulty_data import FAULTY, add
+from tests.support.runs import SECOND, Run, run_locally
+
+pytestmark = pytest.mark.usefixtures("smoke_test_in_process")
 
 
 @pytest.fixture
@@ -35,8 +38,22 @@ def mask_of(photo: Path) -> Path:
     return photo.parent.parent / "annotations" / "trimaps" / f"{photo.stem}.png"
 
 
-def test_faulty_items_are_set_aside_and_the_rest_gives_the_same_model(
-    data: Path, small_run: Run, tmp_path: Path
+def transformed(run: Run) -> dict[str, list[bytes]]:
+    """What Transform made for each split, in no order."""
+    (newest,) = (run.output_root / "artifacts" / "Transform" / "transformed_examples").iterdir()
+    return {
+        split.name: sorted(
+            record
+            for file in split.iterdir()
+            for record in tf.data.TFRecordDataset(str(file), "GZIP").as_numpy_iterator()
+        )
+        for split in newest.iterdir()
+    }
+
+
+@pytest.mark.usefixtures("untrained")
+def test_quarantined_items_do_not_change_the_model(
+    data: Path, two_releases: Run, tmp_path: Path
 ) -> None:
     """One item of each faulty kind, and a test photo under a second name in trainval.txt."""
     lists = {name: data / "annotations" / f"{name}.txt" for name in ("list", "trainval", "test")}
@@ -50,29 +67,30 @@ def test_faulty_items_are_set_aside_and_the_rest_gives_the_same_model(
         with lists[name].open("a") as file:
             file.writelines(f"{id_} 1 1 1\n" for id_ in [*kinds, "copy_1", judged.stem])
 
-    run = run_locally(data, tmp_path / "output", "data.max_quarantined=0.5")
+    run = run_locally(data, tmp_path / "output", "data.max_quarantined=0.5", SECOND)
     assert run.outcome["status"] == "pushed"
     found = run.outcome["data"]
     expected = {id_: (kind.reason or "").format(id=id_) for id_, kind in kinds.items()}
     expected["copy_1"] = f"the same photo as {judged.stem}, which is in the split test"
     assert {row["id"]: row["reason"] for row in found["quarantined"]} == expected
     assert [row["id"] for row in found["notes"]] == [judged.stem]
-    assert found["splits"] == small_run.outcome["data"]["splits"]
-    assert run.outcome["metrics"] == small_run.outcome["metrics"]
+    assert found["splits"] == two_releases.outcome["data"]["splits"]
+    assert transformed(run) == transformed(two_releases)
+    assert run.outcome["metrics"] == two_releases.outcome["metrics"]
     page = (run.output_root / "report.html").read_text()
     for id_ in expected:
         assert id_ in page
 
 
-@pytest.mark.usefixtures("untrained")
-def test_one_faulty_item_is_always_tolerated_and_two_of_forty_are_not(
+@pytest.mark.usefixtures("no_training")
+def test_one_quarantined_item_is_tolerated_and_two_of_forty_are_not(
     data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     first, second, *_ = photos(data)
     aside = second.rename(tmp_path / second.name)
     shutil.copy2(aside, second)
     first.write_bytes(b"")
-    assert run_locally(data, tmp_path / "output").code == 0
+    assert run_locally(data, tmp_path / "output").states()["Transform"] == "executed"
     second.write_bytes(b"")
     capfd.readouterr()
     run = run_locally(data, tmp_path / "output")
@@ -86,7 +104,7 @@ def test_one_faulty_item_is_always_tolerated_and_two_of_forty_are_not(
     assert f"{first.stem}: the photo is empty" in error
     # Mended, the same command goes on.
     aside.replace(second)
-    assert run_locally(data, tmp_path / "output").outcome["status"] == "pushed"
+    assert run_locally(data, tmp_path / "output").states()["DataGate"] == "executed"
 
 
 def without_border(masks: Iterable[Path]) -> None:
@@ -96,7 +114,7 @@ def without_border(masks: Iterable[Path]) -> None:
 
 
 @pytest.mark.usefixtures("untrained")
-def test_class_in_no_test_mask_is_refused_before_training_unless_nothing_is_asked_of_it(
+def test_a_class_in_no_test_mask_stops_the_run_if_the_gate_needs_it(
     data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     listed = (data / "annotations" / "test.txt").read_text()
@@ -153,6 +171,7 @@ def test_items_on_no_list_are_left_out_and_named(data: Path, tmp_path: Path) -> 
     shutil.copy(mask_of(extra), mask_of(extra.with_name("Extra_1.jpg")))
     faulty.write_bytes(b"")  # ends the run before it trains
     run = run_locally(data, tmp_path / "output", "data.max_quarantined=0")
+    assert run.code == 2  # none may be faulty
     assert run.outcome["data"]["unlisted"] == ["Extra_1"]
     assert [row["id"] for row in run.outcome["data"]["quarantined"]] == [faulty.stem]
     assert sum(run.outcome["data"]["splits"].values()) == 39
@@ -184,7 +203,7 @@ def test_every_change_of_the_files_is_noticed(data: Path) -> None:
     assert len(set(seen)) == len(seen) - 1
 
 
-def test_mask_that_is_named_right_mends_the_item(data: Path, tmp_path: Path) -> None:
+def test_renaming_a_mask_repairs_its_item(data: Path, tmp_path: Path) -> None:
     victim, faulty = photos(data)[:2]
     faulty.write_bytes(b"")  # ends the runs before they train
     mask_of(victim).rename(mask_of(victim).with_name("wrong.png"))
@@ -194,11 +213,6 @@ def test_mask_that_is_named_right_mends_the_item(data: Path, tmp_path: Path) -> 
     mended = run.again("data.max_quarantined=0")
     assert mended.states()["ExampleGen"] == "executed"
     assert [row["id"] for row in mended.outcome["data"]["quarantined"]] == [faulty.stem]
-
-
-def test_no_faulty_item_is_tolerated_where_none_may_be(data: Path, tmp_path: Path) -> None:
-    photos(data)[0].write_bytes(b"")
-    assert run_locally(data, tmp_path / "output", "data.max_quarantined=0").code == 2
 
 
 @pytest.mark.parametrize(
@@ -289,7 +303,7 @@ def test_an_unknown_section_is_one_sentence(capfd: pytest.CaptureFixture[str]) -
         ("release.infra_validation=kubernetes", "kubernetes"),
     ],
 )
-def test_what_no_run_can_be_made_with_is_said_before_any_data_is(
+def test_impossible_settings_are_reported_before_data_is_made(
     tmp_path: Path, setting: str, sentence: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "output"
@@ -300,17 +314,17 @@ def test_what_no_run_can_be_made_with_is_said_before_any_data_is(
 
 
 def test_unknown_beam_argument_is_one_sentence(
-    playground: Run, capfd: pytest.CaptureFixture[str]
+    fresh_run: Run, capfd: pytest.CaptureFixture[str]
 ) -> None:
     capfd.readouterr()
     wrong = 'beam.args=["--direct_running_mode=multiprocessing"]'
-    assert playground.again(wrong).code == 2
+    assert fresh_run.again(wrong).code == 2
     (line,) = capfd.readouterr().err.splitlines()
     assert line.startswith("Error: Setting 'beam.args' is invalid: argument ")
     assert "multi_processing" in line  # what it could be
 
 
-def test_encoder_weights_that_do_not_exist_are_said_at_once(
+def test_missing_encoder_weights_are_reported_at_once(
     small_data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     wrong = ("model.name=mobilenet_unet", f"model.encoder_weights={tmp_path / 'typo.h5'}")
@@ -327,8 +341,8 @@ def test_list_that_cannot_be_read_is_one_sentence(data: Path) -> None:
         layout.scan(data, Data())
 
 
-def test_outcome_of_a_refused_run_is_valid_json_without_nan(playground: Run) -> None:
-    run = playground.again("gate.mean_iou=1")
+def test_outcome_of_a_refused_run_is_valid_json_without_nan(fresh_run: Run) -> None:
+    run = fresh_run.again("gate.mean_iou=1")
     text = (run.output_root / "latest_run.json").read_text()
     assert json.loads(text, parse_constant=lambda name: pytest.fail(name))["status"] == (
         "not_blessed"

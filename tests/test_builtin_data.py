@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.core import features
 from pipeline.core.errors import DataError
-from pipeline.data import layout, synthetic, validation
+from pipeline.data import layout, painting, synthetic, validation
 from pipeline.settings import Data
 
 COUNT = 48
@@ -35,19 +37,21 @@ def rows(root: Path, name: str) -> list[list[str]]:
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory) -> Path:
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("builtin") / "data"
     synthetic.generate(root, COUNT)
     return root
 
 
 @pytest.fixture(scope="module")
-def trimaps(root) -> dict[str, np.ndarray]:
+def trimaps(root: Path) -> dict[str, NDArray[Any]]:
     paths = (root / "annotations" / "trimaps").iterdir()
     return {path.stem: np.asarray(Image.open(path)) for path in paths}
 
 
-def test_every_photo_has_its_trimap_and_its_line(root, trimaps):
+def test_every_photo_has_its_trimap_and_its_line(
+    root: Path, trimaps: dict[str, NDArray[Any]]
+) -> None:
     photos = {path.stem for path in (root / "images").glob("*.jpg")}
     listed = [row[0] for row in rows(root, "list")]
     assert len(photos) == COUNT
@@ -55,7 +59,7 @@ def test_every_photo_has_its_trimap_and_its_line(root, trimaps):
     assert len(listed) == len(set(listed))
 
 
-def test_list_has_the_header_and_columns_of_the_data_set(root):
+def test_list_has_the_header_and_columns_of_the_data_set(root: Path) -> None:
     header = (root / "annotations" / "list.txt").read_text().splitlines()[:6]
     assert header[0] == "#Image CLASS-ID SPECIES BREED ID"
     assert all(line.startswith("#") for line in header)
@@ -73,14 +77,16 @@ def test_list_has_the_header_and_columns_of_the_data_set(root):
     assert sorted(species for _, species, _ in breeds.values()) == ["1"] * 4 + ["2"] * 4
 
 
-def test_each_split_has_every_breed(root):
+def test_each_split_has_every_breed(root: Path) -> None:
     trainval, test = rows(root, "trainval"), rows(root, "test")
     assert sorted(trainval + test) == sorted(rows(root, "list"))
     for split in (trainval, test):
         assert len({row[1] for row in split}) == 8
 
 
-def test_the_default_count_leaves_enough_to_judge(tmp_path, monkeypatch):
+def test_the_default_count_leaves_enough_to_judge(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     blank = Image.new("L", (2, 2))
     monkeypatch.setattr(synthetic, "paint_pair", lambda breed, rng: (blank, blank))
     synthetic.generate(tmp_path / "data")
@@ -88,7 +94,7 @@ def test_the_default_count_leaves_enough_to_judge(tmp_path, monkeypatch):
     assert len(rows(tmp_path / "data", "test")) == 40
 
 
-def test_the_pipeline_reads_it_without_a_fault(root):
+def test_the_pipeline_reads_it_without_a_fault(root: Path) -> None:
     scan = layout.scan(root, Data(eval_share=0.125, test_share=0.1))
     assert len(scan.items) == COUNT
     assert not scan.quarantined
@@ -102,7 +108,7 @@ def test_the_pipeline_reads_it_without_a_fault(root):
         assert all(share > 0 for share in checked.class_shares.values())
 
 
-def test_sizes_vary_as_photos_do(trimaps):
+def test_sizes_vary_as_photos_do(trimaps: dict[str, NDArray[Any]]) -> None:
     shapes = {trimap.shape for trimap in trimaps.values()}
     assert len(shapes) > COUNT / 4
     assert all(200 <= side <= 500 for shape in shapes for side in shape)
@@ -110,7 +116,7 @@ def test_sizes_vary_as_photos_do(trimaps):
     assert any(height < width for height, width in shapes)
 
 
-def test_class_shares_are_like_those_of_real_photos(trimaps):
+def test_class_shares_are_like_those_of_real_photos(trimaps: dict[str, NDArray[Any]]) -> None:
     shares = np.array([[np.mean(t == value) for value in (1, 2, 3)] for t in trimaps.values()])
     pet, background, border = shares.mean(axis=0)
     assert 0.22 <= pet <= 0.36
@@ -118,14 +124,14 @@ def test_class_shares_are_like_those_of_real_photos(trimaps):
     assert 0.08 <= border <= 0.16
 
 
-def test_border_lies_between_pet_and_background(trimaps):
+def test_border_lies_between_pet_and_background(trimaps: dict[str, NDArray[Any]]) -> None:
     for trimap in trimaps.values():
         for first, second in ((trimap[1:], trimap[:-1]), (trimap[:, 1:], trimap[:, :-1])):
             assert not np.any((first == 1) & (second == 2))
             assert not np.any((first == 2) & (second == 1))
 
 
-def test_pet_stands_out_from_its_background(root, trimaps):
+def test_pet_stands_out_from_its_background(root: Path, trimaps: dict[str, NDArray[Any]]) -> None:
     """Else no model could learn the task: the mean colours differ in nearly every photo."""
     distances = []
     for id_, trimap in trimaps.items():
@@ -135,12 +141,12 @@ def test_pet_stands_out_from_its_background(root, trimaps):
     assert np.percentile(distances, 10) > 20
 
 
-def test_same_seed_same_bytes(root, tmp_path):
+def test_same_seed_same_bytes(root: Path, tmp_path: Path) -> None:
     synthetic.generate(tmp_path / "again", COUNT)
     assert digest(tmp_path / "again") == digest(root)
 
 
-def test_other_seed_other_pictures(tmp_path):
+def test_other_seed_other_pictures(tmp_path: Path) -> None:
     for seed in (1, 2):
         synthetic.generate(tmp_path / str(seed), 16, seed)
     first, second = digest(tmp_path / "1"), digest(tmp_path / "2")
@@ -149,13 +155,13 @@ def test_other_seed_other_pictures(tmp_path):
     assert all(first[name] != second[name] for name in pictures)
 
 
-def test_a_complete_set_is_left_alone(root):
+def test_a_complete_set_is_left_alone(root: Path) -> None:
     before = mtimes(root)
     synthetic.generate(root, COUNT)
     assert mtimes(root) == before
 
 
-def test_a_damaged_or_other_set_is_replaced(tmp_path):
+def test_a_damaged_or_other_set_is_replaced(tmp_path: Path) -> None:
     root = tmp_path / "data"
     synthetic.generate(root, 16)
     whole = digest(root)
@@ -167,7 +173,7 @@ def test_a_damaged_or_other_set_is_replaced(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["data"]  # no scratch folder stays
 
 
-def test_other_peoples_files_are_refused_and_kept(tmp_path):
+def test_other_peoples_files_are_refused_and_kept(tmp_path: Path) -> None:
     (tmp_path / "holiday.jpg").write_bytes(b"mine")
     with pytest.raises(DataError, match=r"not built-in data"):
         synthetic.generate(tmp_path, 16)
@@ -175,7 +181,7 @@ def test_other_peoples_files_are_refused_and_kept(tmp_path):
 
 
 @pytest.mark.parametrize("count", [16, 24])
-def test_files_that_were_added_to_the_set_are_refused_and_kept(tmp_path, count):
+def test_files_that_were_added_to_the_set_are_refused_and_kept(tmp_path: Path, count: int) -> None:
     root = tmp_path / "data"
     synthetic.generate(root, 16)
     (root / "images" / "holiday.jpg").write_bytes(b"mine")
@@ -185,10 +191,14 @@ def test_files_that_were_added_to_the_set_are_refused_and_kept(tmp_path, count):
     assert len(list((root / "images").iterdir())) == 17
 
 
-def test_nothing_is_visible_when_it_fails_half_way(tmp_path, monkeypatch):
-    paint, calls = synthetic.paint_pair, []
+def test_nothing_is_visible_when_it_fails_half_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paint, calls = painting.paint_pair, []
 
-    def fail_late(breed, rng):
+    def fail_late(
+        breed: painting.Breed, rng: np.random.Generator
+    ) -> tuple[Image.Image, Image.Image]:
         calls.append(breed)
         assert not (tmp_path / "data").exists()
         if len(calls) == 10:
@@ -201,6 +211,6 @@ def test_nothing_is_visible_when_it_fails_half_way(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_too_few_photos_are_refused(tmp_path):
+def test_too_few_photos_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="at least 16 photos, not 15"):
         synthetic.generate(tmp_path / "data", 15)

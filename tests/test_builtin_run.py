@@ -6,15 +6,17 @@ from pathlib import Path
 
 import pytest
 import tensorflow as tf
-from conftest import run_main
 
 import local_runner
+from tests.support.runs import outcome_of
+
+pytestmark = pytest.mark.usefixtures("smoke_test_in_process")
 
 
 @pytest.mark.slow
-def test_built_in_run_is_released_and_the_same_again_changes_nothing(tmp_path: Path) -> None:
+def test_the_built_in_run_releases_a_model(tmp_path: Path) -> None:
     arguments = ["--output-root", str(tmp_path)]
-    run = run_main(local_runner.main(arguments), tmp_path / "builtin-data", tmp_path)
+    run = outcome_of(local_runner.main(arguments), tmp_path / "builtin-data", tmp_path)
     assert run.code == 0
     first = run.outcome
     assert first["status"] == "pushed"
@@ -27,7 +29,7 @@ def test_built_in_run_is_released_and_the_same_again_changes_nothing(tmp_path: P
     serve = tf.saved_model.load(str(run.released())).signatures["serving_default"]
     assert serve(image_bytes=tf.constant([photo]))["mask"].shape == (1, 200, 200)
 
-    again = run_main(local_runner.main(arguments), run.data_root, tmp_path)
+    again = outcome_of(local_runner.main(arguments), run.data_root, tmp_path)
     assert set(again.states().values()) == {"cached"}
     assert again.versions() == [first["pushed_version"]]
     assert again.outcome["metrics"] == first["metrics"]

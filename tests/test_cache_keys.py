@@ -6,12 +6,14 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, run_locally
 from tfx.utils import json_utils
 
 from pipeline import settings
 from pipeline.core import code
 from pipeline.orchestration.pipeline import create_pipeline
+from tests.support.runs import ROOT, run_locally
+
+pytestmark = pytest.mark.usefixtures("smoke_test_in_process")
 
 
 def config(node: str, *overrides: str) -> dict[str, object]:
@@ -23,7 +25,8 @@ def config(node: str, *overrides: str) -> dict[str, object]:
         settings=settings.load(overrides=overrides),
     )
     (found,) = (each for each in pipeline.components if each.id == node)
-    return json_utils.loads(found.exec_properties["custom_config"])
+    custom_config: dict[str, object] = json_utils.loads(found.exec_properties["custom_config"])
+    return custom_config
 
 
 def test_what_a_file_of_encoder_weights_holds_counts(tmp_path: Path) -> None:
@@ -91,7 +94,7 @@ def test_comments_docstrings_and_other_code_do_not_count(copied_code: Path) -> N
     assert code.fingerprint(*ENTRIES) == before
 
 
-def test_what_is_left_out_is_there_and_is_used_by_some_component() -> None:
+def test_unrelated_modules_exist_and_are_used() -> None:
     for module in code.UNRELATED:
         path = ROOT.joinpath(*module.split("."))
         assert path.with_suffix(".py").is_file() or path.is_dir(), module

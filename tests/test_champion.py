@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 import tensorflow as tf
-from conftest import Run
 from tfx.types import standard_artifacts
 
 from components import champion
 from pipeline.artifacts import comparison, pushed_model
 from pipeline.saved_model import contract
+from tests.support.runs import Run
 
 
 def save(path: Path, size: int = 8, classes: int = 3, counts: bool = True) -> Path:
@@ -110,7 +110,7 @@ def test_misfit_is_named(
     assert sentence.count("\n") == 0
 
 
-def test_other_image_size_is_compared_and_said(tmp_path: Path) -> None:
+def test_a_champion_of_another_size_is_compared_and_noted(tmp_path: Path) -> None:
     """The confusion matrix alone is enough to be compared."""
     path = save(tmp_path / "7", size=16)
     release = release_of(path)
@@ -122,7 +122,7 @@ def test_other_image_size_is_compared_and_said(tmp_path: Path) -> None:
     )
 
 
-def test_other_handling_of_exif_is_said(tmp_path: Path) -> None:
+def test_a_change_of_exif_handling_is_noted(tmp_path: Path) -> None:
     path = str(save(tmp_path / "7"))
     release = release_of(Path(path))
     candidate = Path(save(tmp_path / "other"))
@@ -134,19 +134,16 @@ def test_other_handling_of_exif_is_said(tmp_path: Path) -> None:
     )
 
 
-def test_run_goes_on_without_a_champion_that_does_not_fit(
-    playground: Run, capfd: pytest.CaptureFixture[str]
+@pytest.mark.usefixtures("untrained")
+def test_an_incompatible_champion_is_not_compared(
+    fresh_run: Run, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    version = playground.outcome["pushed_version"]
-    path = playground.released() / "assets.extra" / "release.json"
+    version = fresh_run.outcome["pushed_version"]
+    path = fresh_run.released() / "assets.extra" / "release.json"
     record = json.loads(path.read_text())
     assert record["classes"] == ["pet", "background", "border"]
     path.write_text(json.dumps({**record, "classes": ["cat", "dog"]}))
-    try:
-        # Refused, to leave the releases there as they are for the other tests.
-        run = playground.again("train.seed=1008", "gate.mean_iou=1")
-    finally:
-        path.write_text(json.dumps(record))
+    run = fresh_run.again("train.seed=1008", "gate.mean_iou=1")
     note = (
         f"Version {version} could not be used for the comparison, because its classes are cat, "
         "dog, not pet, background, border. Only the absolute thresholds applied to the candidate."

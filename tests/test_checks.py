@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import io
 import os
 import random
 import shutil
 from pathlib import Path
 from typing import Any
 
-import PIL.Image
 import pytest
 import tensorflow as tf
-from conftest import REAL_SAMPLE, ROOT
-from faulty_data import FAULTY, SOUND, Kind, add, photo, trimap
 from google.protobuf import text_format
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from pipeline.core import features
-from pipeline.data import items, layout, preprocessing, validation
+from pipeline.data import layout, preprocessing, validation
+from pipeline.data.items import FaultyItem, Item
 from pipeline.settings import Data
+from tests.support.faulty_data import FAULTY, SOUND, Kind, add, photo, trimap
+from tests.support.photos import encoded
+from tests.support.runs import REAL_SAMPLE, ROOT
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def account(root: Path, **chosen: Any) -> dict[str, str]:
         try:
             notes = validation.check_item(item, settings).notes
             found[item.id] = "; ".join(row["note"] for row in notes)
-        except items.FaultyItem as fault:
+        except FaultyItem as fault:
             found[item.id] = str(fault)
     return found
 
@@ -64,11 +64,11 @@ def test_any_name_will_do(id_: str, root: Path) -> None:
     assert account(root) == {id_: ""}
 
 
-def test_masks_of_one_class_are_set_aside_where_the_setting_says_so(root: Path) -> None:
+def test_masks_of_one_class_can_be_quarantined(root: Path) -> None:
     (kind,) = (kind for kind in SOUND if kind.name == "one_class_mask")
     add(root, kind, "Bengal_1")
     item = layout.scan(root, Data()).items[0]
-    with pytest.raises(items.FaultyItem, match="the mask is all background"):
+    with pytest.raises(FaultyItem, match="the mask is all background"):
         validation.check_item(item, Data(one_class_masks="set_aside"))
 
 
@@ -91,9 +91,7 @@ def test_a_bomb_is_refused_by_its_header(root: Path, monkeypatch: pytest.MonkeyP
     assert "megapixels" in account(root)["Bengal_1"]
 
 
-def test_a_file_that_may_not_be_read_is_set_aside(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unreadable_files_are_quarantined(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     add(root, SOUND[0], "Bengal_1")
     photo = root / "images" / "Bengal_1.jpg"
     photo.chmod(0)
@@ -112,12 +110,6 @@ def test_the_schema_has_the_sides_that_pass_the_check() -> None:
     sides = {f.name: (f.int_domain.min, f.int_domain.max) for f in schema.feature}
     longest = validation.MAX_MEGAPIXELS * 1_000_000 // validation.MIN_SIDE
     assert sides[features.HEIGHT] == sides[features.WIDTH] == (validation.MIN_SIDE, longest)
-
-
-def encoded(image: PIL.Image.Image, image_format: str, **options: object) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, image_format, **options)  # type: ignore[arg-type]
-    return buffer.getvalue()
 
 
 PHOTOS = [
@@ -158,7 +150,7 @@ def transform(image_file: tf.Tensor, mask_file: tf.Tensor) -> tuple[tf.Tensor, t
 
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.sampled_from(PHOTOS), st.randoms(use_true_random=False))
-def test_whatever_passes_the_check_passes_the_graph(
+def test_photos_that_pass_the_check_pass_the_graph(
     tmp_path: Path, contents: bytes, random: random.Random
 ) -> None:
     image, mask = tmp_path / "a.jpg", tmp_path / "a.png"
@@ -166,10 +158,10 @@ def test_whatever_passes_the_check_passes_the_graph(
     image.write_bytes(damaged(contents, random))
     mask.write_bytes(damaged(mask_file, random) if random.random() < 0.5 else mask_file)
     untouched = (image.read_bytes(), mask.read_bytes()) == (contents, mask_file)
-    item = items.Item("a", str(image), str(mask), "a", "cat", "train")
+    item = Item("a", str(image), str(mask), "a", "cat", "train")
     try:
         checked = validation.check_item(item)
-    except items.FaultyItem:
+    except FaultyItem:
         assert not untouched
         return
     pixels, ids = transform(checked.image_file, checked.mask_file)
@@ -178,7 +170,7 @@ def test_whatever_passes_the_check_passes_the_graph(
 
 
 @pytest.mark.skipif(not REAL_SAMPLE.exists(), reason="the real sample is not there")
-def test_thirty_faulty_files_in_the_real_sample_are_named_and_no_other(tmp_path: Path) -> None:
+def test_exactly_the_thirty_faulty_files_are_quarantined(tmp_path: Path) -> None:
     root = tmp_path / "data"
     shutil.copytree(REAL_SAMPLE, root, copy_function=lambda a, b: Path(b).symlink_to(a))
     lists = root / "annotations"

@@ -8,9 +8,9 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT
 
 from pipeline import cli
+from tests.support.runs import ROOT
 
 
 def call(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -55,5 +55,4 @@ def test_both_ways_to_call_it_are_the_same() -> None:
 @pytest.mark.parametrize("module", [module for module, _ in cli.VERBS.values()])
 def test_no_verb_loads_tensorflow_before_it_knows_its_arguments(module: str) -> None:
     importlib.import_module(module)
-    probe = f"import sys, {module}; print([x for x in ('tensorflow', 'tfx') if x in sys.modules])"
-    assert call("-c", probe).stdout.strip() == "[]"
+    assert call("-m", "tests.support.programs.loaded", module).stdout.strip() == "[]"

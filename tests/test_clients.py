@@ -1,6 +1,6 @@
 """A release is asked by programs that nobody here wrote, and answers them as it does Python.
 
-They need Maven, npm or Chromium, and time: see tests/clients.
+They need Maven, npm or Chromium, and time: see tests/support/clients.
 """
 
 from __future__ import annotations
@@ -20,14 +20,19 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_transform as tft
-from clients import Unavailable, _building, mlserver, node, ortjava, tfjava, web
-from conftest import Run, only_with_all
+from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline import models
 from pipeline.cli import convert
 from pipeline.data import preprocessing
 from pipeline.saved_model import contract, export
+from tests.support import Unavailable, debian
+from tests.support.clients import _building, mlserver, node, ortjava, tfjava, web
+from tests.support.photos import encoded
+from tests.support.runs import Run, only_with_all
+
+pytestmark = pytest.mark.once
 
 SIZE = 64  # that of `small_run`, and all models take it
 CLIENTS = Path(_building.__file__).parent
@@ -61,19 +66,13 @@ def photos(small_run: Run) -> list[bytes]:
     return [first, *others, encoded(small, "PNG"), encoded(large, "JPEG")]
 
 
-def encoded(picture: Image.Image, kind: str) -> bytes:
-    file = io.BytesIO()
-    picture.save(file, kind)
-    return file.getvalue()
-
-
 @pytest.fixture(scope="module")
 def transform_output(small_run: Run) -> tft.TFTransformOutput:
     (graph,) = (small_run.output_root / "artifacts" / "Transform" / "transform_graph").iterdir()
     return tft.TFTransformOutput(str(graph))
 
 
-def served(model: Path, photos: list[bytes]) -> dict[str, np.ndarray]:
+def served(model: Path, photos: list[bytes]) -> dict[str, NDArray[Any]]:
     """What `serving_default` answers through Python's own loader."""
     loaded = tf.saved_model.load(str(model))
     outputs = loaded.signatures[contract.SERVE](**{contract.IMAGE_BYTES: tf.constant(photos)})
@@ -286,4 +285,4 @@ def test_a_build_that_failed_leaves_nothing(
 
 def test_a_missing_program_is_named() -> None:
     with pytest.raises(Unavailable, match="no-such-program not found"):
-        _building.need("no-such-program")
+        debian.need("no-such-program")

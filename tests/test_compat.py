@@ -18,7 +18,7 @@ def test_every_module_of_the_room_says_what_it_relies_on() -> None:
     assert all(importlib.import_module(name).PARTS for name in names)
 
 
-def test_another_version_is_told_in_a_sentence() -> None:
+def test_a_changed_private_part_is_named() -> None:
     module = "pipeline.compat"
     assert compat.Part(module, "Part.fault", ("self",)).fault() is None
     assert compat.Part(module, "Part.gone").fault() == "pipeline.compat no longer has Part.gone."

@@ -258,7 +258,7 @@ VERDICT = {
 }
 
 
-def test_a_verdict_names_the_bound_that_was_missed(
+def test_a_verdict_names_the_missed_threshold(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     files = dict.fromkeys(("outcome", "serving", "report"), tmp_path)

@@ -7,16 +7,18 @@ import struct
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
 import pytest
-from conftest import ROOT
-from faulty_data import SOUND, add, trimap
+from numpy.typing import NDArray
 
 from pipeline.cli import data as command
 from pipeline.data import layout, validation
 from pipeline.settings import Data
+from tests.support.faulty_data import SOUND, add, trimap
+from tests.support.runs import ROOT
 
 Make = Callable[[PIL.Image.Image, Path], object]
 COLOURS = np.array([(0, 0, 0), (250, 50, 83), (51, 221, 255), (61, 61, 245)], np.uint8)
@@ -29,7 +31,7 @@ def values(*new: int) -> Make:
     return lambda mask, path: grey(table[np.asarray(mask)], path)
 
 
-def grey(pixels: np.ndarray, path: Path, kind: type = np.uint8) -> None:
+def grey(pixels: NDArray[Any], path: Path, kind: type = np.uint8) -> None:
     PIL.Image.fromarray(pixels.astype(kind)).save(path)
 
 
@@ -151,7 +153,7 @@ def test_a_folder_is_diagnosed_once(
         ("colours", "{(250, 50, 83): 1, (51, 221, 255): 2, (61, 61, 245): 3}"),
     ],
 )
-def test_what_the_docs_say_mends_them(
+def test_the_script_in_the_docs_fixes_them(
     name: str, table: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = folder(tmp_path / "data", KINDS[name][0], count=2)
@@ -165,9 +167,7 @@ def test_what_the_docs_say_mends_them(
     assert all(validation.check_item(item) for item in scan.items)
 
 
-def test_it_is_said_of_a_folder_that_is_used(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_used_folder_gets_a_note(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     root = folder(tmp_path / "data", palette, count=5, sound=60)
     assert command.main(["check", str(root), "--set", "data.max_quarantined=0.2"]) == 0
     output = capfd.readouterr().out

@@ -46,7 +46,7 @@ def test_each_class_in_some_mask_of_each_split_will_do() -> None:
 
 
 @pytest.mark.parametrize("split", [features.TEST, features.TRAIN])
-def test_a_class_that_a_split_lacks_is_refused_where_the_gate_bounds_it(split: str) -> None:
+def test_a_class_missing_from_a_split_is_refused_if_the_gate_needs_it(split: str) -> None:
     found = rows(**{**SOUND, split: [("pug", TWO)]})
     said = refusal(found)
     assert f"No mask of the split {split} contains the class border, so " in str(said)
@@ -56,7 +56,7 @@ def test_a_class_that_a_split_lacks_is_refused_where_the_gate_bounds_it(split: s
     assert hint in str(said)
 
 
-def test_the_eval_split_is_told_of() -> None:
+def test_the_eval_split_gets_a_hint() -> None:
     found = rows(**{**SOUND, "eval": [("pug", {"pet": 0.0, "background": 1.0, "border": 0.0})]})
     assert refusal(found) is None
     assert coverage.hints(found) == [
@@ -65,14 +65,14 @@ def test_the_eval_split_is_told_of() -> None:
     ]
 
 
-def test_a_class_that_is_nowhere_is_told_once() -> None:
+def test_a_class_missing_everywhere_is_reported_once() -> None:
     (hint,) = coverage.hints(rows(**{split: [("pug", TWO)] for split in features.SPLITS}))
     assert hint.startswith(
         "No mask of the splits train, eval or test contains the class border, so "
     )
 
 
-def test_slices_that_the_gate_bounds_count_where_they_are_large_enough() -> None:
+def test_gated_slices_count_if_large_enough() -> None:
     found = rows(**SOUND)
     few = {"slices": ("overall", "breed"), "min_examples": 2}
     assert refusal(found, **few) is None

@@ -1,4 +1,4 @@
-"""The whole suite once more, on the current stack, in a Debian 13 root."""
+"""The suite once more, on the current stack, in a Debian 13 root."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, only_with_all
+
+from tests.support.runs import ROOT, only_with_all
 
 IMPOSSIBLE = 77  # exit code of .ci/debian13.sh where no such root can be had
 MOST_SECONDS = 4500
 
 
 @pytest.mark.slow
-def test_whole_suite_on_the_current_stack_in_debian_13(tmp_path: Path) -> None:
+def test_suite_on_the_current_stack_in_debian_13(tmp_path: Path) -> None:
+    """All that depends on the stack: tests marked `once` have run on this one."""
     if sys.version_info >= (3, 11):
         pytest.skip("this run is on the current stack already")
     only_with_all("CURRENT STACK")
@@ -24,6 +26,7 @@ def test_whole_suite_on_the_current_stack_in_debian_13(tmp_path: Path) -> None:
     with log.open("w") as file:
         suite = subprocess.Popen(
             [ROOT / ".ci" / "debian13.sh", "make", "test"],
+            env={**os.environ, "SECOND_STACK": "1"},
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,

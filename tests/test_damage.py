@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import SECOND, Run
+from tfx.utils import io_utils
 
 import local_runner
-from pipeline.cli import releases
 from pipeline.release import model_store, operations
+from tests.support.runs import SECOND, Run
 
 pytestmark = pytest.mark.usefixtures("untrained")
 
@@ -22,10 +22,6 @@ pytestmark = pytest.mark.usefixtures("untrained")
 def run(two_releases: Run) -> Run:
     """An output folder that a test may damage, with two releases."""
     return two_releases
-
-
-def call(run: Run, *arguments: str) -> int:
-    return releases.main([*arguments, "--serving", str(run.serving_dir)])
 
 
 def remove_weights(version: Path) -> None:
@@ -74,7 +70,7 @@ def test_every_damage_is_seen(run: Run, capsys: pytest.CaptureFixture[str]) -> N
         damage(run.released())
         assert model_store.damage(folder, version), damage
         assert not operations.is_in_service(trained, folder)
-        assert call(run, "list") == 0
+        assert run.releases("list") == 0
         assert "broken" in capsys.readouterr().out
         shutil.rmtree(run.released())
         shutil.copytree(kept, run.released())
@@ -113,17 +109,17 @@ def test_a_broken_version_that_stays_in_service_fails_the_run(
     error = " ".join(capfd.readouterr().err.split())
     assert f"Version {version} in {run.serving_dir} is in service and broken" in error
     # `releases repair` mends it from there.
-    assert call(run, "repair", str(version)) == 0
+    assert run.releases("repair", str(version)) == 0
     mended = run.again("train.seed=3", "gate.mean_iou=1").outcome
     assert mended["status"] == "not_blessed"
     assert model_store.damage(str(run.serving_dir), mended["in_service"]) is None
 
 
-def test_a_version_that_lost_its_record_alone_is_repaired_from_itself(run: Run) -> None:
+def test_a_version_without_a_record_is_repaired(run: Run) -> None:
     version = run.outcome["pushed_version"]
     damage_the_record(run.released())
     shutil.rmtree(run.output_root / "artifacts" / "Trainer")
-    assert call(run, "repair", str(version)) == 0
+    assert run.releases("repair", str(version)) == 0
     folder = str(run.serving_dir)
     newest = model_store.versions(folder)[-1]
     assert model_store.damage(folder, newest) is None
@@ -154,7 +150,7 @@ def test_a_withdrawn_model_is_known_without_the_newest_record(
 def test_prune_leaves_a_sound_version(run: Run) -> None:
     first, second = run.versions()
     remove_weights(run.released())
-    assert call(run, "prune", "--keep", "1") == 0
+    assert run.releases("prune", "--keep", "1") == 0
     assert run.versions() == [first, second]
 
 
@@ -179,16 +175,16 @@ def test_every_command_works_beside_damaged_records(
             path.write_bytes(record.encode(errors="surrogateescape"))
         for command in (["list"], ["list", "--json"], ["show", str(after)]):
             capsys.readouterr()
-            assert call(run, *command) == 0, record[:50]
+            assert run.releases(*command) == 0, record[:50]
             assert "Traceback" not in capsys.readouterr().err
-    assert call(run, "rollback", str(before)) == 0
+    assert run.releases("rollback", str(before)) == 0
     folder = str(run.serving_dir)
     back = model_store.versions(folder)[-1]
     assert model_store.model_of(folder, back) == model_store.identify(
         model_store.path(folder, before)
     )
     assert local_runner.main(["--history", "--output-root", str(run.output_root)]) == 0
-    assert call(run, "prune", "--keep", "1") == 0
+    assert run.releases("prune", "--keep", "1") == 0
     assert model_store.versions(folder) == [back]
 
 
@@ -201,9 +197,9 @@ def test_what_only_looks_like_a_version_is_none(
     (run.serving_dir / ("9" * 30)).mkdir()
     (run.serving_dir / "\N{ARABIC-INDIC DIGIT ONE}").mkdir()
     assert model_store.versions(str(run.serving_dir)) == before
-    assert call(run, "list") == 0
+    assert run.releases("list") == 0
     assert "Not a version" in capsys.readouterr().out
-    assert call(run, "rollback", str(before[0])) == 0
+    assert run.releases("rollback", str(before[0])) == 0
     assert before[-1] < model_store.versions(str(run.serving_dir))[-1] < 99999999998
 
 
@@ -211,9 +207,9 @@ def test_a_version_with_zeros_in_front_is_one_like_others(run: Run) -> None:
     run.released().rename(run.serving_dir / "09999999999")
     refused = run.again("train.seed=3", "gate.mean_iou=1")
     assert refused.outcome["champion"]["version"] == 9999999999
-    assert call(run, "rollback", str(model_store.versions(str(run.serving_dir))[0])) == 0
-    assert call(run, "rollback", "9999999999") == 0
-    assert call(run, "prune", "--keep", "1") == 0
+    assert run.releases("rollback", str(model_store.versions(str(run.serving_dir))[0])) == 0
+    assert run.releases("rollback", "9999999999") == 0
+    assert run.releases("prune", "--keep", "1") == 0
     assert [path.name for path in run.serving_dir.iterdir()] == ["10000000001"]
 
 
@@ -225,8 +221,8 @@ def test_a_rollback_on_a_full_disk_changes_nothing(
         raise OSError(28, "No space left on device", target)
 
     before = run.versions()
-    monkeypatch.setattr(operations.io_utils, "copy_dir", full)
-    assert call(run, "rollback", str(before[0])) == 1
+    monkeypatch.setattr(io_utils, "copy_dir", full)
+    assert run.releases("rollback", str(before[0])) == 1
     error = capsys.readouterr().err
     assert error.startswith("Error: No space is left on the disk of ")
     assert error.count("\n") == 1
@@ -234,15 +230,15 @@ def test_a_rollback_on_a_full_disk_changes_nothing(
     assert not list(run.serving_dir.parent.glob(".staging*"))
 
 
-def test_a_rollback_beside_a_damaged_outcome_is_done_and_says_what_was_not(
+def test_a_rollback_works_beside_a_damaged_outcome(
     run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for text in ("", "[]", '{"settings": 3}', "{"):
         (run.output_root / "latest_run.json").write_text(text)
         capsys.readouterr()
-        assert call(run, "copy") == 2
+        assert run.releases("copy") == 2
         assert "is damaged, so its setting" in capsys.readouterr().err
-    assert call(run, "rollback", str(run.versions()[0])) == 1
+    assert run.releases("rollback", str(run.versions()[0])) == 1
     error = capsys.readouterr().err
     assert "is in service in" in error
     assert "but was not copied" in error
@@ -251,7 +247,7 @@ def test_a_rollback_beside_a_damaged_outcome_is_done_and_says_what_was_not(
 
 def test_history_keeps_what_was_pruned(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     before = run.versions()
-    assert call(run, "prune", "--keep", "1") == 0
+    assert run.releases("prune", "--keep", "1") == 0
     run.again(SECOND)
     capsys.readouterr()
     assert local_runner.main(["--history", "--output-root", str(run.output_root)]) == 0
@@ -274,7 +270,7 @@ def folder(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [garbage, cut_short, folder])
-def test_a_damaged_metadata_store_is_named_and_no_success_stays_visible(
+def test_a_damaged_metadata_store_fails_the_run(
     run: Run, damage: Callable[[Path], None], capfd: pytest.CaptureFixture[str]
 ) -> None:
     store = run.output_root / "metadata.sqlite"
@@ -345,7 +341,7 @@ def test_a_lost_store_meets_none_of_its_old_artifacts(
 
 
 def test_a_withdrawn_model_trained_anew_stays_away(run: Run) -> None:
-    assert call(run, "rollback", str(run.versions()[0])) == 0
+    assert run.releases("rollback", str(run.versions()[0])) == 0
     back = run.versions()
     shutil.rmtree(run.output_root / "artifacts" / "Trainer" / "model")
     anew = run.again(SECOND)
@@ -364,7 +360,7 @@ def test_an_older_candidate_comes_back_only_if_it_is_better(run: Run) -> None:
     assert all(row["held"] for row in back.outcome["gate"])
 
 
-def test_a_candidate_is_not_released_over_one_it_was_not_compared_with(
+def test_a_candidate_does_not_replace_a_champion_it_was_not_compared_with(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another run, or a rollback, releases between this one's verdict and its release."""

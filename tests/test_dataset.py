@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faulty_data import SOUND, add
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,6 +14,7 @@ from pipeline.core import features
 from pipeline.core.errors import DataError
 from pipeline.data import layout
 from pipeline.settings import Data
+from tests.support.faulty_data import SOUND, add
 
 
 def make_folder(root: Path, images: list[str], masks: list[str], **lists: str) -> Path:
@@ -46,7 +46,7 @@ def test_pairs_are_matched_by_name(tmp_path: Path) -> None:
     assert scan(root).quarantined == []
 
 
-def test_halves_of_pairs_are_set_aside_with_a_reason(tmp_path: Path) -> None:
+def test_incomplete_pairs_are_quarantined(tmp_path: Path) -> None:
     root = make_folder(
         tmp_path, ["a_1.jpg", "a_2.jpg", "a_2.png", "ok_1.jpg"], ["a_2.png", "b_1.png", "ok_1.png"]
     )
@@ -60,7 +60,7 @@ def test_halves_of_pairs_are_set_aside_with_a_reason(tmp_path: Path) -> None:
     }
 
 
-def test_names_that_are_not_utf_8_are_set_aside(tmp_path: Path) -> None:
+def test_names_that_are_not_utf_8_are_quarantined(tmp_path: Path) -> None:
     root = make_folder(tmp_path, ["ok_1.jpg"], ["ok_1.png"])
     Path(os.fsdecode(os.fsencode(root) + b"/images/Caf\xe9_1.jpg")).touch()
     result = scan(root)
@@ -94,7 +94,7 @@ def test_official_lists_decide_species_and_test_split(tmp_path: Path) -> None:
     ]
 
 
-def test_unlisted_ids_are_used_where_the_setting_says_so_but_never_judge(tmp_path: Path) -> None:
+def test_unlisted_ids_never_become_test_photos(tmp_path: Path) -> None:
     ids = [f"A_{i}" for i in range(30)]
     images, masks = [f"{i}.jpg" for i in ids], [f"{i}.png" for i in ids]
     root = make_folder(tmp_path, images, masks, trainval="A_0 1 2 1\n", test="A_1 1 2 1\n")
@@ -134,7 +134,7 @@ def test_one_name_in_two_ways_of_writing_unicode_is_one_id(tmp_path: Path) -> No
     assert "several photos have this id" in scan(root).quarantined[0]["reason"]
 
 
-def test_masks_of_one_id_that_differ_in_case_are_told(tmp_path: Path) -> None:
+def test_masks_whose_names_differ_in_case_are_reported(tmp_path: Path) -> None:
     root = make_folder(tmp_path, ["a_1.jpg"], ["a_1.png", "a_1.PNG"])
     assert scan(root).quarantined == [
         {"id": "a_1", "reason": "several masks have this id: a_1.PNG, a_1.png"}
@@ -199,7 +199,7 @@ def test_the_newest_spans_are_taken(names: tuple[str, str, str], tmp_path: Path)
     assert len(scan(tmp_path, spans=9).items) == 4
 
 
-def test_an_item_that_is_faulty_in_the_newest_span_is_not_taken_from_an_older(
+def test_an_item_quarantined_in_its_newest_span_is_not_used(
     tmp_path: Path,
 ) -> None:
     make_span(tmp_path, "span-1", "a_1", "b_1")
@@ -210,7 +210,7 @@ def test_an_item_that_is_faulty_in_the_newest_span_is_not_taken_from_an_older(
     assert [row["id"] for row in window.quarantined] == ["a_1"]
 
 
-def test_an_id_that_the_newest_spans_lists_leave_out_is_not_taken_from_an_older(
+def test_an_id_not_listed_in_its_newest_span_is_not_used(
     tmp_path: Path,
 ) -> None:
     """Whoever strikes an id off the list wants it gone, not an older photo of it back."""
@@ -240,14 +240,14 @@ def test_an_id_that_the_newest_spans_lists_leave_out_is_not_taken_from_an_older(
         (["span-1"], "span-1 has no images/ folder with photos"),
     ],
 )
-def test_spans_that_cannot_be_told_apart(names: list[str], sentence: str, tmp_path: Path) -> None:
+def test_ambiguous_spans(names: list[str], sentence: str, tmp_path: Path) -> None:
     for name in names:
         (tmp_path / name).mkdir()
     with pytest.raises(DataError, match=sentence):
         scan(tmp_path)
 
 
-def test_fingerprint_changes_with_the_spans_that_are_taken_alone(tmp_path: Path) -> None:
+def test_the_fingerprint_covers_only_the_spans_used(tmp_path: Path) -> None:
     make_span(tmp_path, "span-1", "a_1")
     make_span(tmp_path, "span-2", "a_2")
     newest, both = (layout.fingerprint(tmp_path, count) for count in (1, 2))

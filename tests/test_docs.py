@@ -6,9 +6,11 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
 
 from pipeline.cli import VERBS
+from tests.support.runs import ROOT
+
+pytestmark = pytest.mark.once
 
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")),

@@ -19,6 +19,8 @@ from pipeline.cli import data as command
 from pipeline.core.errors import UserError
 from pipeline.data import download, layout, unpacking
 
+pytestmark = pytest.mark.once
+
 IDS = ("Bengal_1", "pug_1", "pug_2")
 COUNTS = {"photos": 3, "pairs on list.txt": 2, "pairs on trainval.txt": 1, "pairs on test.txt": 1}
 ANNOTATIONS = {
@@ -132,9 +134,7 @@ def names(root: Path) -> set[str]:
 WHOLE = {*ANNOTATIONS, *IMAGES} - {"annotations/trimaps/._pug_1.png"}
 
 
-def test_the_folder_holds_what_the_archives_do_and_is_not_fetched_twice(
-    server: Server, tmp_path: Path
-) -> None:
+def test_archives_are_unpacked_and_fetched_once(server: Server, tmp_path: Path) -> None:
     root = tmp_path / "data"
     fetch(root, server.source())
     assert names(root) == WHOLE
@@ -145,9 +145,7 @@ def test_the_folder_holds_what_the_archives_do_and_is_not_fetched_twice(
     assert len(server.requests) == 2
 
 
-def test_a_transfer_that_breaks_off_goes_on_where_it_stopped(
-    server: Server, tmp_path: Path
-) -> None:
+def test_a_broken_transfer_resumes(server: Server, tmp_path: Path) -> None:
     server.break_off = [100, 50]
     fetch(tmp_path, server.source())
     assert names(tmp_path) == WHOLE
@@ -155,7 +153,7 @@ def test_a_transfer_that_breaks_off_goes_on_where_it_stopped(
     assert asked == [None, "bytes=100-", "bytes=150-"]
 
 
-def test_a_call_that_was_killed_goes_on_where_it_stopped(server: Server, tmp_path: Path) -> None:
+def test_a_killed_download_resumes(server: Server, tmp_path: Path) -> None:
     (tmp_path / ".images.tar.gz.part").write_bytes(server.files["images.tar.gz"][:5000])
     left = tmp_path / ".annotations.tar.gz.unpacking" / "annotations"
     left.mkdir(parents=True)
@@ -171,7 +169,7 @@ def test_a_server_without_ranges_begins_anew(server: Server, tmp_path: Path) -> 
     assert names(tmp_path) == WHOLE
 
 
-def test_after_too_many_breaks_the_next_call_goes_on(server: Server, tmp_path: Path) -> None:
+def test_after_too_many_breaks_the_next_download_resumes(server: Server, tmp_path: Path) -> None:
     source = server.source()
     server.break_off = [60, 1, 1]
     with pytest.raises(

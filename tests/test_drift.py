@@ -9,14 +9,13 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
-from conftest import Run, run_locally
 from tfx.types import Artifact, standard_artifacts
 
 from components.champion import ReleasedDataStrategy
-from pipeline import models
 from pipeline.artifacts import pushed_model
 from pipeline.core import features
 from pipeline.data import appearance
+from tests.support.runs import Run, run_locally
 
 
 def darken(batch: Path) -> None:
@@ -55,15 +54,15 @@ def test_a_drifted_batch_is_named_and_stopped(
     change: Callable[[Path], None],
     expected: set[str],
     batch: Path,
-    playground: Run,
+    fresh_run: Run,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     change(batch)
-    run = run_locally(batch, playground.output_root, "data.drift=stop")
+    run = run_locally(batch, fresh_run.output_root, "data.drift=stop")
     assert run.code == 2
     assert run.states()["DataGate"] == "failed"
     drift = run.outcome["data"]["drift"]
-    assert drift["against"] == playground.outcome["in_service"]
+    assert drift["against"] == fresh_run.outcome["in_service"]
     names = {row["feature"] for row in drift["features"]}
     assert names == {*features.DRIFT_NAMES, *features.DRIFT_NUMBERS}
     drifted = {row["feature"]: row["distance"] for row in drift["features"] if row["drifted"]}
@@ -77,18 +76,12 @@ def test_a_drifted_batch_is_named_and_stopped(
         assert f'✗ drifted</td><th scope="row">{feature}</th>' in page
 
 
-def test_a_warning_lets_the_run_go_on_and_off_compares_nothing(
-    batch: Path,
-    playground: Run,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
+@pytest.mark.usefixtures("no_training")
+def test_drift_can_warn_or_be_off(
+    batch: Path, fresh_run: Run, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    def refuse(*_: object) -> None:
-        raise RuntimeError("that is far enough")
-
     darken(batch)
-    monkeypatch.setattr(models, "build", refuse)
-    warned = run_locally(batch, playground.output_root)
+    warned = run_locally(batch, fresh_run.output_root)
     assert warned.states()["Transform"] == "executed"
     assert any(row["drifted"] for row in warned.outcome["data"]["drift"]["features"])
     assert "The photos have drifted from those of version" in capfd.readouterr().out

@@ -7,24 +7,27 @@ import logging
 import random
 import time
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 import pytest
-import tiny_training
-from forked import Forked
+from numpy.typing import NDArray
 
 from pipeline.training import input_pipeline, loop, optimization
 from pipeline.training.input_pipeline import Photos
+from tests.support.forked import Forked
+from tests.support.models import tiny_training
 
 
-def weights(folder: Path) -> list[np.ndarray]:
+def weights(folder: Path) -> list[NDArray[Any]]:
     with np.load(folder / "done.npz") as file:
         return [file[name] for name in file.files]
 
 
 def history(folder: Path) -> list[dict[str, float]]:
-    return json.loads((folder / "history.json").read_text())
+    history: list[dict[str, float]] = json.loads((folder / "history.json").read_text())
+    return history
 
 
 def same_but_for_time(first: list[dict[str, float]], second: list[dict[str, float]]) -> None:
@@ -179,7 +182,7 @@ def test_frozen_encoder_learns_after_the_first_epochs(tmp_path: Path) -> None:
         model = keras.Model(photo, decoder(encoder(photo)))
         fit = model.fit
 
-        def watch(*args, initial_epoch: int, **options):
+        def watch(*args: Any, initial_epoch: int, **options: Any) -> keras.callbacks.History:
             if initial_epoch >= stop_after:
                 raise Stop
             encoder = model.get_layer("encoder")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from judging import judge
 
 from pipeline.report import html_page
 from pipeline.report.outcome import Outcome
 from pipeline.settings import Gate
+from tests.support.models.judging import judge
 
 COUNTS = {"Bengal": 30, "Birman": 30, "pug": 30, "beagle": 3}
 CHAMPION = dict.fromkeys(COUNTS, 0.9)
@@ -78,7 +78,7 @@ def test_metrics_of_what_was_counted() -> None:
     ("setting", "bound", "value"),
     [("calibration_error", 0.8, 0.85), ("images_below_floor", 0.2, 0.25)],
 )
-def test_bounds_that_must_not_be_exceeded(setting: str, bound: float, value: float) -> None:
+def test_upper_thresholds(setting: str, bound: float, value: float) -> None:
     candidate = {"Bengal": 1.0, "pug": 0.6}
     blessed, _, gate = judge({"Bengal": 3, "pug": 1}, candidate, gate=Gate(**{setting: bound}))
     (row,) = [row for row in gate if not row["held"]]
@@ -109,7 +109,7 @@ def test_output_that_is_not_finite_holds_no_bound() -> None:
     assert metrics["overall"]["mean_iou_interval"] is None
 
 
-def test_champion_that_counts_the_confusion_matrix_alone_is_compared() -> None:
+def test_a_champion_that_counts_only_confusion_is_compared() -> None:
     """One from before there were other counts."""
     blessed, metrics, gate = judge(
         COUNTS, dict.fromkeys(COUNTS, 0.8), CHAMPION, champion_counts=["confusion"]
@@ -121,7 +121,7 @@ def test_champion_that_counts_the_confusion_matrix_alone_is_compared() -> None:
     assert metrics["overall"]["boundary_iou"] == pytest.approx(0.8)
 
 
-def test_a_class_in_no_test_mask_is_said_and_a_bound_of_0_asks_nothing_of_it() -> None:
+def test_a_class_missing_from_all_test_masks_is_reported() -> None:
     right = dict.fromkeys(COUNTS, 0.9)
     blessed, metrics, gate = judge(COUNTS, right, border=False)
     (row,) = [row for row in gate if not row["held"]]

@@ -14,13 +14,14 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 import tensorflow_data_validation as tfdv
-from conftest import Run, leave_untrained, only_with_all, run_locally
 
-from benchmarks import beam_cluster, maven
-from benchmarks.beam_cluster import Cluster
 from pipeline.core import features
+from tests.support import Unavailable
+from tests.support.runs import Run, only_with_all, run_locally, skip_training, smoke_test_here
+from tests.support.servers import beam_cluster
+from tests.support.servers.beam_cluster import Cluster
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("smoke_test_in_process")]
 
 CLUSTERS = {"job_service": beam_cluster.job_service, "flink": beam_cluster.flink}
 # A Beam pipeline each: ExampleGen, StatisticsGen, Transform, Evaluator.
@@ -36,7 +37,7 @@ def cluster(
         start = CLUSTERS[request.param](tmp_path_factory.mktemp("cluster"))
         try:
             running = stack.enter_context(start)
-        except maven.Unavailable as reason:
+        except Unavailable as reason:
             pytest.skip(f"FLINK NOT TESTED: {reason}")
         yield running
 
@@ -47,7 +48,8 @@ def run(cluster: Cluster, small_data: Path, tmp_path_factory: pytest.TempPathFac
     output = tmp_path_factory.mktemp("remote") / "output"
     chosen = (f"beam.runner={beam_cluster.RUNNER}", f"beam.args={json.dumps(cluster.args)}")
     with pytest.MonkeyPatch.context() as patch:
-        leave_untrained(patch)
+        skip_training(patch)
+        smoke_test_here(patch)
         return run_locally(small_data, output, *chosen)
 
 

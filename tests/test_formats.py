@@ -13,17 +13,20 @@ import hypothesis
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import Run, run_locally
 from hypothesis import strategies
-from test_serving import visible
 
 from pipeline import formats, settings
 from pipeline.cli import convert, predict, releases
 from pipeline.conversion import converter, judgement
+from pipeline.conversion.judgement import ConversionError
 from pipeline.core import file_formats
 from pipeline.data import preprocessing
 from pipeline.formats import network, photos
 from pipeline.inference import segmenter
+from tests.support.releases import visible
+from tests.support.runs import Run, run_locally
+
+pytestmark = pytest.mark.usefixtures("smoke_test_in_process")
 
 SIZE = 64
 FLOATS = tuple(name for name in file_formats.NAMES if not file_formats.Format(name).int8)
@@ -176,7 +179,7 @@ def test_a_file_that_is_not_good_enough_is_refused_with_figures(
     assert "written although its m" in capsys.readouterr().out
 
 
-def test_eight_bits_that_are_slower_are_refused_by_convert_and_not_by_a_release(
+def test_convert_refuses_slower_8_bit_files(
     small_run: Run,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -310,7 +313,7 @@ def test_formats_are_part_of_the_release(
     assert len(run.versions()) == len(versions) + 1
 
     def fail(*_: object, **__: object) -> None:
-        raise converter.ConversionError("the release as ONNX is not good enough: it differs")
+        raise ConversionError("the release as ONNX is not good enough: it differs")
 
     monkeypatch.setattr(converter, "make", fail)
     refused = first.again("release.formats=[onnx, onnx_int8]", *chosen[1:])
@@ -320,7 +323,7 @@ def test_formats_are_part_of_the_release(
     assert visible(first.serving_dir.parent) == [first.serving_dir.name]
 
 
-def test_a_package_that_is_missing_is_said_before_the_run(
+def test_a_missing_package_is_reported_before_the_run(
     small_data: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Run
 
 from pipeline.report import gallery
 from pipeline.report.html_page import GalleryItem
+from tests.support.runs import Run
 
 
 def examples_of(run: Run) -> str:
@@ -17,7 +17,7 @@ def examples_of(run: Run) -> str:
     return str(examples)
 
 
-def test_worst_middling_and_best_photos_are_shown_with_the_champions_mask(small_run: Run) -> None:
+def test_the_gallery_shows_worst_middle_and_best_photos(small_run: Run) -> None:
     model, examples = str(small_run.released()), examples_of(small_run)
     every = gallery.build(model, examples)
     assert len(every) == small_run.outcome["data"]["splits"]["test"] > 6

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,11 +9,13 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-from conftest import Run, run_locally
 
 from pipeline.data import synthetic
 from pipeline.release import operations
 from pipeline.saved_model import export
+from tests.support.runs import Run, run_locally, skip_training
+
+pytestmark = pytest.mark.usefixtures("smoke_test_in_process")
 
 SIZE = 64
 # The default bounds, which the settings of the small run are laxer than.
@@ -72,10 +73,10 @@ def failed_bounds(run: Run) -> set[str]:
 
 
 @pytest.mark.usefixtures("untrained")
-def test_background_only_is_refused(playground: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_background_only_is_refused(fresh_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     export_as(monkeypatch, lambda _: background_only())
-    before = playground.versions()
-    run = playground.again("train.seed=1001", *DEFAULT_GATE)
+    before = fresh_run.versions()
+    run = fresh_run.again("train.seed=1001", *DEFAULT_GATE)
     assert run.code == 0
     assert run.outcome["status"] == "not_blessed"
     assert run.outcome["pushed_version"] is None
@@ -106,23 +107,24 @@ def test_background_only_is_refused_on_data_that_flatters_it(
     assert failed_bounds(run) == {"mean_iou", "iou_pet", "iou_border"}
 
 
-def test_shuffled_outputs_are_refused(playground: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shuffled_outputs_are_refused(fresh_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """A model whose classes changed places, as by a wrong label map, at bounds it would hold."""
-    overall = playground.outcome["metrics"]["overall"]
+    overall = fresh_run.outcome["metrics"]["overall"]
     gate = (
         f"gate.pixel_accuracy={0.9 * overall['pixel_accuracy']}",
         f"gate.mean_iou={0.9 * overall['mean_iou']}",
     )
-    sound = playground.again(*gate)
+    sound = fresh_run.again(*gate)
     assert sound.outcome["status"] == "pushed"
 
     def shuffled(model: keras.Model) -> keras.Model:
         order = keras.ops.take(model.output, keras.ops.array([2, 0, 1]), axis=-1)
         return keras.Model(model.input, order)
 
-    # The same training under another name of the cache key: only the export differs.
+    # The model in service, as it is but for its export.
+    skip_training(monkeypatch)
     exported = export_as(monkeypatch, shuffled)
-    run = playground.again("train.patience=1000", *gate)
+    run = fresh_run.again("train.start_from=champion", *gate)
     assert len(exported) == 1
     assert run.outcome["status"] == "not_blessed"
     assert "mean_iou" in failed_bounds(run)
@@ -130,11 +132,11 @@ def test_shuffled_outputs_are_refused(playground: Run, monkeypatch: pytest.Monke
 
 @pytest.mark.usefixtures("untrained")
 def test_nan_weights_are_refused_even_by_a_gate_without_bounds(
-    playground: Run, monkeypatch: pytest.MonkeyPatch
+    fresh_run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     export_as(monkeypatch, lambda _: nan_weights())
     zero = ("gate.pixel_accuracy=0", "gate.mean_iou=0", "gate.class_iou=0")
-    run = playground.again("train.seed=1003", *zero)
+    run = fresh_run.again("train.seed=1003", *zero)
     assert run.code == 0
     assert run.outcome["status"] == "not_blessed"
     assert run.outcome["metrics"]["overall"]["mean_iou"] is None
@@ -142,11 +144,11 @@ def test_nan_weights_are_refused_even_by_a_gate_without_bounds(
 
 
 @pytest.mark.usefixtures("untrained")
-def test_bounds_hold_on_each_species_when_asked(
-    playground: Run, monkeypatch: pytest.MonkeyPatch
+def test_thresholds_apply_to_each_species_if_set(
+    fresh_run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     export_as(monkeypatch, lambda _: background_only())
-    run = playground.again(
+    run = fresh_run.again(
         "train.seed=1004", "gate.slices=[overall, species]", "gate.min_examples=1", *DEFAULT_GATE
     )
     slices = {row["slice"] for row in run.outcome["gate"] if row["kind"] == "at_least"}
@@ -156,15 +158,16 @@ def test_bounds_hold_on_each_species_when_asked(
     }
 
 
+@pytest.mark.usefixtures("untrained")
 def test_candidate_is_compared_with_the_champion(
-    playground: Run, monkeypatch: pytest.MonkeyPatch
+    fresh_run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Border-only is worse than whatever was trained; the gate lets the drop pass or not."""
-    in_service = playground.outcome["pushed_version"]
-    before = playground.versions()
+    in_service = fresh_run.outcome["pushed_version"]
+    before = fresh_run.versions()
     worse = ("train.seed=1005", "gate.max_drop=1")
     export_as(monkeypatch, lambda _: constant((0.0, 0.0, 1.0)))
-    refused = playground.again("train.seed=1005", "gate.max_drop=0").outcome
+    refused = fresh_run.again("train.seed=1005", "gate.max_drop=0").outcome
     (change,) = [row for row in refused["gate"] if row["kind"] == "change"]
     assert refused["champion"] == {"version": in_service}
     assert change["value"] == pytest.approx(change["candidate"] - change["champion"], abs=1e-9)
@@ -172,24 +175,24 @@ def test_candidate_is_compared_with_the_champion(
     assert not change["held"]
     assert refused["status"] == "not_blessed"
     assert refused["in_service"] == in_service
-    assert playground.versions() == before
+    assert fresh_run.versions() == before
 
-    allowed = playground.again(*worse).outcome
+    allowed = fresh_run.again(*worse).outcome
     assert allowed["status"] == "pushed"
-    assert playground.versions() == [*before, allowed["pushed_version"]]
+    assert fresh_run.versions() == [*before, allowed["pushed_version"]]
 
-    repeated = playground.again(*worse)
+    repeated = fresh_run.again(*worse)
     assert set(repeated.states().values()) == {"cached"}
     assert repeated.versions() == [*before, allowed["pushed_version"]]
 
     # The former model comes back as a candidate, from the cache: it meets the one in service now.
-    back = playground.again()
+    back = fresh_run.again()
     assert back.outcome["champion"] == {"version": allowed["pushed_version"]}
     assert back.states()["Trainer"] == "cached"
     assert back.outcome["pushed_version"] == back.versions()[-1] > allowed["pushed_version"]
 
     # The other was in service, too. It does not come back: it is worse than the one that is.
-    forth = playground.again(*worse)
+    forth = fresh_run.again(*worse)
     assert forth.states()["Evaluator"] == "cached"
     assert forth.outcome["status"] == "not_blessed"
     assert "does not beat the" in forth.outcome["refused"]
@@ -197,27 +200,27 @@ def test_candidate_is_compared_with_the_champion(
 
     # A rollback takes a model out of service: the next run meets the champion that is back, and
     # does not release what was taken back.
-    folder = str(playground.serving_dir)
+    folder = str(fresh_run.serving_dir)
     rolled_back = operations.rollback(folder, allowed["pushed_version"])
-    again = playground.again()
+    again = fresh_run.again()
     assert again.outcome["champion"] == {"version": rolled_back}
     assert again.outcome["status"] == "not_blessed"
     assert "This model was withdrawn by a rollback" in again.outcome["refused"]
     assert again.outcome["in_service"] == rolled_back
     assert again.versions()[-1] == rolled_back
-    same = playground.again(*worse)
+    same = fresh_run.again(*worse)
     assert same.outcome["status"] == "pushed"
     assert same.outcome["pushed_version"] == rolled_back
-    # Not compared with what was taken back; tests before this one may have left other releases.
+    # Not compared with what was taken back.
     assert (same.outcome["champion"] or {}).get("version") != back.outcome["pushed_version"]
 
 
-def test_champion_whose_artifacts_were_cleaned_away_is_still_compared(playground: Run) -> None:
-    models = playground.output_root / "artifacts" / "Trainer" / "model"
-    aside = models.rename(playground.output_root / "aside")
-    run = playground.again("train.seed=1006")
-    shutil.copytree(aside, models, dirs_exist_ok=True)  # else later tests would train them again
+@pytest.mark.usefixtures("untrained")
+def test_a_champion_without_artifacts_is_compared(fresh_run: Run) -> None:
+    models = fresh_run.output_root / "artifacts" / "Trainer" / "model"
+    models.rename(fresh_run.output_root / "aside")
+    run = fresh_run.again("train.seed=1006")
     assert run.code == 0
-    assert run.outcome["champion"] == {"version": playground.outcome["pushed_version"]}
+    assert run.outcome["champion"] == {"version": fresh_run.outcome["pushed_version"]}
     (change,) = [row for row in run.outcome["gate"] if row["kind"] == "change"]
-    assert change["champion"] == playground.outcome["metrics"]["overall"]["mean_iou"]
+    assert change["champion"] == fresh_run.outcome["metrics"]["overall"]["mean_iou"]

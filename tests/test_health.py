@@ -6,12 +6,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-from faulty_data import FAULTY, SOUND, add
 
 from pipeline.cli import data as command
 from pipeline.core import features
 from pipeline.data import health, layout
 from pipeline.settings import Data
+from tests.support.faulty_data import FAULTY, SOUND, add
 
 
 def make(root: Path, count: int) -> Path:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,26 +10,13 @@ import keras
 import numpy as np
 import pytest
 import tensorflow_transform as tft
-from conftest import ROOT, Run
-from tiny_training import SIZE, tiny_model
 
 from pipeline.release import model_store
 from pipeline.saved_model import contract, export, identity
-
-# Saves with other names of layers, in a process of its own.
-ANEW = """
-import sys
-sys.path.insert(0, "tests")
-import keras
-import tensorflow_transform as tft
-from tiny_training import SIZE, tiny_model
-from pipeline.saved_model import export
-for _ in range(3):
-    tiny_model()
-model = tiny_model()
-model.load_weights(sys.argv[1])
-export.save(model, tft.TFTransformOutput(sys.argv[2]), SIZE, sys.argv[3])
-"""
+from tests.support.forked import Forked
+from tests.support.models.tiny_training import SIZE, tiny_model
+from tests.support.programs import export_again
+from tests.support.runs import Run
 
 
 def transform_graph(run: Run) -> Path:
@@ -59,8 +44,9 @@ def test_another_export_of_the_same_model_is_the_same(
 ) -> None:
     model.save_weights(tmp_path / "m.weights.h5")
     arguments = (tmp_path / "m.weights.h5", transform_graph(small_run), tmp_path / "anew")
-    command = [sys.executable, "-c", ANEW, *map(str, arguments)]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    log = tmp_path / "log"
+    code, output = Forked(export_again.main, list(map(str, arguments)), log).wait()
+    assert code == 0, output
     assert identity.of_model(str(tmp_path / "anew")) == identity.of_model(str(saved))
     assert model_store.digest(str(tmp_path / "anew")) != model_store.digest(str(saved))
 

@@ -1,33 +1,27 @@
 """TFX's own InfraValidator on Docker: the model server it starts is a container.
 
-The image tensorflow/serving cannot be had here. What is started in its place is a stand-in
-(`serving_stand_in`) in an image made of the pipeline's own, which gets from TFX's runner the
-variables, the mount and the port of the real one.
+The image tensorflow/serving cannot be had here. A stand-in for it
+(`tests.support.serving.stand_in`) runs in an image made of the pipeline's own, with the variables,
+the mount and the port that TFX's runner gives the real one.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, SMALL, Run, only_with_all, run_locally, run_main
-from docker_daemon import Daemon, Unavailable
-from infra_bench import track_the_keras_model
 
-pytestmark = pytest.mark.slow
+from tests.support import Unavailable
+from tests.support.runs import ROOT, SMALL, Run, only_with_all, outcome_of, run_locally
+from tests.support.servers.docker_daemon import Daemon
+from tests.support.serving.infra_bench import track_the_keras_model
+
+pytestmark = [pytest.mark.once, pytest.mark.slow, pytest.mark.usefixtures("smoke_test_in_process")]
 
 STAND_IN = "tensorflow-serving-stand-in:1"
 USER = 1000
-_DOCKERFILE = """\
-FROM {base}
-USER root
-COPY serving_stand_in.py /
-EXPOSE 8500
-ENTRYPOINT ["python", "/serving_stand_in.py"]
-"""
 
 
 @pytest.fixture(scope="module")
@@ -42,13 +36,11 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 
 
 @pytest.fixture(scope="module")
-def image(daemon: Daemon, tmp_path_factory: pytest.TempPathFactory) -> str:
+def image(daemon: Daemon) -> str:
     """The pipeline's image; the stand-in's is there beside it."""
     base = daemon.build("cpu")
-    folder = tmp_path_factory.mktemp("stand-in")
-    shutil.copy(ROOT / "tests" / "serving_stand_in.py", folder)
-    (folder / "Dockerfile").write_text(_DOCKERFILE.format(base=base))
-    daemon.docker("build", "--tag", STAND_IN, str(folder))
+    folder = ROOT / "tests/support/serving"
+    daemon.docker("build", "--build-arg", f"BASE={base}", "--tag", STAND_IN, str(folder))
     return base
 
 
@@ -79,7 +71,7 @@ def test_only_what_the_container_can_serve_is_released(
 
 
 @pytest.mark.usefixtures("untrained", "image")
-def test_an_image_that_cannot_be_had_fails_the_run_and_is_no_verdict(
+def test_a_missing_server_image_fails_the_run(
     daemon: Daemon, small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{daemon.socket}")
@@ -116,7 +108,7 @@ def test_a_rehearsal_starts_the_server_on_docker(
     process = daemon.start("run", *options, image, *command)
     printed, _ = process.communicate(timeout=600)
     print(printed)  # pytest shows it when a test fails
-    run = run_main(process.returncode, data, output)
+    run = outcome_of(process.returncode, data, output)
     assert run.code == 0
     assert run.states()["InfraValidator"] == "executed"
     assert run.outcome["infra_blessed"] is True

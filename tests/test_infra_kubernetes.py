@@ -7,8 +7,6 @@ from typing import Any
 
 import kubernetes_validate
 import pytest
-import serving_stand_in
-from infra_bench import IMAGE, ON_KUBERNETES, Bench
 from kubernetes import client
 from tfx.components.infra_validator import serving_bins
 from tfx.components.infra_validator.model_server_runners import kubernetes_runner
@@ -16,6 +14,8 @@ from tfx.utils import kube_utils
 
 from pipeline.compat import tfx_infra_validator
 from pipeline.core.errors import ServerError
+from tests.support.serving import stand_in as serving_stand_in
+from tests.support.serving.infra_bench import IMAGE, ON_KUBERNETES, Bench
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ class Cluster:
     The task's own pod looks like those of a real server, kubeflow/pods.py's parts included.
     """
 
-    def __init__(self, volume: Path, access: str = "ReadWriteMany"):
+    def __init__(self, volume: Path, access: str = "ReadWriteMany") -> None:
         claim = client.V1PersistentVolumeClaimVolumeSource(claim_name="segmentation")
         mount = client.V1VolumeMount(name="segmentation", mount_path=str(volume))
         self._own = client.V1Pod(
@@ -95,7 +95,7 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cluster:
     return made
 
 
-def test_tfxs_kubernetes_runner_mounts_the_claim_and_asks_the_pod(
+def test_tfx_kubernetes_runner_mounts_the_claim(
     bench: Bench, cluster: Cluster, tmp_path: Path
 ) -> None:
     bench.export()
@@ -126,7 +126,7 @@ def test_a_claim_of_one_node_is_no_fault_of_the_model(
         bench.verdict(where=ON_KUBERNETES)
 
 
-def test_tfx_still_has_the_errors_that_are_mended_here(
+def test_tfx_still_has_the_errors_patched_here(
     bench: Bench,
     cluster: Cluster,
     monkeypatch: pytest.MonkeyPatch,

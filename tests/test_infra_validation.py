@@ -1,8 +1,8 @@
 """A model server tries the candidate before its release; here without Docker or a cluster.
 
 TFX's own InfraValidator asks, with its own gRPC client, a stand-in for TensorFlow Serving
-(`serving_stand_in`) that a runner of the test starts in this process. tests/test_infra_docker.py
-has TFX's runner and a container.
+(`tests.support.serving.stand_in`) that a runner of the test starts in this process.
+tests/test_infra_docker.py has TFX's runner and a container.
 """
 
 from __future__ import annotations
@@ -13,9 +13,7 @@ from typing import Any
 import grpc
 import pytest
 import tensorflow as tf
-from conftest import Run, leave_untrained, run_locally
 from docker import errors as docker_errors
-from infra_bench import IMAGE, ON_DOCKER, Bench, Runner, track_the_keras_model
 from tfx.components.infra_validator import error_types
 from tfx.components.infra_validator.model_server_clients import tensorflow_serving_client
 from tfx.components.infra_validator.model_server_runners import local_docker_runner
@@ -28,6 +26,10 @@ from pipeline.core.errors import ServerError, UserError
 from pipeline.orchestration.pipeline import create_pipeline
 from pipeline.release import infra_validation
 from pipeline.saved_model import contract
+from tests.support.runs import Run, run_locally, skip_training
+from tests.support.serving.infra_bench import IMAGE, ON_DOCKER, Bench, Runner, track_the_keras_model
+
+pytestmark = pytest.mark.usefixtures("smoke_test_in_process")
 
 
 @pytest.fixture(autouse=True)
@@ -113,7 +115,7 @@ def test_a_server_that_is_lost_while_it_is_asked_is_no_verdict(
         bench.verdict()
 
 
-def test_a_server_that_ends_is_a_verdict_even_if_its_log_is_gone(
+def test_a_crashed_server_fails_the_candidate_even_without_a_log(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def end(*_: object) -> None:
@@ -216,7 +218,7 @@ def test_a_rehearsal_needs_the_daemons_socket(
         ("kubernetes", "is 'kubernetes', which works only in a Kubeflow Pipelines pod"),
     ],
 )
-def test_a_run_that_could_start_no_server_is_refused_before_it_begins(
+def test_a_run_without_docker_or_cluster_is_refused_before_it_begins(
     where: str,
     sentence: str,
     small_data: Path,
@@ -241,7 +243,7 @@ def test_a_model_that_no_server_can_run_is_not_released(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(infra_validation, "check", lambda release: None)
-    leave_untrained(monkeypatch)
+    skip_training(monkeypatch)
     with monkeypatch.context() as patch:
         track_the_keras_model(patch)
         refused: Run = run_locally(small_data, tmp_path / "output", ON_DOCKER)

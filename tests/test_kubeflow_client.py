@@ -1,151 +1,22 @@
 """The kubeflow commands that talk to a server: the SDK's client against a stand-in for the server.
 
-kfp_stand_in.py is not Kubeflow Pipelines; it checks each request against the SDK's own API models.
+The stand-in (`tests.support.kfp.stand_in`) is not Kubeflow Pipelines; it checks each request
+against the SDK's own API models.
 """
 
 import contextlib
 import hashlib
-import json
 import re
 import subprocess
-import urllib.parse
 from pathlib import Path
 
 import pytest
-import urllib3
-from kfp_api import check
-from kfp_fixtures import Kubeflow
-from kfp_stand_in import StandIn, Trouble
 
 from kubeflow import package, submit
+from tests.support.kfp.api_server import Trouble
+from tests.support.kfp.fixtures import Kubeflow
 
-pytest_plugins = ["kfp_fixtures"]
-
-
-# The stand-in's own check.
-
-
-@pytest.mark.parametrize(
-    ("value", "complaint"),
-    [
-        ({"display_nam": "a"}, "no field 'display_nam'"),
-        ({"display_name": 5}, "5 is no str"),
-        ({"mode": "ON"}, "'ON' is no RecurringRunMode"),
-        ({"no_catchup": "yes"}, "'yes' is no bool"),
-        ({"trigger": {"cron_schedule": {"corn": "x"}}}, "no field 'corn'"),
-        ({"runtime_config": {"parameters": ["epochs"]}}, "is no dict"),
-        ({"created_at": "yesterday"}, "yesterday"),
-    ],
-)
-def test_the_stand_in_refuses_what_the_api_models_do_not_have(value: dict, complaint: str) -> None:
-    with pytest.raises(ValueError, match=complaint):
-        check(value, "V2beta1RecurringRun", "body")
-
-
-def test_the_stand_in_keeps_a_request_that_the_api_does_not_have() -> None:
-    stand_in = StandIn()
-    for target in ["/apis/v2beta1/runs?page_sise=3", "/apis/v2beta1/jobs"]:
-        status, _ = stand_in.answer("GET", target, {}, b"")
-        assert status == 400
-    assert stand_in.answer("PUT", "/apis/v2beta1/runs", {}, b"")[0] == 400
-    assert stand_in.answer("POST", "/apis/v2beta1/runs", {}, b'{"name": "x"}')[0] == 400
-    assert len(stand_in.faults) == 4
-
-
-# What the server refuses, as read in its source: the SDK sends most of it without a look.
-
-PARAMETERS = {"data_root": "/data"}
-
-
-@pytest.mark.parametrize(
-    ("given", "status", "sentence"),
-    [
-        ({}, 400, "parameter data_root is not optional"),
-        (None, 400, "pipeline requiring input has no parameter(s) provided"),
-        ({"data_root": 5}, 400, "input parameter data_root requires type STRING"),
-        ({**PARAMETERS, "epochs": "5"}, 400, "input parameter epochs requires type NUMBER_INTEGER"),
-        ({**PARAMETERS, "epochs": True}, 400, "requires type NUMBER_INTEGER"),
-        ({**PARAMETERS, "epoch": 5}, 400, "not required by pipeline: {'epoch'}"),
-        ({**PARAMETERS, "epochs": 5}, 200, ""),
-    ],
-)
-@pytest.mark.parametrize("kind", ["runs", "recurringruns"])
-def test_the_stand_in_checks_parameters_as_the_server_does(
-    uploaded: Kubeflow, kind: str, given: dict | None, status: int, sentence: str
-) -> None:
-    answer, said = post(uploaded, kind, {} if given is None else {"parameters": given}, given)
-    assert answer == status
-    assert sentence in said
-
-
-@pytest.mark.parametrize(
-    ("changes", "status"),
-    [
-        ({"max_concurrency": "0"}, 400),
-        ({"max_concurrency": "11"}, 400),
-        ({"trigger": {"cron_schedule": {"cron": "0 2 * *"}}}, 400),
-        ({"trigger": {"cron_schedule": {"cron": "0 0 24 * * *"}}}, 400),
-        ({"trigger": {"cron_schedule": {"cron": "0 0 2 * * 7"}}}, 400),
-        ({"display_name": ""}, 500),
-        ({"trigger": {"cron_schedule": {"cron": "0 */15 2 1-7/3 * mon"}}}, 200),
-    ],
-)
-def test_the_stand_in_checks_schedules_as_the_server_does(
-    uploaded: Kubeflow, changes: dict, status: int
-) -> None:
-    assert (
-        post(uploaded, "recurringruns", {"parameters": PARAMETERS}, PARAMETERS, changes)[0]
-        == status
-    )
-
-
-def post(
-    kubeflow: Kubeflow, kind: str, runtime: dict, given: dict | None, changes: dict | None = None
-) -> tuple[int, str]:
-    """Asks the stand-in for a run or a schedule; returns the status and what it says."""
-    kubeflow.server.experiments["e"] = {"experiment_id": "e", "display_name": "e"}
-    (version,) = kubeflow.server.versions.values()
-    reference = {key: version[key] for key in ("pipeline_id", "pipeline_version_id")}
-    body = {
-        "display_name": "by hand",
-        "experiment_id": "e",
-        "pipeline_version_reference": reference,
-        **({} if given is None else {"runtime_config": runtime}),
-    }
-    if kind == "recurringruns":
-        body |= {
-            "max_concurrency": "1",
-            "mode": "ENABLE",
-            "trigger": {"cron_schedule": {"cron": "0 0 2 * * *"}},
-        }
-    content = json.dumps({**body, **(changes or {})}).encode()
-    status, answer = kubeflow.server.answer("POST", f"/apis/v2beta1/{kind}", {}, content)
-    return status, json.loads(answer).get("message", "")
-
-
-@pytest.mark.parametrize(
-    ("package", "name", "status"),
-    [
-        ("schemaVersion: 2.0.0\npipelineInfo: {name: a}\nroot: {dag: {}}", "v", 400),
-        ("schemaVersion: 2.1.0\npipelineInfo: {name: -}\nroot: {dag: {}}", "v", 400),
-        ("schemaVersion: 2.1.0\npipelineInfo: {name: a}", "v", 400),
-        ("schemaVersion: 2.1.0\npipelineInfo: {name: a}\nroot: {dag: {}}", "v" * 128, 400),
-        ("schemaVersion: 2.1.0\npipelineInfo: {name: a}\nroot: {dag: {}}", "v", 200),
-        ("schemaVersion: 2.1.0\npipelineInfo: {name: a}\nroot: {dag: {}}", "taken", 409),
-    ],
-)
-def test_the_stand_in_checks_packages_and_names_as_the_server_does(
-    uploaded: Kubeflow, package: str, name: str, status: int
-) -> None:
-    (version,) = uploaded.server.versions.values()
-    version["display_name"] = "taken"
-    query = urllib.parse.urlencode({"name": name, "pipelineid": version["pipeline_id"]})
-    body, kind = urllib3.encode_multipart_formdata({"uploadfile": ("p.yaml", package)})
-    target = f"/apis/v2beta1/pipelines/upload_version?{query}"
-    assert uploaded.server.answer("POST", target, {"content-type": kind}, body)[0] == status
-
-
-# submit
+pytest_plugins = ["tests.support.kfp.fixtures"]
 
 
 def test_submit_uploads_runs_and_waits(kubeflow: Kubeflow) -> None:
@@ -224,7 +95,7 @@ def test_no_two_versions_have_one_name(uploaded: Kubeflow, packages: tuple[Path,
     assert len({each["display_name"] for each in uploaded.server.versions.values()}) == 5
 
 
-def test_where_versions_are_objects_of_kubernetes_their_names_are_too(kubeflow: Kubeflow) -> None:
+def test_version_names_are_valid_kubernetes_names(kubeflow: Kubeflow) -> None:
     kubeflow.server.pipeline_store = "kubernetes"
     assert kubeflow.submit("--no-run") == 0
     (version,) = kubeflow.server.versions.values()
@@ -256,7 +127,7 @@ def test_a_version_is_named_after_the_commit_of_its_code(
     assert version["display_name"].endswith(f" UTC, {code}")
 
 
-def test_an_upload_that_was_cut_off_is_finished_by_the_next_submit(kubeflow: Kubeflow) -> None:
+def test_the_next_submit_finishes_an_upload(kubeflow: Kubeflow) -> None:
     kubeflow.server.troubles = [Trouble("/upload_version", 500, times=1)]
     assert kubeflow.submit("--no-run") == 2
     assert not kubeflow.server.versions
@@ -289,7 +160,7 @@ def test_submit_of_changed_content_makes_a_version_and_runs_it(
     assert run["pipeline_version_reference"]["pipeline_version_id"] == wanted
 
 
-def test_content_that_comes_back_becomes_the_newest_version_again(
+def test_earlier_content_becomes_the_newest_version_again(
     uploaded: Kubeflow, packages: tuple[Path, Path]
 ) -> None:
     for path in (packages[1], packages[0]):

@@ -20,11 +20,11 @@ import hypothesis.strategies as st
 import pytest
 import yaml
 from hypothesis import given
-from kfp_fixtures import Kubeflow
 
 from kubeflow import cluster, termination
+from tests.support.kfp.fixtures import Kubeflow
 
-pytest_plugins = ["kfp_fixtures"]
+pytest_plugins = ["tests.support.kfp.fixtures"]
 
 SHIPPED = {  # by Kubeflow Pipelines 2.17
     "workflowDefaults": "spec:\n  templateDefaults:\n    retryStrategy:\n"
@@ -84,9 +84,7 @@ def kubernetes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Kube
     server.server_close()
 
 
-def test_status_says_that_failed_containers_are_not_tried_again_and_what_mends_it(
-    kubernetes: Kubernetes, uploaded: Kubeflow
-) -> None:
+def test_status_explains_missing_retries(kubernetes: Kubernetes, uploaded: Kubeflow) -> None:
     assert uploaded("status") == 0
     (line,) = [line for line in uploaded.out.splitlines() if line.startswith("Retries ")]
     assert "context 'mine'" in line
@@ -105,16 +103,14 @@ def test_status_says_nothing_more_where_the_patch_is_in(
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 500])
-def test_without_rights_nothing_is_said(
-    status: int, kubernetes: Kubernetes, uploaded: Kubeflow
-) -> None:
+def test_no_rights_no_message(status: int, kubernetes: Kubernetes, uploaded: Kubeflow) -> None:
     kubernetes.answer = status
     assert uploaded("status") == 0
     assert "Retries" not in uploaded.out
     assert uploaded.err == ""
 
 
-def test_without_a_cluster_nothing_is_said(
+def test_no_cluster_no_message(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     place = "kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION"
@@ -137,7 +133,7 @@ def test_without_a_cluster_nothing_is_said(
         ({"retryPolicy": "Always"}, "many times"),
     ],
 )
-def test_policies_that_the_patch_mends(strategy: Any, said: str) -> None:
+def test_policies_that_the_patch_fixes(strategy: Any, said: str) -> None:
     defaults = {"spec": {"templateDefaults": {"retryStrategy": strategy}}} if strategy else {}
     found = cluster.explain({"workflowDefaults": yaml.safe_dump(defaults)})
     assert found is not None
@@ -148,7 +144,7 @@ def test_policies_that_the_patch_mends(strategy: Any, said: str) -> None:
 @pytest.mark.parametrize(
     "text", ["spec: [", "3", "spec: 3", "spec: {templateDefaults: {retryStrategy: 3}}"]
 )
-def test_of_what_is_odd_nothing_is_said(text: str) -> None:
+def test_unusual_retry_settings_get_no_comment(text: str) -> None:
     assert cluster.explain({"workflowDefaults": text}) is None
     own = {"retryPolicy": "Always", "expression": "true"}
     defaults = {"spec": {"templateDefaults": {"retryStrategy": own}}}
@@ -189,14 +185,14 @@ def test_a_task_has_its_way_about_another_attempt(words: str, wanted: bool) -> N
         assert again(form + content.decode(errors="replace")) == wanted
 
 
-def test_lost_pods_are_tried_again_and_the_graphs_around_a_task_are_not() -> None:
+def test_lost_pods_are_retried() -> None:
     for message in ("pod deleted", "The node was low on resource: memory.", "main: OOMKilled"):
         assert again(message)
     assert not again("")
     assert not again("main: Error (exit code 1)")  # of other pipelines, as before the patch
 
 
-def test_the_message_is_written_only_where_kubernetes_has_a_file_for_it(
+def test_no_termination_message_without_its_file(
     tmp_path: Path, kept: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     termination.note("One", again=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import functools
 import json
 import os
 import stat
@@ -16,103 +15,14 @@ from typing import Any
 
 import ml_metadata
 import pytest
-from conftest import ROOT, SMALL, Run
-from forked import Forked
 
-from kubeflow import entrypoint, metadata, tasks, termination
-from pipeline import settings
+from kubeflow import entrypoint, tasks, termination
 from pipeline.data import synthetic
-from pipeline.report.run_summary import RunArtifacts
+from tests.support.forked import Forked
+from tests.support.kfp.tasks import NODES, Cluster, ended
+from tests.support.runs import ROOT, Run
 
-NODES = [
-    *("ExampleGen", "ImportSchemaGen", "StatisticsGen", "ExampleValidator"),
-    *("ReleasedData", "DriftValidator", "DataGate"),
-    *("Transform", "Trainer", "Champion", "Evaluator", "Pusher"),
-]
-
-
-class Cluster:
-    """Runs tasks one by one, as Kubeflow Pipelines would, on one data and output folder."""
-
-    def __init__(
-        self,
-        data_root: Path,
-        output_root: Path,
-        metadata: str = "sqlite",
-        tls: str = "off",
-        **environment: str,
-    ) -> None:
-        self.data_root = data_root
-        self.output_root = output_root
-        self.environment = environment
-        self.metadata, self.tls = metadata, tls
-        self._started = 0
-
-    def start(self, task: list[str], run: str, *overrides: str) -> Forked:
-        arguments = [*task, "--run-id", run, "--output-root", str(self.output_root)]
-        arguments += ["--data-root", str(self.data_root), "--metadata", self.metadata]
-        arguments += [] if self.tls == "off" else ["--metadata-tls", self.tls]
-        # In all three ways that the compiled pipeline uses.
-        arguments += ["--pinned", json.dumps({"transform.image_size": 64})]
-        for override in (*SMALL[1:4], *overrides):
-            arguments += ["--set", override]
-        arguments += ["--settings", "; ".join(SMALL[4:])]
-        self._started += 1
-        log = self.output_root.with_name(f"task-{self._started}.log")
-        return Forked(entrypoint.main, arguments, log, self.environment)
-
-    def run(self, node: str, run: str, *overrides: str) -> tuple[int, str]:
-        """Exit code and last line of the log of one node."""
-        return ended(self.start(["run", node], run, *overrides))
-
-    def prepare(self, run: str, *node_ids: str) -> list[str]:
-        """Runs nodes in this process, where TensorFlow is loaded already; how each went."""
-        self.output_root.mkdir(exist_ok=True)
-        whole = tasks.Run(
-            run, settings.load([], SMALL), self.data_root, self.output_root, self.connection
-        )
-        return [tasks.run_nodes(whole, [node_id])[0] for node_id in node_ids]
-
-    def plan(self, run: str, *overrides: str) -> tuple[int, str, str]:
-        """The same of the plan, and the stage that it says."""
-        start = self.output_root.with_name(f"start-{run}")
-        code, last = ended(self.start(["plan", "--start", str(start)], run, *overrides))
-        return code, last, start.read_text() if start.exists() else ""
-
-    def report(self, run: str, folder: Path, *overrides: str) -> tuple[int, str, dict[str, Any]]:
-        """The same of the report task, and the executor output that it wrote."""
-        outputs = {
-            "outputFile": str(folder / "output.json"),
-            "artifacts": {
-                name: {"artifacts": [{"name": name, "uri": f"s3://bucket/{name}"}]}
-                for name in ("report", "metrics")
-            },
-        }
-        task = ["report", "--executor-input", json.dumps({"outputs": outputs})]
-        for name in ("report", "metrics"):
-            task += ["--artifact", name, str(folder / "a" / name)]
-        code, last = ended(self.start(task, run, *overrides))
-        return code, last, json.loads((folder / "output.json").read_text())
-
-    @property
-    def outcome(self) -> dict[str, Any]:
-        return json.loads((self.output_root / "latest_run.json").read_text())
-
-    def states(self) -> list[str]:
-        return [component["state"] for component in self.outcome["components"]]
-
-    @functools.cached_property
-    def connection(self) -> Any:
-        return metadata.connection(self.metadata, self.output_root, self.environment, self.tls)
-
-    def artifacts(self, run: str) -> RunArtifacts:
-        return RunArtifacts(self.connection, run)
-
-
-def ended(process: Forked) -> tuple[int, str]:
-    code, out = process.wait()
-    print(out)  # pytest shows it when a test fails
-    return code, out.splitlines()[-1]
+pytestmark = pytest.mark.usefixtures("smoke_test_in_process")
 
 
 @pytest.mark.slow
@@ -198,7 +108,7 @@ def test_a_run_of_separate_processes_ends_as_the_local_one(
 
 
 @pytest.mark.slow
-def test_refused_data_ends_with_code_2_and_the_sentence_in_log_and_report(tmp_path: Path) -> None:
+def test_refused_data_is_exit_code_2(tmp_path: Path) -> None:
     synthetic.generate(tmp_path / "data", count=40, seed=3)
     for path in sorted((tmp_path / "data" / "images").iterdir())[:5]:
         path.write_bytes(b"no photo")
@@ -217,7 +127,7 @@ def test_refused_data_ends_with_code_2_and_the_sentence_in_log_and_report(tmp_pa
 
 
 @pytest.mark.slow
-def test_a_stopped_task_leaves_what_the_next_attempt_goes_on_from(tmp_path: Path) -> None:
+def test_the_next_attempt_resumes_a_stopped_task(tmp_path: Path) -> None:
     synthetic.generate(tmp_path / "data", count=40, seed=3)
     cluster = Cluster(tmp_path / "data", tmp_path / "output")
     cluster.prepare("run-1", *NODES[: NODES.index("Trainer")])
@@ -255,7 +165,8 @@ def test_a_stopped_task_leaves_what_the_next_attempt_goes_on_from(tmp_path: Path
 def executions_of(cluster: Cluster, run: str) -> list[Any]:
     store = ml_metadata.MetadataStore(cluster.connection)
     context = store.get_context_by_type_and_name("pipeline_run", run)
-    return store.get_executions_by_context(context.id)
+    executions: list[Any] = store.get_executions_by_context(context.id)
+    return executions
 
 
 def epochs_done(working: Path) -> int:
@@ -409,7 +320,7 @@ def others_folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("output_root", ["volume", "volume/output"])
-def test_on_a_volume_of_root_the_first_task_says_which_command_mends_it(
+def test_an_unwritable_volume_is_reported_with_the_fix(
     output_root: str, others_folder: Path
 ) -> None:
     arguments = ["plan", "--run-id=1", "--data-root=", "--metadata=sqlite", "--start=unused"]
@@ -422,7 +333,7 @@ def test_on_a_volume_of_root_the_first_task_says_which_command_mends_it(
     assert (ROOT / "kubeflow/manifests/volume-owner/kustomization.yaml").is_file()
 
 
-def test_the_report_of_such_a_run_says_so_in_its_log_and_on_the_runs_page(
+def test_the_report_explains_an_unwritable_volume(
     others_folder: Path,
 ) -> None:
     page, output = others_folder / "page" / "report", others_folder / "page" / "output.json"
@@ -442,7 +353,7 @@ def test_the_report_of_such_a_run_says_so_in_its_log_and_on_the_runs_page(
     }
 
 
-def test_what_is_left_for_kubernetes_says_whether_another_attempt_may_help(
+def test_the_termination_message_says_whether_to_retry(
     small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     message = tmp_path / "message"

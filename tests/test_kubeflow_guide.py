@@ -9,11 +9,11 @@ import shlex
 
 import pytest
 import yaml
-from conftest import ROOT
 
 from kubeflow import __main__ as program
 from kubeflow import compiler, settings
 from pipeline.settings.arguments import Parser
+from tests.support.runs import ROOT
 
 PAGES = sorted((ROOT / "docs").glob("[her]*/*.md"))  # how_to, explanation, reference
 

@@ -15,15 +15,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
-from kfp_fixtures import Kubeflow
-from kfp_nodes import Look
-from kfp_stand_in import Trouble
 
 from kubeflow import transport
 from kubeflow.__main__ import main
+from tests.support.kfp.api_server import Trouble
+from tests.support.kfp.fixtures import Kubeflow
+from tests.support.kfp.nodes import Look
+from tests.support.runs import ROOT
 
-pytest_plugins = ["kfp_fixtures"]
+pytest_plugins = ["tests.support.kfp.fixtures"]
 
 SECRET = "s3cret-t0ken"
 
@@ -77,7 +77,7 @@ def redirect(target: str, status: int = 302) -> bytes:
         (b"a" * 2**17, "holds something that is no token"),
     ],
 )
-def test_a_token_file_that_is_none_is_one_sentence_without_the_token(
+def test_a_bad_token_file_is_reported_without_the_token(
     kubeflow: Kubeflow, tmp_path: Path, content: bytes, sentence: str
 ) -> None:
     said = kubeflow.refusal("status", "--token-file", private(tmp_path / "token", content))
@@ -237,7 +237,7 @@ def test_a_login_in_the_address_is_refused_and_not_shown(
         ("http://a\x1b[31m\nb", "is not a URL"),
     ],
 )
-def test_an_address_that_is_none_is_refused_before_anything_is_compiled(
+def test_a_bad_address_is_refused_before_compiling(
     kubeflow: Kubeflow, host: str, sentence: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("kubeflow.submit._compiled", lambda _: pytest.fail("compiled"))

@@ -12,17 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from conftest import SMALL, Run, only_with_all, run_main
-from debian import Unavailable as NoServer
-from docker_daemon import Daemon, Unavailable
-from mariadb import MariaDB
-from postgres import PostgreSQL
 
 from kubeflow import containers, pods
 from pipeline.core.errors import UserError
 from pipeline.data import synthetic
+from tests.support import Unavailable
+from tests.support.runs import SMALL, Run, only_with_all, outcome_of
+from tests.support.servers.docker_daemon import Daemon
+from tests.support.servers.mariadb import MariaDB
+from tests.support.servers.postgres import PostgreSQL
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.once, pytest.mark.slow]
 
 SETTINGS = (*SMALL, "train.epochs=8")  # long enough to be killed in the middle
 USER = 1000
@@ -52,7 +52,9 @@ def image(daemon: Daemon) -> str:
 class Rehearsals:
     """Rehearses from the image itself, since kfp of the compatible stack cannot."""
 
-    def __init__(self, daemon: Daemon, image: str, data: Path, folder: Path, login: dict[str, str]):
+    def __init__(
+        self, daemon: Daemon, image: str, data: Path, folder: Path, login: dict[str, str]
+    ) -> None:
         self._daemon, self._image, self._data = daemon, image, data
         self._environment = {pods.ENVIRONMENT[key]: value for key, value in login.items()}
         self._folder = folder
@@ -73,7 +75,7 @@ class Rehearsals:
     def ended(self, name: str, process: subprocess.Popen[str]) -> tuple[Run, str]:
         printed, _ = process.communicate(timeout=600)
         print(printed)  # pytest shows it when a test fails
-        return run_main(process.returncode, self._data, self.output(name)), printed
+        return outcome_of(process.returncode, self._data, self.output(name)), printed
 
     def output(self, name: str) -> Path:
         return self._folder / name
@@ -103,7 +105,7 @@ def rehearsals(
 ) -> Iterator[Rehearsals]:
     try:
         server = MariaDB(tmp_path_factory.mktemp("mariadb"))
-    except NoServer as error:
+    except Unavailable as error:
         pytest.skip(f"REHEARSAL NOT TESTED: {error}")
     folder = tmp_path_factory.mktemp("rehearsals")
     spans = tmp_path_factory.mktemp("spans") / "data"  # which all may read, pytest's folder not
@@ -145,9 +147,7 @@ def epochs_done(output: Path) -> int:
     return json.loads(states[0].read_text())["epochs"] if states else 0
 
 
-def test_the_image_needs_no_root_and_no_disk_and_has_no_build_tools(
-    daemon: Daemon, image: str
-) -> None:
+def test_the_image_runs_unprivileged_and_read_only(daemon: Daemon, image: str) -> None:
     config = json.loads(daemon.docker("image", "inspect", image).stdout)[0]["Config"]
     assert config["User"] not in ("", "0", "root")
     health = config["Healthcheck"]["Test"]
@@ -165,7 +165,7 @@ def test_the_image_needs_no_root_and_no_disk_and_has_no_build_tools(
     assert "Read-only file system" in write.stderr
 
 
-def test_a_rehearsal_with_a_killed_trainer_ends_as_the_local_run(rehearsed: Rehearsed) -> None:
+def test_a_rehearsal_with_a_killed_trainer_equals_the_local_run(rehearsed: Rehearsed) -> None:
     local = rehearsed.local
     assert (local.code, rehearsed.run.code) == (0, 0)
     ours = rehearsed.run.outcome
@@ -189,7 +189,7 @@ def tasks_of(printed: str) -> list[str]:
     return [line[2:] for line in printed.splitlines() if line.startswith("> ")]
 
 
-def test_a_rehearsal_again_starts_no_trainer_and_releases_nothing(
+def test_a_repeated_rehearsal_trains_and_releases_nothing(
     rehearsals: Rehearsals, rehearsed: Rehearsed
 ) -> None:
     assert tasks_of(rehearsed.printed).count("Trainer") == 2  # it was killed once
@@ -231,13 +231,13 @@ def test_a_container_that_fails_fails_the_rehearsal(rehearsals: Rehearsals) -> N
     assert "StatisticsGen" not in printed
 
 
-def test_a_whole_rehearsal_on_postgresql_with_tls_and_grouped_tasks(
+def test_a_rehearsal_on_postgresql_with_tls(
     rehearsals: Rehearsals, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("postgresql")
     try:
         server = PostgreSQL(folder)
-    except NoServer as error:
+    except Unavailable as error:
         pytest.skip(f"REHEARSAL ON POSTGRESQL NOT TESTED: {error}")
     try:
         server.with_tls()

@@ -17,13 +17,15 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
-from conftest import ROOT
 from tfx.components.infra_validator import serving_bins
 from tfx.components.infra_validator.model_server_runners import kubernetes_runner
 from tfx.utils import kube_utils
 
 from kubeflow import cluster, pods, settings, tls_relay
 from kubeflow.settings import KubeflowSettings
+from tests.support.runs import ROOT
+
+pytestmark = pytest.mark.once
 
 MANIFESTS = ROOT / "kubeflow" / "manifests"
 KUSTOMIZATIONS = sorted(MANIFESTS.rglob("kustomization.yaml"))
@@ -51,14 +53,14 @@ def resources() -> dict[str, list[dict[str, Any]]]:
 
 def template(kind: str) -> dict[str, str]:
     lines = (MANIFESTS / "components" / kind / "metadata.env.template").read_text().splitlines()
-    return dict(line.split("=", 1) for line in lines)  # type: ignore[misc]
+    return dict(line.split("=", 1) for line in lines)
 
 
 def generator(component: str) -> dict[str, Any]:
-    (found,) = documents(MANIFESTS / "components" / component / "kustomization.yaml")[0][
-        "secretGenerator"
-    ]
-    return found
+    kustomization = documents(MANIFESTS / "components" / component / "kustomization.yaml")[0]
+    generators: list[dict[str, Any]] = kustomization["secretGenerator"]
+    (only,) = generators
+    return only
 
 
 def secret(kind: str) -> dict[str, Any]:
@@ -102,7 +104,7 @@ def test_every_manifest_passes_the_strict_schema(file: str, version: str) -> Non
 
 
 @pytest.mark.parametrize("version", KUBERNETES)
-def test_what_overlays_and_components_make_passes_the_strict_schema(version: str) -> None:
+def test_all_manifests_pass_the_strict_schema(version: str) -> None:
     for kind in SERVERS:
         validate(secret(kind), version)
     for overlay in OVERLAYS:
@@ -242,7 +244,7 @@ def test_the_photos_land_where_the_settings_look() -> None:
     assert mount["mountPath"] == KubeflowSettings().storage.mount_path
 
 
-def test_the_trial_needs_no_data_no_secret_no_gpu_and_no_registry() -> None:
+def test_the_trial_overlay_needs_nothing_else() -> None:
     chosen = settings.load([ROOT / "kubeflow" / "configs" / "trial.yaml"])
     assert chosen.storage.data_root == ""
     assert chosen.metadata.kind == "sqlite"

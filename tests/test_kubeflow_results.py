@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import SMALL, Run
 from google.protobuf import json_format, struct_pb2
 from tfx.orchestration import metadata
 
 from kubeflow import results
 from pipeline import settings
-from pipeline.report.run_summary import RunArtifacts
+from pipeline.artifacts.run import RunArtifacts
+from tests.support.runs import SMALL, Run
 
 
 @pytest.fixture(scope="module")

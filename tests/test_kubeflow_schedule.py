@@ -1,4 +1,4 @@
-"""Schedules: made, moved, paused, resumed, deleted and listed on a stand-in (kfp_stand_in.py)."""
+"""Schedules: made, moved, paused, resumed, deleted and listed on the stand-in."""
 
 import datetime
 from pathlib import Path
@@ -7,13 +7,13 @@ import croniter
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kfp_fixtures import Kubeflow
-from kfp_stand_in import Trouble
 
 from kubeflow import cron
 from pipeline.core.errors import UserError
+from tests.support.kfp.api_server import Trouble
+from tests.support.kfp.fixtures import Kubeflow
 
-pytest_plugins = ["kfp_fixtures"]
+pytest_plugins = ["tests.support.kfp.fixtures"]
 
 NOW = datetime.datetime(2026, 11, 24, 18, 20, 30, tzinfo=datetime.timezone.utc)
 
@@ -46,7 +46,7 @@ def test_a_new_version_leaves_a_schedule_that_follows(
 
 @pytest.mark.parametrize("tag", ["2.4.1", "2.16.1", "unknown"])
 @pytest.mark.parametrize("paused", [False, True])
-def test_where_the_server_cannot_follow_each_upload_moves_the_schedule(
+def test_each_upload_moves_the_schedule_on_older_servers(
     uploaded: Kubeflow, packages: tuple[Path, Path], tag: str, paused: bool
 ) -> None:
     server = uploaded.server
@@ -71,7 +71,7 @@ def test_where_the_server_cannot_follow_each_upload_moves_the_schedule(
     assert max(server.active) == 1
 
 
-def test_a_schedule_that_a_new_version_breaks_is_said_and_kept(
+def test_a_schedule_broken_by_a_new_version_is_kept_and_reported(
     uploaded: Kubeflow, packages: tuple[Path, Path]
 ) -> None:
     uploaded.server.tag = "2.16.1"
@@ -86,7 +86,7 @@ def test_a_schedule_that_a_new_version_breaks_is_said_and_kept(
     assert uploaded.schedule is before
 
 
-def test_a_schedule_of_the_same_name_is_replaced_without_two_being_active(
+def test_replacing_a_schedule_never_leaves_two_active(
     uploaded: Kubeflow,
 ) -> None:
     for hour in (2, 3):
@@ -116,7 +116,7 @@ def test_pause_resume_list_and_delete(uploaded: Kubeflow) -> None:
     assert "has no schedule 'nightly'; it has full" in said
 
 
-def test_a_run_that_goes_on_is_not_ended_with_its_schedule(
+def test_deleting_a_schedule_keeps_its_running_run(
     uploaded: Kubeflow, packages: tuple[Path, Path]
 ) -> None:
     """The workflows of a schedule's runs belong to it, and Kubernetes would delete them with it."""
@@ -139,7 +139,7 @@ def test_a_run_that_goes_on_is_not_ended_with_its_schedule(
     assert not uploaded.server.recurring_runs
 
 
-def test_all_pages_of_schedules_are_read_and_those_of_other_pipelines_left_out(
+def test_all_schedules_of_the_pipeline_are_listed(
     uploaded: Kubeflow,
 ) -> None:
     for number in range(5):

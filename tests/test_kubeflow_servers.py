@@ -7,13 +7,14 @@ import time
 from pathlib import Path
 
 import pytest
-from kfp_fixtures import Kubeflow
-from kfp_stand_in import Trouble
 
 from kubeflow import client, connection
 from kubeflow.__main__ import main
+from tests.support.kfp.api_server import Trouble
+from tests.support.kfp.fixtures import Kubeflow
+from tests.support.ports import free_port
 
-pytest_plugins = ["kfp_fixtures"]
+pytest_plugins = ["tests.support.kfp.fixtures"]
 
 
 # Users' namespaces and tokens
@@ -66,12 +67,6 @@ def test_the_token_is_read_anew_for_each_request(kubeflow: Kubeflow, tmp_path: P
 # Servers that are dead, slow, old, or wrong
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 COMMANDS: list[tuple[str, ...]] = [
     ("status",),
     ("schedule", "--list"),
@@ -110,7 +105,7 @@ def test_a_slow_server_is_one_sentence_in_time(uploaded: Kubeflow, matches: str)
     assert "--request-timeout" in said
 
 
-def test_a_request_that_may_have_had_its_effect_is_not_sent_again(uploaded: Kubeflow) -> None:
+def test_requests_with_side_effects_are_not_retried(uploaded: Kubeflow) -> None:
     uploaded.server.troubles = [Trouble("POST .*/runs", 0, delay=0.5, times=1)]
     assert uploaded.submit("--request-timeout", "0.2") == 2
     assert "did not answer" in uploaded.err

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT
 
 from kubeflow import compiler, settings
 from pipeline.core.errors import UserError
+from tests.support.runs import ROOT
 
 L4 = "pools.l4-spot"
 
@@ -23,7 +23,7 @@ def test_the_example_loads_beside_settings_of_the_run() -> None:
 
 
 @pytest.mark.parametrize("cloud", ["gke", "eks", "aks"])
-def test_each_cloud_has_an_example_that_trains_on_a_tainted_spot_pool(cloud: str) -> None:
+def test_each_cloud_has_an_example_with_a_spot_pool(cloud: str) -> None:
     chosen = settings.load([settings.EXAMPLE_CONFIG.with_name(f"{cloud}.yaml")])
     pool = chosen.pool("Trainer")
     assert pool is not None
@@ -35,7 +35,7 @@ def test_each_cloud_has_an_example_that_trains_on_a_tainted_spot_pool(cloud: str
     assert [label for label in labels if label not in guide] == []
 
 
-def test_each_component_asks_for_what_it_needs_and_a_setting_has_the_last_word() -> None:
+def test_components_request_resources_that_settings_override() -> None:
     chosen = settings.load([], ["components.Trainer.max_minutes=600", "components.Pusher.cpu=2"])
     gate, trainer, pusher = (chosen.component(n) for n in ("DataGate", "Trainer", "Pusher"))
     assert settings.cpus(gate.cpu) < settings.cpus(trainer.cpu)
@@ -65,7 +65,7 @@ def test_every_task_was_measured() -> None:
     assert tasks == set(settings.NEEDS)
 
 
-def test_spot_pools_are_retried_more_often_and_a_component_has_the_last_word() -> None:
+def test_spot_pools_are_retried_more_often() -> None:
     chosen = settings.load([settings.EXAMPLE_CONFIG])
     assert chosen.retries_of("Trainer") == chosen.retries.on_spot
     assert chosen.retries_of("Transform") == chosen.retries.count

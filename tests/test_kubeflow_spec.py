@@ -85,7 +85,8 @@ def fields(message: Message) -> Iterator[str]:
 
 
 def _name(message: descriptor.Descriptor) -> str:
-    return message.full_name.removeprefix("ml_pipelines.")
+    name: str = message.full_name.removeprefix("ml_pipelines.")
+    return name
 
 
 def test_this_sdks_protos_know_every_field(documents: list[Any]) -> None:
@@ -117,7 +118,8 @@ def test_the_oldest_server_takes_the_pods(documents: list[Any]) -> None:
 
 
 def executors(platform: Any) -> dict[str, Any]:
-    return platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    executors: dict[str, Any] = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    return executors
 
 
 def unknown(value: Any, place: str = "") -> Iterator[str]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -11,13 +10,17 @@ import pytest
 import tensorflow as tf
 
 from pipeline.models import _layers
+from tests.support.forked import Forked
+from tests.support.programs import two_devices
 
 PHOTOS = np.random.default_rng(0).normal(3, 2, (4, 5, 6, 7)).astype(np.float32)
 COUNT = 4 * 5 * 6
 
+Pair = tuple[keras.layers.Layer, keras.layers.Layer]
+
 
 @pytest.fixture
-def pair():
+def pair() -> Pair:
     """Ours and Keras', with the same scales and offsets."""
     layers = (
         _layers.FusedBatchNormalization(momentum=0.9),
@@ -31,7 +34,7 @@ def pair():
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_it_computes_what_keras_computes(pair, training):
+def test_it_computes_what_keras_computes(pair: Pair, training: bool) -> None:
     results, gradients = [], []
     for layer in pair:
         photos = tf.constant(PHOTOS)
@@ -46,7 +49,7 @@ def test_it_computes_what_keras_computes(pair, training):
         np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-2)
 
 
-def test_running_means_follow_as_those_of_keras(pair):
+def test_running_means_follow_as_those_of_keras(pair: Pair) -> None:
     ours, theirs = pair
     for layer in pair:
         layer(PHOTOS, training=True)
@@ -54,7 +57,7 @@ def test_running_means_follow_as_those_of_keras(pair):
         np.testing.assert_allclose(mine, other, rtol=1e-5, atol=1e-6)
 
 
-def test_a_layer_that_does_not_train_keeps_its_running_means(pair):
+def test_a_layer_that_does_not_train_keeps_its_running_means(pair: Pair) -> None:
     ours, _ = pair
     ours.trainable = False
     before = [np.array(weight) for weight in ours.get_weights()]
@@ -64,27 +67,7 @@ def test_a_layer_that_does_not_train_keeps_its_running_means(pair):
         np.testing.assert_array_equal(old, new)
 
 
-def test_two_devices_normalise_over_the_whole_batch():
+def test_two_devices_normalise_over_the_whole_batch(tmp_path: Path) -> None:
     """Each of two virtual devices gets half of the batch; in a process of its own, to make them."""
-    code = """
-import numpy as np, tensorflow as tf
-cpu = tf.config.list_physical_devices("CPU")[0]
-tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-from pipeline.models import _layers
-photos = np.random.default_rng(0).normal(3, 2, (4, 5, 6, 7)).astype(np.float32)
-alone = _layers.FusedBatchNormalization()
-expected = alone(photos, training=True).numpy()
-strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-with strategy.scope():
-    layer = _layers.FusedBatchNormalization()
-    layer.build(photos.shape)
-parts = strategy.experimental_distribute_values_from_function(
-    lambda context: tf.constant(np.split(photos, 2)[context.replica_id_in_sync_group])
-)
-result = strategy.run(tf.function(lambda x: layer(x, training=True)), (parts,))
-found = np.concatenate([part.numpy() for part in strategy.experimental_local_results(result)])
-np.testing.assert_allclose(found, expected, atol=1e-5)
-np.testing.assert_allclose(layer.moving_mean.numpy(), alone.moving_mean.numpy(), atol=1e-6)
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
+    code, output = Forked(two_devices.main, [], tmp_path / "log").wait()
+    assert code == 0, output

@@ -6,11 +6,14 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from pipeline.training.streaming_metrics import LiveMetrics
 
 
-def keras_values(batches, classes):
+def keras_values(
+    batches: list[tuple[NDArray[np.uint8], NDArray[np.float32]]], classes: int
+) -> dict[str, float]:
     accuracy = keras.metrics.SparseCategoricalAccuracy()
     iou = keras.metrics.MeanIoU(classes, sparse_y_pred=False)
     for truth, predicted in batches:
@@ -21,7 +24,7 @@ def keras_values(batches, classes):
 
 @pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "XLA"])
 @pytest.mark.parametrize("seen", [(0, 1, 2), (0, 2), (1,)])
-def test_as_keras_over_batches_of_any_size(seen, jit_compile):
+def test_as_keras_over_batches_of_any_size(seen: tuple[int, ...], jit_compile: bool) -> None:
     rng = np.random.default_rng(len(seen))
     batches = [
         (
@@ -41,7 +44,7 @@ def test_as_keras_over_batches_of_any_size(seen, jit_compile):
     )
 
 
-def test_the_example_of_its_docstring_and_a_fresh_start():
+def test_the_example_of_its_docstring_and_a_fresh_start() -> None:
     live = LiveMetrics()
     live.update_state(np.array([[0, 0, 1, 1]], np.uint8), np.eye(3, dtype=np.float32)[[0, 1, 1, 1]])
     assert float(live.result()["accuracy"]) == pytest.approx(3 / 4)

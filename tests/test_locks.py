@@ -14,19 +14,20 @@ import setuptools
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-TREE = Path(__file__).resolve().parent.parent
+from tests.support.runs import ROOT
+
 LOCKS = ["compatible.txt", "current.txt", "image-cpu.txt", "image-gpu.txt", "uv.txt"]
 
 
 def pins(lock: str) -> list[Requirement]:
     """The requirements of a lock file, hashes left out."""
-    lines = (TREE / "requirements" / lock).read_text().splitlines()
+    lines = (ROOT / "requirements" / lock).read_text().splitlines()
     return [Requirement(line.rstrip(" \\")) for line in lines if line[:1].isalnum()]
 
 
 @pytest.mark.parametrize("lock", LOCKS)
 def test_locks_name_no_place(lock: str) -> None:
-    text = (TREE / "requirements" / lock).read_text()
+    text = (ROOT / "requirements" / lock).read_text()
     assert "://" not in text
     assert "index-url" not in text
     # Comments name packages, setup.py and the command; a path has a slash, and none of these does.
@@ -35,7 +36,7 @@ def test_locks_name_no_place(lock: str) -> None:
 
 @pytest.mark.parametrize("lock", LOCKS)
 def test_every_requirement_is_pinned_and_hashed(lock: str) -> None:
-    text = (TREE / "requirements" / lock).read_text().replace("\\\n", "")
+    text = (ROOT / "requirements" / lock).read_text().replace("\\\n", "")
     lines = [line for line in text.splitlines() if line and not line.lstrip().startswith("#")]
     assert lines
     for line in lines:
@@ -47,7 +48,7 @@ def declared(extra: str | None) -> list[Requirement]:
     arguments: dict[str, Any] = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(setuptools, "setup", arguments.update)
-        patch.chdir(TREE)
+        patch.chdir(ROOT)
         runpy.run_path("setup.py")
     more = arguments["extras_require"][extra] if extra else []
     return [Requirement(text) for text in arguments["install_requires"] + more]
@@ -149,14 +150,14 @@ UNKNOWN = """{"dependencies": [{"name": "uv", "skip_reason": "not found"}], "fix
         ("", 0, ["Nothing was audited: "]),
     ],
 )
-def test_audit_names_what_is_not_known_and_never_a_false_all_clear(
+def test_audit_names_packages_it_could_not_check(
     answer: str,
     code: int,
     lines: list[str],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    audit = runpy.run_path(str(TREE / "requirements" / "audit.py"))
+    audit = runpy.run_path(str(ROOT / "requirements" / "audit.py"))
     done = subprocess.CompletedProcess([], 0, stdout=answer)
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: done)
     assert audit["main"]() == code
@@ -166,7 +167,7 @@ def test_audit_names_what_is_not_known_and_never_a_false_all_clear(
 
 def test_listed_flaws_are_of_versions_that_are_locked() -> None:
     """A row of docs/reference/known_flaws.md that a raised lock has mended must go."""
-    table = (TREE / "docs" / "reference" / "known_flaws.md").read_text()
+    table = (ROOT / "docs" / "reference" / "known_flaws.md").read_text()
     rows = re.findall(r"^\| ([\w-]+) ([\d.]+) \| .*CVE", table, re.MULTILINE)
     assert len(rows) >= 5
     held = locked("compatible.txt", "3.10")

@@ -9,31 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import SECOND, Run
 
-from pipeline.cli import releases
 from pipeline.core import errors
 from pipeline.release import model_store, operations
 from pipeline.report import history
 from pipeline.saved_model import contract
+from tests.support.releases import listed
+from tests.support.runs import SECOND, Run
 
 pytestmark = pytest.mark.usefixtures("untrained")
 
 MISSING = f"its record, {model_store.RECORD}, is missing"
 
 
-def call(run: Run, *arguments: str) -> int:
-    return releases.main([*arguments, "--serving", str(run.serving_dir)])
-
-
 def record(run: Run, version: int) -> dict[str, Any]:
     return model_store.record(str(run.serving_dir), version)
-
-
-def listed(run: Run, capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
-    capsys.readouterr()
-    assert call(run, "list", "--json") == 0
-    return json.loads(capsys.readouterr().out)
 
 
 def remove_variables(version: Path) -> None:
@@ -64,7 +54,7 @@ def test_an_older_version_stands_in_for_a_champion_that_is_lost(
     assert replaces in (run.output_root / "report.html").read_text()
 
 
-def test_a_lost_record_is_said_and_mended_and_a_run_makes_a_whole_one(
+def test_a_lost_record_is_reported_and_repaired(
     two_releases: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = two_releases
@@ -75,16 +65,16 @@ def test_a_lost_record_is_said_and_mended_and_a_run_makes_a_whole_one(
     assert found[first]["fault"] is None
     assert found[second]["fault"] == f"{MISSING}, and so is {contract.FACTS}"
     assert found[second]["repairable"]
-    assert call(run, "list") == 0
+    assert run.releases("list") == 0
     assert f"{MISSING}, and so is" in capsys.readouterr().out
-    assert call(run, "show", str(second)) == 0
+    assert run.releases("show", str(second)) == 0
     assert "in service, broken" in capsys.readouterr().out
-    assert call(run, "rollback", str(second)) == 2
+    assert run.releases("rollback", str(second)) == 2
     said = capsys.readouterr().err
     assert "is in service, but its record" in said
     assert f"repair {second}" in said
 
-    assert call(run, "repair", str(second)) == 0
+    assert run.releases("repair", str(second)) == 0
     assert "a run on the same data" in capsys.readouterr().out
     *_, mended = run.versions()
     known = record(run, mended)
@@ -92,9 +82,9 @@ def test_a_lost_record_is_said_and_mended_and_a_run_makes_a_whole_one(
     assert known["classes"] == ["pet", "background", "border"]
     assert (run.serving_dir / str(mended) / contract.FACTS).exists()
     assert listed(run, capsys)[-1]["fault"] is None
-    assert call(run, "list") == 0
+    assert run.releases("list") == 0
     assert f"Version {mended}: its record is not complete" in capsys.readouterr().out
-    assert call(run, "repair", str(mended)) == 2
+    assert run.releases("repair", str(mended)) == 2
 
     again = run.again(SECOND)
     assert again.outcome["new_version"]
@@ -110,7 +100,7 @@ def test_the_record_of_a_rollback_stands_in_for_a_lost_one(two_releases: Run) ->
     first, _ = two_releases.versions()
     back = operations.rollback(folder, first)
     shutil.rmtree(two_releases.serving_dir / str(back) / "assets.extra")
-    assert call(two_releases, "repair", str(back)) == 0
+    assert two_releases.releases("repair", str(back)) == 0
     *_, mended = two_releases.versions()
     ours, theirs = record(two_releases, mended), record(two_releases, first)
     for key in ("metrics", "settings", "data", "model_uri", "identity"):
@@ -123,9 +113,9 @@ def test_a_rollback_says_that_the_record_is_lost(
 ) -> None:
     first, _ = two_releases.versions()
     (two_releases.serving_dir / str(first) / model_store.RECORD).write_text("[]")
-    assert call(two_releases, "list") == 0
+    assert two_releases.releases("list") == 0
     assert f"releases repair {first}" in capsys.readouterr().out
-    assert call(two_releases, "rollback", str(first), "--json") == 0
+    assert two_releases.releases("rollback", str(first), "--json") == 0
     assert json.loads(capsys.readouterr().out)["incomplete"]
     *_, back = two_releases.versions()
     assert record(two_releases, back)["model_uri"]
@@ -139,14 +129,14 @@ def test_what_cannot_be_repaired_says_what_can_be_done(
     remove_variables(two_releases.released())
     assert not listed(two_releases, capsys)[-1]["repairable"]
     for command in ("repair", "rollback"):
-        assert call(two_releases, command, str(second)) == 2
+        assert two_releases.releases(command, str(second)) == 2
         said = capsys.readouterr().err
         assert "its folder variables/ is missing" in said
         assert f"rollback {first} --serving {two_releases.serving_dir}`" in said
 
 
 @pytest.mark.parametrize("stop", [errors.Stopped, KeyboardInterrupt])
-def test_a_run_that_was_told_to_stop_says_so_everywhere(
+def test_a_stopped_run_is_reported_as_stopped(
     two_releases: Run,
     stop: type[BaseException],
     monkeypatch: pytest.MonkeyPatch,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
 
 from pipeline.evaluation import metrics
 from pipeline.saved_model import pixel_counts
@@ -18,7 +20,7 @@ MASKS = hnp.arrays(np.int64, 60, elements=st.integers(0, 2))
 EXAMPLE = np.array([[3.0, 1, 0], [1, 4, 0], [0, 0, 1]])
 
 
-def confusion(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+def confusion(truth: NDArray[Any], predicted: NDArray[Any]) -> NDArray[Any]:
     matrix = np.zeros([3, 3])
     for t, p in zip(truth, predicted, strict=True):
         matrix[t, p] += 1
@@ -38,7 +40,7 @@ def test_worked_examples() -> None:
     assert metrics.calibration_error(calibration) == pytest.approx(0.1)
 
 
-def with_mean_iou(value: float) -> np.ndarray:
+def with_mean_iou(value: float) -> NDArray[Any]:
     """The matrix of an image of 300 pixels whose classes all have that IoU."""
     right = 2 * value / (1 + value)
     return 100 * (np.eye(3) * right + (1 - np.eye(3)) * (1 - right) / 2)
@@ -53,7 +55,7 @@ def test_worked_examples_of_images() -> None:
 
 
 @given(MASKS, MASKS)
-def test_equal_sets_of_pixels(truth: np.ndarray, predicted: np.ndarray) -> None:
+def test_equal_sets_of_pixels(truth: NDArray[Any], predicted: NDArray[Any]) -> None:
     matrix = confusion(truth, predicted)
     assert metrics.pixel_accuracy(matrix) == pytest.approx(np.mean(truth == predicted))
     ious, found, weighted = [], [], 0.0
@@ -86,7 +88,7 @@ def test_interval_is_that_of_a_mean_where_all_images_count_alike() -> None:
     assert (metrics.mean_iou_interval(images[::-1]) == [low, high]).all()
 
 
-def boundary_pixels(mask: np.ndarray, distance: int) -> set[tuple[int, int]]:
+def boundary_pixels(mask: NDArray[Any], distance: int) -> set[tuple[int, int]]:
     """Pixels of a mask that see something else within a distance, found pixel by pixel."""
     inside = {(int(y), int(x)) for y, x in np.argwhere(mask)}
     steps = range(-distance, distance + 1)
@@ -98,7 +100,7 @@ def boundary_pixels(mask: np.ndarray, distance: int) -> set[tuple[int, int]]:
 
 
 @given(hnp.arrays(np.float32, (5, 4, 3), elements=st.sampled_from([0, 0.25, 0.5, 1, np.inf])))
-def test_most_probable_class_is_the_first_of_the_highest(probabilities: np.ndarray) -> None:
+def test_most_probable_class_is_the_first_of_the_highest(probabilities: NDArray[Any]) -> None:
     ids = pixel_counts.most_probable(tf.constant(probabilities))
     assert ids.dtype == tf.uint8
     assert (ids.numpy() == probabilities.argmax(axis=-1)).all()
@@ -125,7 +127,7 @@ def test_boundary_iou_equals_sets_of_pixels(side: int, distance: int) -> None:
     hnp.arrays(np.int32, (5, 4), elements=st.integers(0, 2)),
 )
 def test_calibration_error_equals_a_walk_over_the_pixels(
-    weights: np.ndarray, truth: np.ndarray
+    weights: NDArray[Any], truth: NDArray[Any]
 ) -> None:
     probabilities = (weights / weights.sum(axis=-1, keepdims=True)).astype(np.float32)
     predicted = probabilities.argmax(axis=-1)

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from faulty_data import SOUND, add, photo, trimap
 
 from pipeline.cli import data as command
 from pipeline.core.errors import DataError
 from pipeline.data import layout, lists
 from pipeline.settings import Data
+from tests.support.faulty_data import SOUND, add, photo, trimap
 
 
 @pytest.fixture
@@ -127,7 +127,7 @@ def test_masks_of_another_ending_are_named(root: Path, capfd: pytest.CaptureFixt
         ("images", "B{0[1]}{0[2]}{0[3]}", "differ from their photos only in case"),
     ],
 )
-def test_names_that_differ_are_told(
+def test_mismatched_names_are_reported(
     part: str, name: str, said: str, root: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     for path in list((root / part).iterdir()):

@@ -1,11 +1,11 @@
 """Servers of the Open Inference Protocol (v2) answer as docs/how_to/serve_open_inference.md says.
 
-MLServer serves the ONNX file of a release, NVIDIA's Triton the model repository; see tests/clients.
+MLServer serves the ONNX file of a release, NVIDIA's Triton the model repository; see
+tests/support/clients.
 """
 
 from __future__ import annotations
 
-import io
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -17,13 +17,16 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
-from clients import Unavailable, _v2, mlserver, triton
-from conftest import ROOT, Run, only_with_all
+from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.cli import convert
 from pipeline.data import preprocessing
 from pipeline.saved_model import contract
+from tests.support import Unavailable
+from tests.support.clients import _v2, mlserver, triton
+from tests.support.photos import encoded
+from tests.support.runs import ROOT, Run, only_with_all
 
 SIZE = 64  # that of `small_run`
 # How each is started, with which format, and what its file or folder is called.
@@ -31,7 +34,7 @@ SERVERS: dict[str, tuple[Callable[[Path], AbstractContextManager[_v2.Server]], s
     "mlserver": (mlserver.serving, "onnx", "pets.onnx"),
     "triton": (triton.serving, "triton", "repository"),
 }
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.once, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -46,26 +49,20 @@ def photos(all_is_asked_for: None, small_run: Run) -> list[bytes]:
     pictures = [Image.open(path) for path in (first, second)]
     sizes = [(120, 90), (301, 77), (40, 50)]
     return [
-        *(encoded(pictures[0].resize(size)) for size in sizes),
-        encoded(pictures[1].resize(sizes[0])),
+        *(encoded(pictures[0].resize(size), "PNG") for size in sizes),
+        encoded(pictures[1].resize(sizes[0]), "PNG"),
     ]
 
 
-def encoded(picture: Image.Image) -> bytes:
-    file = io.BytesIO()
-    picture.save(file, "PNG")
-    return file.getvalue()
-
-
 @pytest.fixture(scope="module")
-def requests(photos: list[bytes]) -> list[np.ndarray]:
+def requests(photos: list[bytes]) -> list[NDArray[Any]]:
     """The photos, decoded: three alone, then the two of one size together."""
     decoded = [preprocessing.decode_image(tf.constant(photo)).numpy() for photo in photos]
     return [*(photo[None] for photo in decoded[:3]), np.stack([decoded[0], decoded[3]])]
 
 
 @pytest.fixture(scope="module")
-def expected(small_run: Run, photos: list[bytes]) -> list[np.ndarray]:
+def expected(small_run: Run, photos: list[bytes]) -> list[NDArray[Any]]:
     """The masks that `serving_default` gives for the same requests."""
     signature = tf.saved_model.load(str(small_run.released())).signatures[contract.SERVE]
     masks = signature(**{contract.IMAGE_BYTES: tf.constant(photos)})[contract.MASK].numpy()
@@ -111,7 +108,7 @@ def test_health_and_metadata(server: _v2.Server) -> None:
 
 
 def test_masks_are_those_of_the_release(
-    server: _v2.Server, requests: list[np.ndarray], expected: list[np.ndarray]
+    server: _v2.Server, requests: list[NDArray[Any]], expected: list[NDArray[Any]]
 ) -> None:
     assert len(np.unique(expected[0])) > 1
     for photos, masks in zip(requests, expected, strict=True):
@@ -125,15 +122,16 @@ def test_masks_are_those_of_the_release(
 
 
 def test_probabilities_come_unless_the_request_names_outputs(
-    server: _v2.Server, requests: list[np.ndarray]
+    server: _v2.Server, requests: list[NDArray[Any]]
 ) -> None:
     for answer in (server.ask(requests[3]), server.ask_grpc(requests[3])):
         probabilities = answer[contract.PROBABILITIES]
-        assert (probabilities.dtype, probabilities.shape) == (np.float32, (2, SIZE, SIZE, 3))
+        assert probabilities.dtype == np.float32
+        assert probabilities.shape == (2, SIZE, SIZE, 3)
         np.testing.assert_array_equal(probabilities.argmax(-1), answer[contract.MASK])
 
 
-def test_an_answer_is_the_documented_one(server: _v2.Server, requests: list[np.ndarray]) -> None:
+def test_an_answer_is_the_documented_one(server: _v2.Server, requests: list[NDArray[Any]]) -> None:
     asked = _v2.request(requests[0], contract.MASK)
     answer, described = server.infer(asked), documented("model_name")
     (output,), (shown,) = answer["outputs"], described["outputs"]
@@ -147,8 +145,8 @@ def test_an_answer_is_the_documented_one(server: _v2.Server, requests: list[np.n
     assert same["data"] == output["data"]
 
 
-def test_what_does_not_fit_is_refused_and_the_server_goes_on(
-    server: _v2.Server, requests: list[np.ndarray], expected: list[np.ndarray]
+def test_the_server_survives_bad_requests(
+    server: _v2.Server, requests: list[NDArray[Any]], expected: list[NDArray[Any]]
 ) -> None:
     good = _v2.request(requests[0], contract.MASK)
     (image,) = good["inputs"]
@@ -167,7 +165,7 @@ def test_what_does_not_fit_is_refused_and_the_server_goes_on(
     assert np.mean(server.ask(requests[0])[contract.MASK] == expected[0]) >= 0.995
 
 
-def test_many_at_once(server: _v2.Server, requests: list[np.ndarray]) -> None:
+def test_many_at_once(server: _v2.Server, requests: list[NDArray[Any]]) -> None:
     """Triton may join them; each gets its own mask."""
     asked = [*requests[:3], requests[3][1:]] * 3
     alone = [server.ask_grpc(photos, contract.MASK)[contract.MASK] for photos in asked]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Any, Literal
 
 import keras
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from pipeline.training import optimization
 
@@ -14,15 +16,19 @@ PIXEL = np.array([[[1]]], np.uint8)
 PREDICTED = np.array([[[[0.2, 0.7, 0.1]]]], np.float32)
 
 
-def value(loss: keras.losses.Loss, truth=PIXEL, predicted=PREDICTED) -> float:
+def value(
+    loss: keras.losses.Loss,
+    truth: NDArray[np.uint8] = PIXEL,
+    predicted: NDArray[np.float32] = PREDICTED,
+) -> float:
     return float(loss(truth, predicted))
 
 
-def test_cross_entropy_of_one_pixel():
+def test_cross_entropy_of_one_pixel() -> None:
     assert value(optimization.loss("cross_entropy")) == pytest.approx(-math.log(0.7), rel=1e-5)
 
 
-def test_dice_of_one_pixel():
+def test_dice_of_one_pixel() -> None:
     dice = 1 - (1 / 1.2 + 2.4 / 2.7 + 1 / 1.1) / 3
     loss = optimization.loss("dice_cross_entropy")
     assert value(loss) == pytest.approx(-math.log(0.7) + dice, rel=1e-5)
@@ -31,19 +37,19 @@ def test_dice_of_one_pixel():
     )
 
 
-def test_label_smoothing_spreads_its_share_over_all_classes():
+def test_label_smoothing_spreads_its_share_over_all_classes() -> None:
     target = np.array([0.1, 0.8, 0.1])
     expected = -(target * np.log([0.2, 0.7, 0.1])).sum()
     loss = optimization.loss("cross_entropy", label_smoothing=0.3)
     assert value(loss) == pytest.approx(expected, rel=1e-5)
 
 
-def test_class_weights_count_by_the_true_class():
+def test_class_weights_count_by_the_true_class() -> None:
     loss = optimization.loss("cross_entropy", class_weights=[1, 3, 5])
     assert value(loss) == pytest.approx(-3 * math.log(0.7), rel=1e-5)
 
 
-def test_a_sure_and_right_prediction_costs_nothing_and_a_sure_wrong_one_stays_finite():
+def test_certain_predictions_give_zero_or_finite_loss() -> None:
     rng = np.random.default_rng(0)
     truth = rng.integers(0, 3, (2, 8, 8)).astype(np.uint8)
     loss = optimization.loss("dice_cross_entropy")
@@ -53,7 +59,9 @@ def test_a_sure_and_right_prediction_costs_nothing_and_a_sure_wrong_one_stays_fi
 
 
 @pytest.mark.parametrize("name", ["cross_entropy", "dice_cross_entropy"])
-def test_the_loss_of_a_batch_is_the_mean_of_its_halves(name):
+def test_the_loss_of_a_batch_is_the_mean_of_its_halves(
+    name: Literal["cross_entropy", "dice_cross_entropy"],
+) -> None:
     """So that devices which share a batch give the gradient of the whole batch."""
     rng = np.random.default_rng(0)
     truth = rng.integers(0, 3, (4, 8, 8)).astype(np.uint8)
@@ -63,7 +71,7 @@ def test_the_loss_of_a_batch_is_the_mean_of_its_halves(name):
     assert value(loss, truth, predicted) == pytest.approx(np.mean(halves), rel=1e-5)
 
 
-def test_plain_cross_entropy_is_that_of_keras():
+def test_plain_cross_entropy_is_that_of_keras() -> None:
     rng = np.random.default_rng(1)
     truth = rng.integers(0, 3, (3, 5, 5)).astype(np.uint8)
     predicted = rng.dirichlet([1, 1, 1], (3, 5, 5)).astype(np.float32)
@@ -72,7 +80,7 @@ def test_plain_cross_entropy_is_that_of_keras():
     assert ours == pytest.approx(float(expected), rel=1e-5)
 
 
-def test_class_weights_by_frequency():
+def test_class_weights_by_frequency() -> None:
     counts = [50, 40, 10]
     assert optimization.class_weights(counts, 0) == pytest.approx([1, 1, 1])
     assert optimization.class_weights(counts, 1) == pytest.approx([2 / 3, 5 / 6, 10 / 3])
@@ -81,13 +89,15 @@ def test_class_weights_by_frequency():
     assert np.dot(half, [0.5, 0.4, 0.1]) == pytest.approx(1)
 
 
-def test_class_weights_without_pixels():
+def test_class_weights_without_pixels() -> None:
     assert optimization.class_weights([3, 1, 0], 1) == pytest.approx([2 / 3, 2, 0])
     with pytest.raises(ValueError, match="there are none"):
         optimization.class_weights([0, 0, 0], 1)
 
 
-def step(optimizer: keras.optimizers.Optimizer, gradients: dict[str, list[float]]) -> dict:
+def step(
+    optimizer: keras.optimizers.Optimizer, gradients: dict[str, list[float]]
+) -> dict[str, Any]:
     """One step from weights of 1, by the weights' names."""
     weights = {
         name: keras.Variable(np.ones(len(gradient), np.float32), name=name)
@@ -100,7 +110,7 @@ def step(optimizer: keras.optimizers.Optimizer, gradients: dict[str, list[float]
     return {name: np.asarray(weight.numpy()) for name, weight in weights.items()}
 
 
-def test_adamw_decays_kernels_only():
+def test_adamw_decays_kernels_only() -> None:
     optimizer = optimization.optimizer("adamw", 0.1, weight_decay=0.5)
     moved = step(optimizer, {"kernel": [0.0], "bias": [0.0], "gamma": [0.0], "beta": [0.0]})
     assert moved["kernel"] == pytest.approx(1 - 0.1 * 0.5)
@@ -108,14 +118,14 @@ def test_adamw_decays_kernels_only():
         assert moved[name] == pytest.approx(1)
 
 
-def test_rmsprop_is_the_reference_one():
+def test_rmsprop_is_the_reference_one() -> None:
     ours = optimization.optimizer("rmsprop", 0.01)
     theirs = keras.optimizers.RMSprop(0.01)
     gradient = {"kernel": [3.0, -0.2]}
     np.testing.assert_allclose(step(ours, gradient)["kernel"], step(theirs, gradient)["kernel"])
 
 
-def test_clipping_bounds_all_gradients_together():
+def test_clipping_bounds_all_gradients_together() -> None:
     """RMSprop's first step is rate * g / sqrt(0.1 g^2 + 1e-7), which shows g where g is tiny."""
     optimizer = optimization.optimizer("rmsprop", 1.0, clip_norm=1e-4)
     moved = step(optimizer, {"a": [3.0], "b": [4.0]})
@@ -124,7 +134,7 @@ def test_clipping_bounds_all_gradients_together():
         assert moved[name] == pytest.approx(expected, rel=1e-3)
 
 
-def test_ema_is_kept_beside_the_weights():
+def test_ema_is_kept_beside_the_weights() -> None:
     optimizer = optimization.optimizer("adamw", 0.1, ema=0.9)
     weight = keras.Variable(np.ones(1, np.float32), name="kernel")
     optimizer.apply([keras.ops.convert_to_tensor(np.ones(1, np.float32))], [weight])
@@ -142,22 +152,22 @@ def test_ema_is_kept_beside_the_weights():
         *[(1.7, 0.2, 0), (0, 0, 1), (0.5, 0, 0.5)],
     ],
 )
-def test_warmup_and_cosine(progress, warmup, share):
+def test_warmup_and_cosine(progress: float, warmup: float, share: float) -> None:
     assert optimization.warmup_cosine(progress, warmup) == pytest.approx(share, abs=1e-9)
 
 
 class Rates(keras.callbacks.Callback):
     """Notes the learning rate of each step."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.rates: list[float] = []
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         self.rates.append(float(self.model.optimizer.learning_rate.numpy()))
 
 
-def rates(epochs: int, steps: int, initial_epoch: int = 0, **options) -> list[float]:
+def rates(epochs: int, steps: int, initial_epoch: int = 0, **options: Any) -> list[float]:
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     model.compile(keras.optimizers.SGD(1.0), "mse")
     callback, seen = optimization.WarmupCosine(2.0, epochs, steps, warmup=0.5, **options), Rates()
@@ -173,22 +183,22 @@ def rates(epochs: int, steps: int, initial_epoch: int = 0, **options) -> list[fl
     return seen.rates
 
 
-def test_the_rate_follows_the_steps_also_after_a_resumption():
+def test_the_rate_follows_the_steps_also_after_a_resumption() -> None:
     whole = rates(epochs=4, steps=2)
     assert whole == pytest.approx([0.5, 1, 1.5, 2, *(1 + np.cos(np.pi * np.arange(1, 5) / 4))])
     assert rates(epochs=4, steps=2, initial_epoch=2) == pytest.approx(whole[4:])
 
 
-def test_the_rate_follows_the_clock_where_time_is_shorter():
+def test_the_rate_follows_the_clock_where_time_is_shorter() -> None:
     clock = iter(range(0, 10_000, 15))  # seconds
     seen = rates(epochs=50, steps=4, max_minutes=1, seconds=lambda: next(clock))
     assert seen[:4] == pytest.approx([2 * 0.005 / 0.5, 1, 2, 1])
     assert not any(seen[4:])
 
 
-def test_the_rate_follows_the_steps_where_they_are_fewer():
+def test_the_rate_follows_the_steps_where_they_are_fewer() -> None:
     assert rates(epochs=1, steps=4, max_minutes=1, seconds=lambda: 0) == pytest.approx([1, 2, 1, 0])
 
 
-def test_without_a_clock_time_runs_from_the_beginning_of_fit():
+def test_without_a_clock_time_runs_from_the_beginning_of_fit() -> None:
     assert rates(epochs=1, steps=4, max_minutes=60) == pytest.approx([1, 2, 1, 0])

@@ -18,10 +18,9 @@ import PIL.Image
 import PIL.ImageOps
 import pytest
 import tensorflow as tf
-from conftest import Run, leave_untrained, run_locally
-from faulty_data import photo, trimap
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from pipeline.cli import convert, predict
 from pipeline.cli import data as command
@@ -32,6 +31,8 @@ from pipeline.data.items import FaultyItem, Item
 from pipeline.inference import segmenter, web
 from pipeline.saved_model import contract, smoke_test
 from pipeline.settings import Data
+from tests.support.faulty_data import photo, trimap
+from tests.support.runs import Run, run_locally, skip_training, smoke_test_here
 
 ALL = range(1, 9)
 
@@ -60,7 +61,7 @@ def png(value: int, **how: Any) -> bytes:
     return save(photo(1), "PNG", exif(value, **how))
 
 
-def upright(contents: bytes) -> np.ndarray:
+def upright(contents: bytes) -> NDArray[Any]:
     """What Pillow takes a photo to be."""
     with PIL.Image.open(io.BytesIO(contents)) as image:
         return np.asarray(PIL.ImageOps.exif_transpose(image).convert("RGB"))
@@ -128,7 +129,7 @@ def test_photo_and_mask_are_one_in_check_and_training(
         red = image.getchannel(0).point(lambda level: 1 + (level > 90) + (level > 170))
         red.getexif()[0x0112] = value
         mask = PIL.ImageOps.exif_transpose(red) if masks == "upright" else red
-    chosen = Data(exif="apply", exif_masks=masks)  # type: ignore[arg-type]
+    chosen = Data(exif="apply", exif_masks=masks)
     checked = validation.check_item(item(tmp_path, contents, mask), chosen)
     assert (checked.height, checked.width) == upright(contents).shape[:2]
     assert len(checked.notes) == (value != 1)
@@ -206,7 +207,8 @@ def test_check_names_and_counts_them(phone_data: Path, capfd: pytest.CaptureFixt
 def phone_run(phone_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run that applies the orientation; what its model says is without sense."""
     with pytest.MonkeyPatch.context() as patch:
-        leave_untrained(patch)
+        skip_training(patch)
+        smoke_test_here(patch)
         output = tmp_path_factory.mktemp("phone-run") / "output"
         return run_locally(phone_data, output, "data.exif=apply")
 
@@ -239,7 +241,7 @@ def test_servers_turn_a_photo_inside_the_graph(phone_run: Run) -> None:
         assert masks[contract.VALID].tolist() == [True] * 8 + [False]
 
 
-def decoded(contents: bytes, how: str) -> np.ndarray:
+def decoded(contents: bytes, how: str) -> NDArray[Any]:
     return segmenter.decode_photo(contents, how)
 
 
@@ -263,7 +265,8 @@ def ask_page(model: Path, contents: bytes) -> dict[str, Any]:
         async with httpx.AsyncClient(transport=app, base_url="http://127.0.0.1") as client:
             return await client.post("/segment", content=contents)
 
-    return asyncio.run(post()).json()
+    answer: dict[str, Any] = asyncio.run(post()).json()
+    return answer
 
 
 @pytest.mark.parametrize(("applied", "size"), [(True, (40, 60)), (False, (60, 40))])

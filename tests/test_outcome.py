@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Run
 
 from pipeline.core import ownership
 from pipeline.report import outcome
 from pipeline.report.outcome import Outcome
+from tests.support.runs import ROOT, Run
 
 SCHEMA = ROOT / "docs" / "latest_run.schema.json"
 HOW = (

@@ -11,8 +11,6 @@ import numpy as np
 import PIL.Image
 import PIL.PngImagePlugin
 import pytest
-from test_predict import drawing, run, save_model, save_photo
-from test_predict import load_mask as mask_of
 
 from kubeflow import __main__ as kubeflow
 from kubeflow import compiler
@@ -22,6 +20,9 @@ from pipeline.core.errors import UserError
 from pipeline.inference import photo_jobs
 from pipeline.report import html_page
 from pipeline.report.outcome import Outcome
+from tests.support.models.by_brightness import run, save_model
+from tests.support.photos import drawing, save_photo
+from tests.support.photos import load_mask as mask_of
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +122,7 @@ def test_the_sentence_counts(tmp_path: Path) -> None:
         ownership.require_ours(paths, "give another --output-dir")
 
 
-def test_a_folder_that_takes_no_more_is_told_once(
+def test_a_full_folder_is_reported_once(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     written: list[Path] = []
@@ -142,7 +143,7 @@ def test_a_folder_that_takes_no_more_is_told_once(
     assert "2 of 20 photos" in output.out
 
 
-def test_a_folder_that_cannot_be_written_is_told_before_the_work(
+def test_an_unwritable_folder_is_reported_before_any_work(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(tmp_path / "no-model", Path("/proc/self/fdinfo"), tmp_path / "a.png") == 2

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
 
 import kubeflow.__main__
 import local_runner
@@ -18,6 +17,7 @@ from pipeline import settings
 from pipeline.cli import convert, predict, releases
 from pipeline.core import paths
 from pipeline.core.errors import UserError
+from tests.support.runs import ROOT
 
 NOT_UTF8 = os.fsdecode(b"K\xe4tzchen")
 WORKING = "a b'\"#%20:,;&=+@$!(){SPAN}^~|<>`üé😀-\u200b"

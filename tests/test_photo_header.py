@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import struct
-import zlib
 
 import numpy as np
 import PIL.Image
@@ -12,25 +10,9 @@ import pytest
 import tensorflow as tf
 
 from pipeline.data import photo_header, preprocessing
+from tests.support.photos import encoded, png
 
-
-def encoded(image_format: str, image: PIL.Image.Image | None = None, **options: object) -> bytes:
-    buffer = io.BytesIO()
-    (image or PIL.Image.new("RGB", (30, 20))).save(buffer, image_format, **options)  # type: ignore[arg-type]
-    return buffer.getvalue()
-
-
-def png(width: int, height: int) -> bytes:
-    """A sound grey PNG of one colour, made row by row; some kilobytes, whatever its size."""
-    squeezed = zlib.compressobj(9)
-    rows = [squeezed.compress(bytes(1 + width)) for _ in range(height)]
-    data = b"".join([*rows, squeezed.flush()])
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    chunks = ((b"IHDR", header), (b"IDAT", data), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(each)) + kind + each + struct.pack(">I", zlib.crc32(kind + each))
-        for kind, each in chunks
-    )
+BLACK = PIL.Image.new("RGB", (30, 20))
 
 
 def sized(contents: bytes, at: int, order: str, width: int, height: int) -> bytes:
@@ -41,23 +23,23 @@ def sized(contents: bytes, at: int, order: str, width: int, height: int) -> byte
 
 
 def jpeg_of(width: int, height: int) -> bytes:
-    contents = encoded("JPEG")
+    contents = encoded(BLACK, "JPEG")
     return sized(contents, contents.index(b"\xff\xc0") + 5, ">HH", height, width)
 
 
-GIF = encoded("GIF", PIL.Image.new("P", (30, 20)))
+GIF = encoded(PIL.Image.new("P", (30, 20)), "GIF")
 FRAME = GIF.index(b"\x2c") + 5
 LARGE = {
     "png": png(10_000, 6_000),
     "jpeg": jpeg_of(60_000, 60_000),
     "gif-screen": sized(GIF, 6, "<HH", 60_000, 60_000),
     "gif-frame": sized(GIF, FRAME, "<HH", 60_000, 60_000),
-    "bmp": sized(encoded("BMP"), 18, "<ii", 60_000, -60_000),
+    "bmp": sized(encoded(BLACK, "BMP"), 18, "<ii", 60_000, -60_000),
 }
 
 
 @pytest.mark.parametrize("contents", LARGE.values(), ids=LARGE.keys())
-def test_what_is_too_large_is_told_with_its_size(contents: bytes) -> None:
+def test_oversized_photos_are_reported_with_their_size(contents: bytes) -> None:
     with pytest.raises(photo_header.HeaderError, match=r"it is \d+x\d+ pixels, more than 50 mega"):
         photo_header.read(contents)
 
@@ -67,7 +49,7 @@ def test_the_graph_of_a_release_refuses_it_too(kind: str) -> None:
     """Servers know nothing of this pipeline; `serving_png` calls such a photo invalid."""
     with pytest.raises(tf.errors.InvalidArgumentError, match="more than 50 megapixels"):
         preprocessing.decode_image(tf.constant(LARGE[kind]))
-    good = encoded("PNG")
+    good = encoded(BLACK, "PNG")
     _, valid = preprocessing.attempt_each(
         lambda each: preprocessing.resize_image(preprocessing.decode_image(each), 8),
         tf.constant([good, LARGE[kind], good]),
@@ -76,7 +58,7 @@ def test_the_graph_of_a_release_refuses_it_too(kind: str) -> None:
     assert valid.numpy().tolist() == [True, False, True]
 
 
-def test_the_bound_itself_is_allowed() -> None:
+def test_the_threshold_itself_passes() -> None:
     header = photo_header.read(png(10_000, 5_000))
     assert (header.format, header.width, header.height) == ("PNG", 10_000, 5_000)
 
@@ -94,7 +76,7 @@ def test_many_frames_and_many_scans_are_bombs_too() -> None:
     with pytest.raises(photo_header.HeaderError, match="too many blocks"):
         photo_header.read(GIF[:-1] + frame[:11] + b"\x01\x00" * 3_000_000 + b"\0;")
     noise = PIL.Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64), np.uint8))
-    progressive = encoded("JPEG", noise, progressive=True)
+    progressive = encoded(noise, "JPEG", progressive=True)
     scan = progressive.rindex(b"\xff\xda")
     photo_header.read(progressive + b"\xff\xda" * 300)  # telephones append films
     bomb = progressive[:-2] + progressive[scan:-2] * 300 + progressive[-2:]
@@ -113,15 +95,15 @@ def test_many_frames_and_many_scans_are_bombs_too() -> None:
     [
         (b"", "the file is empty"),
         (b"no image", "not a JPEG, PNG, GIF or BMP image, or a damaged one"),
-        (encoded("WEBP"), "this is a WebP file; save it as JPEG, PNG, GIF or BMP"),
-        (encoded("TIFF"), "this is a TIFF file"),
-        (encoded("ICO"), "this is an ICO file"),
+        (encoded(BLACK, "WEBP"), "this is a WebP file; save it as JPEG, PNG, GIF or BMP"),
+        (encoded(BLACK, "TIFF"), "this is a TIFF file"),
+        (encoded(BLACK, "ICO"), "this is an ICO file"),
         (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "this is a HEIC file"),
         (b"\0\0\0\x1cftypavif\0\0\0\0", "this is an AVIF file"),
         (b'<?xml version="1.0"?>\n<svg/>', "this is an SVG file"),
         (b"%PDF-1.7", "this is a PDF file"),
-        (encoded("JPEG")[:300], "this JPEG is truncated"),
-        (encoded("PNG")[:20], "this PNG is truncated"),
+        (encoded(BLACK, "JPEG")[:300], "this JPEG is truncated"),
+        (encoded(BLACK, "PNG")[:20], "this PNG is truncated"),
     ],
 )
 def test_every_cause_has_its_own_reason(contents: bytes, sentence: str) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import SMALL, Run
 
 import local_runner
 from pipeline.data import synthetic
+from tests.support.runs import SMALL, Run
+
+pytestmark = pytest.mark.usefixtures("smoke_test_in_process")
 
 
 def plan(run: Run, capfd: pytest.CaptureFixture[str], *overrides: str) -> dict[str, str]:
@@ -47,7 +49,7 @@ def test_a_plan_says_what_runs_and_why_and_changes_nothing(
 def test_new_photos_are_counted(
     small_run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    from conftest import run_locally
+    from tests.support.runs import run_locally
 
     synthetic.generate(tmp_path / "data", count=40, seed=3)
     run = run_locally(tmp_path / "data", tmp_path / "output")

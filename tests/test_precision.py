@@ -10,13 +10,13 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import Run
 from tensorflow.core.protobuf import saved_model_pb2
 from tfx.components.trainer.fn_args_utils import FnArgs
 
 from pipeline import models, settings
 from pipeline.models import _layers
 from pipeline.training import trainer
+from tests.support.runs import Run
 
 HALF = {tf.bfloat16.as_datatype_enum, tf.float16.as_datatype_enum}
 

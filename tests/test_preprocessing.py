@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -11,20 +11,15 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
 
 from pipeline.core import features
 from pipeline.data import preprocessing
+from tests.support.photos import encoded
 
 COLOURS = np.zeros([6, 9, 3], np.uint8)
 COLOURS[:3] = (200, 40, 90)
 COLOURS[3:] = (10, 150, 60)
-
-
-def encode(image: PIL.Image.Image, image_format: str, **options: object) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, image_format, **options)  # type: ignore[arg-type]
-    return buffer.getvalue()
-
 
 RGB = PIL.Image.fromarray(COLOURS)
 OTHER = PIL.Image.fromarray(255 - COLOURS)
@@ -33,15 +28,15 @@ OTHER = PIL.Image.fromarray(255 - COLOURS)
 @pytest.mark.parametrize(
     "contents",
     [
-        encode(RGB, "PNG"),
-        encode(RGB.convert("RGBA"), "PNG"),
-        encode(RGB.convert("P", palette=PIL.Image.Palette.ADAPTIVE), "PNG"),
-        encode(RGB, "BMP"),
-        encode(RGB.convert("RGBA"), "BMP"),
-        encode(RGB, "GIF"),
-        encode(RGB, "GIF", save_all=True, append_images=[OTHER]),
-        encode(RGB, "JPEG", quality=100, subsampling=0),
-        encode(RGB, "JPEG", quality=100, subsampling=0, progressive=True),
+        encoded(RGB, "PNG"),
+        encoded(RGB.convert("RGBA"), "PNG"),
+        encoded(RGB.convert("P", palette=PIL.Image.Palette.ADAPTIVE), "PNG"),
+        encoded(RGB, "BMP"),
+        encoded(RGB.convert("RGBA"), "BMP"),
+        encoded(RGB, "GIF"),
+        encoded(RGB, "GIF", save_all=True, append_images=[OTHER]),
+        encoded(RGB, "JPEG", quality=100, subsampling=0),
+        encoded(RGB, "JPEG", quality=100, subsampling=0, progressive=True),
     ],
     ids=[
         "png",
@@ -65,10 +60,10 @@ def test_every_format_decodes_to_the_same_rgb(contents: bytes) -> None:
 @pytest.mark.parametrize(
     "contents",
     [
-        encode(RGB.convert("L"), "PNG"),
-        encode(RGB.convert("LA"), "PNG"),
-        encode(RGB.convert("L"), "BMP"),
-        encode(RGB.convert("L"), "JPEG", quality=100),
+        encoded(RGB.convert("L"), "PNG"),
+        encoded(RGB.convert("LA"), "PNG"),
+        encoded(RGB.convert("L"), "BMP"),
+        encoded(RGB.convert("L"), "JPEG", quality=100),
     ],
     ids=["png", "png-alpha", "bmp", "jpeg"],
 )
@@ -88,9 +83,9 @@ def test_grey_becomes_rgb(contents: bytes) -> None:
     ),
     st.sampled_from([8, 24, 200]),
 )
-def test_masks_are_picked_never_mixed(trimap: np.ndarray, size: int) -> None:
+def test_masks_are_picked_never_mixed(trimap: NDArray[Any], size: int) -> None:
     """Each output pixel is the input pixel under its centre."""
-    contents = encode(PIL.Image.fromarray(trimap), "PNG")
+    contents = encoded(PIL.Image.fromarray(trimap), "PNG")
     ids = preprocessing.decode_mask(tf.constant(contents), size).numpy()
     assert ids.dtype == np.uint8
     expected = tf.image.resize(trimap[..., None], [size, size], method="nearest").numpy()[..., 0]
@@ -109,7 +104,7 @@ def test_masks_are_picked_never_mixed(trimap: np.ndarray, size: int) -> None:
     hnp.arrays(np.uint8, (16, 16, 3)),
     hnp.arrays(np.uint8, (16, 16), elements=st.integers(0, features.NUM_CLASSES - 1)),
 )
-def test_packed_pixels_come_back(pixels: np.ndarray, ids: np.ndarray) -> None:
+def test_packed_pixels_come_back(pixels: NDArray[Any], ids: NDArray[Any]) -> None:
     photo = preprocessing.unpack_image(preprocessing.pack_image(tf.constant(pixels)), 16)
     mask = preprocessing.unpack_mask(preprocessing.pack_mask(tf.constant(ids)), 16)
     assert photo.dtype == mask.dtype == tf.uint8
@@ -119,9 +114,12 @@ def test_packed_pixels_come_back(pixels: np.ndarray, ids: np.ndarray) -> None:
 
 def test_transform_packs_what_decoding_and_resizing_give() -> None:
     trimap = PIL.Image.fromarray((np.arange(40 * 30) % 3 + 1).astype(np.uint8).reshape(40, 30))
-    masks = [encode(trimap, "PNG"), encode(trimap.transpose(PIL.Image.Transpose.ROTATE_90), "PNG")]
+    masks = [
+        encoded(trimap, "PNG"),
+        encoded(trimap.transpose(PIL.Image.Transpose.ROTATE_90), "PNG"),
+    ]
     inputs = {
-        features.IMAGE: tf.constant([[encode(RGB, "PNG")], [encode(OTHER, "PNG")]]),
+        features.IMAGE: tf.constant([[encoded(RGB, "PNG")], [encoded(OTHER, "PNG")]]),
         features.MASK: tf.constant([[mask] for mask in masks]),
         features.ID: tf.constant([["a"], ["b"]]),
     }
@@ -135,7 +133,7 @@ def test_transform_packs_what_decoding_and_resizing_give() -> None:
 
 
 def test_uniform_photo_stays_uniform_and_scales_to_one() -> None:
-    white = encode(PIL.Image.new("RGB", (31, 57), "white"), "PNG")
+    white = encoded(PIL.Image.new("RGB", (31, 57), "white"), "PNG")
     pixels = preprocessing.resize_image(preprocessing.decode_image(tf.constant(white)), 200)
     model_input = preprocessing.rescale(pixels)
     assert model_input.dtype == tf.float32

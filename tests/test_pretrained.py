@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import keras
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from pipeline import models
 
@@ -13,7 +17,7 @@ SIZE = 32
 
 
 @pytest.fixture(scope="module")
-def backbone():
+def backbone() -> keras.Model:
     keras.utils.set_random_seed(7)
     return keras.applications.MobileNetV2(
         input_shape=(SIZE, SIZE, 3), include_top=False, weights=None
@@ -21,7 +25,7 @@ def backbone():
 
 
 @pytest.fixture(scope="module")
-def weights_file(backbone, tmp_path_factory):
+def weights_file(backbone: keras.Model, tmp_path_factory: pytest.TempPathFactory) -> str:
     """As keras.applications publishes them, but random: without a net there are no others."""
     path = tmp_path_factory.mktemp("weights") / "mobilenet_v2_no_top.weights.h5"
     backbone.save_weights(path)
@@ -29,11 +33,11 @@ def weights_file(backbone, tmp_path_factory):
 
 
 @pytest.fixture
-def pretrained(weights_file):
+def pretrained(weights_file: str) -> keras.Model:
     return models.build(NAME, SIZE, weights_file)
 
 
-def encoder_weights(model: keras.Model) -> list[np.ndarray]:
+def encoder_weights(model: keras.Model) -> list[NDArray[Any]]:
     return [np.array(w) for w in model.get_layer("encoder").get_weights()]
 
 
@@ -43,7 +47,7 @@ def see(model: keras.Model) -> None:
     model(photos, training=True)
 
 
-def moved(before: list[np.ndarray], model: keras.Model) -> bool:
+def moved(before: list[NDArray[Any]], model: keras.Model) -> bool:
     after = encoder_weights(model)
     return not all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
 
@@ -54,7 +58,7 @@ def learning(model: keras.Model) -> set[str]:
     return {weight.path for weight in model.trainable_weights if weight.path in encoder}
 
 
-def test_the_file_fills_the_encoder(pretrained, backbone):
+def test_the_file_fills_the_encoder(pretrained: keras.Model, backbone: keras.Model) -> None:
     filled = [layer for layer in pretrained.get_layer("encoder").layers if layer.weights]
     assert len(filled) > 100
     for layer in filled:
@@ -63,7 +67,7 @@ def test_the_file_fills_the_encoder(pretrained, backbone):
             np.testing.assert_array_equal(ours, their)
 
 
-def test_the_encoder_sees_the_range_it_was_trained_on(pretrained):
+def test_the_encoder_sees_the_range_it_was_trained_on(pretrained: keras.Model) -> None:
     """keras.applications wants -1 to 1 for MobileNetV2; the pipeline's photos are 0 to 1."""
     scaled = keras.Model(pretrained.input, pretrained.get_layer("to_mobilenet").output)
     pixels = np.broadcast_to(np.array([0, 0.5, 1], np.float32), (1, SIZE, SIZE, 3))
@@ -72,7 +76,7 @@ def test_the_encoder_sees_the_range_it_was_trained_on(pretrained):
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-def test_a_frozen_encoder_stays_as_it_is_and_then_learns(pretrained):
+def test_a_frozen_encoder_stays_as_it_is_and_then_learns(pretrained: keras.Model) -> None:
     models.freeze_encoder(pretrained, True)
     before = encoder_weights(pretrained)
     see(pretrained)
@@ -84,7 +88,7 @@ def test_a_frozen_encoder_stays_as_it_is_and_then_learns(pretrained):
     assert {path.rpartition("/")[2] for path in learning(pretrained)} == {"kernel"}
 
 
-def test_pretrained_batch_normalisation_keeps_its_means(pretrained):
+def test_pretrained_batch_normalisation_keeps_its_means(pretrained: keras.Model) -> None:
     for frozen in (None, True, False):
         if frozen is not None:
             models.freeze_encoder(pretrained, frozen)
@@ -93,7 +97,7 @@ def test_pretrained_batch_normalisation_keeps_its_means(pretrained):
         assert not moved(before, pretrained)
 
 
-def test_without_weights_everything_learns():
+def test_without_weights_everything_learns() -> None:
     model = models.build(NAME, SIZE)
     before = encoder_weights(model)
     see(model)
@@ -101,7 +105,7 @@ def test_without_weights_everything_learns():
     assert {path.rpartition("/")[2] for path in learning(model)} == {"kernel", "gamma", "beta"}
 
 
-def test_weights_that_cannot_be_loaded_are_refused(tmp_path):
+def test_weights_that_cannot_be_loaded_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"Cannot load the encoder weights .*missing"):
         models.build(NAME, SIZE, str(tmp_path / "missing.weights.h5"))
     other = tmp_path / "other.weights.h5"
@@ -110,7 +114,7 @@ def test_weights_that_cannot_be_loaded_are_refused(tmp_path):
         models.build(NAME, SIZE, str(other))
 
 
-def test_models_without_an_encoder_say_so(weights_file):
+def test_models_without_an_encoder_say_so(weights_file: str) -> None:
     with pytest.raises(ValueError, match="'encoder_decoder' has no pretrained encoder"):
         models.build("encoder_decoder", SIZE, weights_file)
     with pytest.raises(ValueError, match="no pretrained encoder to freeze"):

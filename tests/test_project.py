@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import subprocess
 import sys
 
 import pytest
 import yaml
-from conftest import ROOT
 
 from pipeline import __version__
+from tests.support.runs import ROOT
+
+pytestmark = pytest.mark.once
 
 
 @pytest.mark.parametrize(
@@ -25,7 +28,7 @@ from pipeline import __version__
         *(f"{package}/py.typed" for package in ("pipeline", "components", "kubeflow", "schemas")),
     ],
 )
-def test_it_is_there(file: str) -> None:
+def test_required_files_exist(file: str) -> None:
     assert (ROOT / file).is_file()
 
 
@@ -57,4 +60,4 @@ def test_the_hooks_name_programs_that_are_installed() -> None:
         program, *arguments = hook["entry"].split()
         assert (ROOT / program).exists(), hook["id"]
         if arguments[:1] == ["-m"]:
-            subprocess.run([sys.executable, "-c", f"import {arguments[1]}"], check=True)
+            assert importlib.util.find_spec(arguments[1]), hook["id"]

@@ -8,9 +8,9 @@ from pathlib import Path
 import apache_beam as beam
 import pytest
 import tensorflow as tf
-from conftest import Run
 
 from components import records
+from tests.support.runs import Run
 
 
 @pytest.mark.parametrize("output", ["ExampleGen/examples", "Transform/transformed_examples"])
@@ -21,7 +21,7 @@ def test_examples_are_not_compressed_a_second_time(small_run: Run, output: str) 
         assert len(gzip.decompress(file.read_bytes())) <= file.stat().st_size
 
 
-def test_tensorflow_reads_what_is_written_and_the_bytes_depend_on_nothing_else(
+def test_written_records_are_readable_and_reproducible(
     tmp_path: Path,
 ) -> None:
     written = [b"", b"one", bytes(300_000)]

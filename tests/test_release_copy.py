@@ -13,15 +13,14 @@ from typing import Any, ClassVar
 import pytest
 from apache_beam.io.filesystem import FileMetadata
 from apache_beam.io.localfilesystem import LocalFileSystem
-from conftest import Run
-from test_serving import make_model
 
 from pipeline import settings
 from pipeline.cli import releases
 from pipeline.core.errors import CopyError, UserError
 from pipeline.inference import segmenter
 from pipeline.release import mirror, model_store, operations
-from pipeline.saved_model import contract, smoke_test
+from tests.support.releases import accept_any_model, make_model
+from tests.support.runs import Run
 
 BUCKET = "store://bucket/models"
 
@@ -104,9 +103,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[type[Store
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A serving folder with one release, below an output folder whose last run copied."""
-    monkeypatch.setattr(smoke_test, "check", lambda path: None)
-    for look in ("misfit", "unservable"):
-        monkeypatch.setattr(contract, look, lambda path: None)
+    accept_any_model(monkeypatch)
     folder = tmp_path / "output" / "serving" / "m"
     operations.release(make_model(tmp_path / "1", "first"), str(folder))
     chosen = settings.load(overrides=[f"release.copy_to={BUCKET}"]).flat()
@@ -131,7 +128,7 @@ def newest(folder: Path) -> Path:
     return folder / str(model_store.versions(str(folder))[-1])
 
 
-def test_a_version_cut_off_anywhere_is_never_seen_half_and_is_completed(
+def test_a_copy_cut_off_anywhere_is_completed(
     store: type[Store], folder: Path, tmp_path: Path
 ) -> None:
     first = content(newest(folder))
@@ -205,7 +202,7 @@ def test_nothing_in_service_nothing_to_copy(store: type[Store], tmp_path: Path) 
     assert store.changes == 0
 
 
-def test_what_beam_lacks_is_said_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_filesystem_package_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     has_hdfs = importlib.util.find_spec("hdfs") is not None  # the compatible stack's Beam brings it
     no_host = "(ValueError: hdfs_host is not set). Set them in beam.args"
     for copy_to, sentence in (
@@ -263,23 +260,23 @@ def test_rollback_is_copied_at_once_or_says_that_it_was_not(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("store", ["objects"], indirect=True)
-def test_a_run_copies_and_completes_what_an_earlier_run_could_not(
-    playground: Run, store: type[Store], capfd: pytest.CaptureFixture[str]
+def test_a_run_completes_an_unfinished_copy(
+    fresh_run: Run, store: type[Store], capfd: pytest.CaptureFixture[str]
 ) -> None:
     import local_runner
 
     def again() -> Run:
-        return playground.again(f"release.copy_to={BUCKET}")
+        return fresh_run.again(f"release.copy_to={BUCKET}")
 
     store.left = 3
     failed = again()
     assert (failed.code, failed.outcome["status"]) == (1, "failed")
     assert failed.outcome["error"].startswith("Copier failed: CopyError: version ")
     assert failed.outcome["copied_to"] is None
-    assert failed.outcome["in_service"] == playground.outcome["pushed_version"]
+    assert failed.outcome["in_service"] == fresh_run.outcome["pushed_version"]
     assert failed.released().is_dir()
     capfd.readouterr()
-    local_runner.main(["--history", "--output-root", str(playground.output_root)])
+    local_runner.main(["--history", "--output-root", str(fresh_run.output_root)])
     assert ", not copied" in capfd.readouterr().out
 
     store.left = math.inf
@@ -287,7 +284,7 @@ def test_a_run_copies_and_completes_what_an_earlier_run_could_not(
     assert completed.code == 0
     assert completed.states()["Pusher"] == "cached"
     assert completed.states()["Copier"] == "executed"
-    place = f"{BUCKET}/{playground.serving_dir.name}/{completed.outcome['pushed_version']}"
+    place = f"{BUCKET}/{fresh_run.serving_dir.name}/{completed.outcome['pushed_version']}"
     assert completed.outcome["copied_to"] == place
     assert content(store.root / place.removeprefix("store://")) == content(completed.released())
     report = (completed.output_root / "report.html").read_text()

@@ -11,12 +11,17 @@ from typing import Any
 
 import filelock
 import pytest
-from conftest import ROOT
-from test_serving import make_model, visible
 
 from pipeline.cli import releases
 from pipeline.release import model_card, model_store, operations
-from pipeline.saved_model import contract, smoke_test
+from pipeline.saved_model import smoke_test
+from tests.support.forked import Forked
+from tests.support.programs import killed_releases
+from tests.support.releases import make_model, visible
+from tests.support.runs import ROOT
+
+# The models here are mere files; tests/test_smoke_test.py has what a real one must do.
+pytestmark = pytest.mark.usefixtures("any_model_passes")
 
 FACTS: dict[str, Any] = {
     "data_root": "/data/pets",
@@ -25,13 +30,6 @@ FACTS: dict[str, Any] = {
     "settings": {"model.name": "m", "train.epochs": 7},
     "code": "0123456789abcdef",
 }
-
-
-@pytest.fixture(autouse=True)
-def any_model_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(smoke_test, "check", lambda path: None)
-    for look in ("misfit", "unservable"):
-        monkeypatch.setattr(contract, look, lambda path: None)
 
 
 @pytest.fixture
@@ -88,9 +86,7 @@ def test_rollback_is_a_release_of_the_old_model(folder: Path) -> None:
     }
 
 
-def test_withdrawn_models_are_remembered_longer_than_their_versions(
-    folder: Path, tmp_path: Path
-) -> None:
+def test_withdrawn_models_outlive_their_versions(folder: Path, tmp_path: Path) -> None:
     first, _, third = model_store.versions(str(folder))
     digest = model_store.digest(str(folder / str(third)))
     call(folder, "rollback", str(first))
@@ -116,7 +112,7 @@ def test_prune_leaves_the_newest_and_always_the_one_in_service(folder: Path) -> 
     assert visible(folder.parent) == ["m"]
 
 
-def test_mistakes_are_told_in_a_sentence(
+def test_mistakes_get_one_sentence(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     newest = str(model_store.versions(str(folder))[-1])
@@ -143,9 +139,9 @@ def test_rollback_waits_for_no_run(folder: Path) -> None:
 
 def test_rollback_waits_for_a_release(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     first = model_store.versions(str(folder))[0]
-    program = "import sys; from pipeline.cli import releases; sys.exit(releases.main())"
     with model_store.lock(str(folder)):
-        command = [sys.executable, "-c", program, "prune", "--keep", "1", "--serving", str(folder)]
+        command = [sys.executable, "-m", "pipeline", "releases", "prune", "--keep", "1"]
+        command += ["--serving", str(folder)]
         waiting = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
         assert waiting.stderr is not None
         sentence = f"Another release is running in {folder}; waiting for it.\n"
@@ -190,89 +186,12 @@ def test_model_card_shows_markup_and_does_not_obey_it() -> None:
     assert "<td>breed=&lt;script&gt;alert(1)&lt;/script&gt; | `x`</td>" in page
 
 
-# A releaser that is killed, and a reader that loads whatever is newest. The model is 60 files, all
-# of the same content; in a sound version they agree.
-KILLED = """
-import json, os, pathlib, random, signal, sys, time
-from pipeline.release import operations, model_store
-from pipeline.saved_model import smoke_test, contract
-root, seed = pathlib.Path(sys.argv[1]), int(sys.argv[2])
-folder, source, stop = root / "serving" / "m", root / "source", root / "stop"
-
-def write(text):
-    for i in range(60):
-        path = source / f"part{i % 6}" / str(i)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text * 2000)
-
-def contents(path):
-    return {p.read_text() for p in pathlib.Path(path).rglob("*") if p.parent.name[:4] == "part"}
-
-def check(path):
-    if len(list(pathlib.Path(path).rglob("part*/*"))) != 60 or len(contents(path)) != 1:
-        raise smoke_test.BrokenModelError("half a copy")
-
-smoke_test.check = check
-contract.misfit = contract.unservable = lambda path: None
-
-def read():
-    loads, newest, faults = 0, 0, []
-    while not stop.exists():
-        version = model_store.versions(str(folder))[-1]
-        try:
-            check(folder / str(version))
-            assert model_store.record(str(folder), version)["version"] == version
-            assert version >= newest
-        except Exception as error:
-            faults.append(f"{version}: {error!r}")
-        loads, newest = loads + 1, version
-    (root / "read.json").write_text(json.dumps({"loads": loads, "faults": faults}))
-
-def release():
-    for i in range(1000):
-        write(f"{os.getpid()}-{i} ")
-        operations.release(str(source), str(folder))
-        for version in model_store.versions(str(folder))[:-20]:
-            operations.prune(str(folder), 20)
-
-def child(do):
-    pid = os.fork()
-    if pid:
-        return pid
-    do()
-    os._exit(0)
-
-write("first")
-operations.release(str(source), str(folder))
-reader = child(read)
-moments, unfinished = random.Random(seed), 0
-for _ in range(20):
-    releaser = child(release)
-    if moments.random() < 0.7:  # in the middle of a release, else at any moment
-        while not list((root / "serving" / ".staging-m").glob(f"*-{releaser}-*/part*")):
-            time.sleep(0.001)
-    time.sleep(moments.uniform(0.0, 0.1))
-    os.kill(releaser, signal.SIGKILL)
-    os.waitpid(releaser, 0)
-    unfinished += bool(list((root / "serving" / ".staging-m").glob(f"*-{releaser}-*")))
-stop.touch()
-os.waitpid(reader, 0)
-found = json.loads((root / "read.json").read_text())
-last = model_store.versions(str(folder))[-1]
-print(json.dumps({**found, "unfinished": unfinished, "last": last}))
-"""
-
-
 def test_release_killed_at_20_random_moments_is_never_seen_half(tmp_path: Path) -> None:
     seed = random.randrange(1000)
-    done = subprocess.run(
-        [sys.executable, "-c", KILLED, str(tmp_path), str(seed)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert found["faults"] == [], seed
-    assert found["loads"] >= 20
-    assert found["unfinished"] >= 3, "too few releases were cut off to show anything"
+    killed = Forked(killed_releases.main, [str(tmp_path), str(seed)], tmp_path / "log")
+    code, output = killed.wait()
+    assert code == 0, output
+    results = json.loads(output.splitlines()[-1])
+    assert results["faults"] == [], seed
+    assert results["loads"] >= 20
+    assert results["unfinished"] >= 3, "too few releases were cut off to show anything"

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import Run, run_locally
-from test_serving import visible
 
 from pipeline.cli import predict, releases
 from pipeline.inference import segmenter
-from pipeline.saved_model import contract, export, smoke_test
+from pipeline.saved_model import contract, export, smoke_test, warmup
+from tests.support.releases import listed, visible
+from tests.support.runs import Run, run_locally
+
+pytestmark = pytest.mark.usefixtures("smoke_test_in_process")
 
 
 class _OldModule(export.SegmentationModule):
@@ -36,7 +37,7 @@ def old(untrained: None, small_data: Path, tmp_path: Path) -> Run:
     """A run whose release no server can run."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(export, "SegmentationModule", _OldModule)
-        patch.setattr(export.warmup, "write", lambda path: None)
+        patch.setattr(warmup, "write", lambda path: None)
         patch.setattr(contract, "unservable", lambda path: None)
         patch.setattr(smoke_test, "check", lambda path: None)
         return run_locally(small_data, tmp_path / "output")
@@ -44,12 +45,6 @@ def old(untrained: None, small_data: Path, tmp_path: Path) -> Run:
 
 def photos(run: Run) -> list[bytes]:
     return [path.read_bytes() for path in sorted((run.data_root / "images").iterdir())[:3]]
-
-
-def listed(run: Run, capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
-    capsys.readouterr()
-    assert releases.main(["list", "--json", "--serving", str(run.serving_dir)]) == 0
-    return json.loads(capsys.readouterr().out)
 
 
 def test_a_version_no_server_can_run_is_named_and_repaired(

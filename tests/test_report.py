@@ -14,11 +14,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.core import images
 from pipeline.report import html_page
 from pipeline.report.outcome import Outcome
+from tests.support.report_content import history, item, not_released, outcome
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 EVIL = "<script>alert('1')</script>&\"x"
@@ -68,85 +70,6 @@ def headline(page: Page) -> str:
     return page.headline
 
 
-def outcome(**changes: Any) -> dict[str, Any]:
-    """A run that released its model, with what is to be different."""
-    gate = [
-        ("pixel_accuracy", "overall", 0.912, 0.8, "at_least", True),
-        ("mean_iou", "overall", 0.78, 0.6, "at_least", True),
-        ("iou_border", "breed=Bengal", 0.59, 0.35, "at_least", True),
-        ("mean_iou", "overall", 0.013, -0.01, "change", True),
-    ]
-    whole = {
-        "pixel_accuracy": 0.912,
-        "mean_iou": 0.781,
-        "iou": {"pet": 0.853, "background": 0.904, "border": 0.586},
-        "example_count": 40,
-    }
-    result = {
-        "status": "pushed",
-        "pushed_version": 1795535068,
-        "new_version": True,
-        "champion": {"version": 1795535000},
-        "in_service": 1795535000,
-        "metrics": {
-            "overall": whole,
-            "species=cat": {**whole, "mean_iou": 0.733, "example_count": 17},
-            "breed=Bengal": {**whole, "mean_iou": 0.722},
-            "breed=Sphynx": {**whole, "mean_iou": 0.655},
-        },
-        "gate": [
-            dict(zip(("metric", "slice", "value", "bound", "kind", "held"), row, strict=True))
-            for row in gate
-        ],
-        "data": {
-            "splits": {"train": 320, "eval": 41, "test": 42},
-            "quarantined": [{"id": "Bengal_7", "reason": "mask is 300x200, photo is 500x333"}],
-        },
-        "components": [
-            {"id": "Transform", "state": "cached", "seconds": 0.3},
-            {"id": "Trainer", "state": "executed", "seconds": 61.2},
-        ],
-        "versions": {"tfx": "1.21.0", "stack": "current"},
-        "settings": {"train.epochs": 7, "gate.slices": ["overall", "species"]},
-        "started": "2026-08-17T14:03:11.123456+00:00",
-        "seconds": 95.0,
-        "model_name": "encoder_decoder",
-        "serving_dir": "/data/serving/encoder_decoder",
-    }
-    return {**result, **changes}
-
-
-def history(epochs: int = 5) -> list[dict[str, float]]:
-    return [
-        {
-            "epoch": e,
-            "loss": 1.0 / e,
-            "val_loss": 1.1 / e,
-            "accuracy": 0.5 + e / 100,
-            "val_accuracy": 0.4 + e / 100,
-            "seconds": 3.0,
-            "best": float(e == 4),
-        }
-        for e in range(1, epochs + 1)
-    ]
-
-
-def item(name: str = "Bengal_1", width: int = 500, height: int = 375) -> html_page.GalleryItem:
-    noise = np.random.default_rng(1).integers(0, 256, (height, width, 3), np.uint8)
-    truth = np.full((height, width), 1, np.uint8)
-    truth[: height // 2] = 0
-    prediction = np.full((height, width), 2, np.uint8)
-    return html_page.GalleryItem(name, "Bengal", noise, truth, prediction, 0.4321, 0.2109)
-
-
-def not_released() -> dict[str, Any]:
-    result = outcome(status="not_blessed", pushed_version=None)
-    result["gate"][1] |= {"value": 0.412, "held": False}
-    result["gate"][2] |= {"value": 0.34999, "held": False}
-    result["gate"][3] |= {"value": -0.031, "held": False, "candidate": 0.412, "champion": 0.443}
-    return result
-
-
 def render(result: dict[str, Any], **parts: Any) -> tuple[str, Page]:
     html = html_page.render(
         Outcome.model_validate(result),
@@ -156,7 +79,7 @@ def render(result: dict[str, Any], **parts: Any) -> tuple[str, Page]:
     return html, Page(html)
 
 
-def test_a_release_is_said_first():
+def test_the_headline_announces_a_release() -> None:
     html, page = render(outcome())
     assert headline(page) == "Released version 1795535068"
     assert "It replaces version 1795535000." in page.text
@@ -165,7 +88,7 @@ def test_a_release_is_said_first():
     assert html.index("<h1>") < html.index("<h2>")
 
 
-def test_a_first_and_an_unchanged_release_are_told_apart():
+def test_first_and_unchanged_releases_read_differently() -> None:
     _, first = render(outcome(champion=None))
     assert any("first version" in text for text in first.text)
     _, same = render(outcome(new_version=False))
@@ -177,7 +100,7 @@ def test_a_first_and_an_unchanged_release_are_told_apart():
     assert any("Nothing has changed" in text for text in cached.text)
 
 
-def test_a_refusal_names_the_thresholds_that_were_missed():
+def test_a_refusal_names_the_thresholds_that_were_missed() -> None:
     html, page = render(not_released())
     assert headline(page) == "Not released: 3 of 4 thresholds missed"
     reasons = re.findall(r"<li>(.*?)</li>", html)[:3]
@@ -192,7 +115,7 @@ def test_a_refusal_names_the_thresholds_that_were_missed():
     assert verdicts == ["✗", "✗", "✗", "✓"]
 
 
-def test_a_refusal_for_many_reasons_stays_short():
+def test_a_refusal_for_many_reasons_stays_short() -> None:
     result = not_released()
     result["gate"] = [dict(result["gate"][1], slice=f"breed=b{i}") for i in range(37)]
     html, _ = render(result)
@@ -200,12 +123,12 @@ def test_a_refusal_for_many_reasons_stays_short():
     assert html.count("<li>Mean IoU") == 6
 
 
-def test_a_failure_says_why():
+def test_a_failure_says_why() -> None:
     _, page = render(outcome(status="failed", error="The disk is full; free some space."))
     assert headline(page) == "Failed: The disk is full; free some space."
 
 
-def test_a_run_that_failed_early_has_a_page():
+def test_a_run_that_failed_early_has_a_page() -> None:
     early: dict[str, Any] = {
         "status": "failed",
         "champion": None,
@@ -223,7 +146,7 @@ def test_a_run_that_failed_early_has_a_page():
     assert render({}, history=[], gallery=[])[0]
 
 
-def test_tables_hold_the_numbers():
+def test_tables_hold_the_numbers() -> None:
     _, page = render(outcome())
     assert ["✓ met", "Pixel accuracy", "overall", "0.912", "0.800", "at least"] in page.rows
     change = ["✓ met", "Mean IoU", "overall", "+0.013", "−0.010", "change from champion"]  # noqa: RUF001
@@ -242,7 +165,7 @@ def test_tables_hold_the_numbers():
 
 
 @pytest.mark.parametrize("nothing", [None, math.nan])
-def test_numbers_that_are_none_are_said_to_be_none(nothing):
+def test_missing_numbers_read_not_a_number(nothing: float | None) -> None:
     result = not_released()
     result["metrics"]["overall"]["mean_iou"] = nothing
     result["metrics"]["breed=Bengal"]["mean_iou"] = nothing
@@ -254,7 +177,7 @@ def test_numbers_that_are_none_are_said_to_be_none(nothing):
     assert len(page.every("svg")) == 2
 
 
-def test_upper_bounds_and_intervals_are_worded() -> None:
+def test_upper_thresholds_and_intervals_are_worded() -> None:
     row = {"metric": "calibration_error", "slice": "overall", "kind": "at_most", "held": False}
     whole = {"mean_iou": 0.781, "mean_iou_interval": [0.71234, 0.84]}
     _, page = render(
@@ -269,7 +192,7 @@ def test_upper_bounds_and_intervals_are_worded() -> None:
     assert ["pug", "0.781", "none"] in page.rows
 
 
-def test_curves_are_drawn_for_what_the_history_has():
+def test_curves_are_drawn_for_what_the_history_has() -> None:
     _, page = render(outcome())
     figures = [f["aria-label"] for f in page.every("figure") if f.get("role") == "img"]
     assert len(figures) == len(page.every("svg")) == 2
@@ -283,7 +206,7 @@ def test_curves_are_drawn_for_what_the_history_has():
     assert none.every("svg") == []
 
 
-def test_gallery_shows_photo_truth_prediction_and_overlay():
+def test_gallery_shows_photo_truth_prediction_and_overlay() -> None:
     photo = item()
     _, page = render(outcome(), gallery=[photo])
     pictures = page.every("img")
@@ -306,11 +229,11 @@ def test_gallery_shows_photo_truth_prediction_and_overlay():
     assert any("0.211" in text and "0.432" in text for text in page.text)
 
 
-def decode(uri: str) -> np.ndarray:
+def decode(uri: str) -> NDArray[Any]:
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1]))))
 
 
-def test_everything_from_outside_is_escaped():
+def test_everything_from_outside_is_escaped() -> None:
     result = not_released()
     result["gate"][1] |= {"slice": f"breed={EVIL}", "metric": EVIL}
     result["metrics"][f"breed={EVIL}"] = copy.deepcopy(result["metrics"]["overall"])
@@ -334,7 +257,7 @@ def test_everything_from_outside_is_escaped():
     assert f"Failed: {EVIL}" in failed_page.text
 
 
-def test_page_needs_nothing_from_outside():
+def test_page_needs_nothing_from_outside() -> None:
     html, page = render(not_released(), gallery=[item(f"Bengal_{i}") for i in range(3)])
     for tag, attributes in page.tags:
         assert tag not in ("script", "iframe", "object", "embed", "base")
@@ -346,7 +269,7 @@ def test_page_needs_nothing_from_outside():
     assert "//" not in re.sub(r"data:[\w/]+;base64,[\w+/=]*", "", html)
 
 
-def test_ids_are_unique_and_references_resolve():
+def test_ids_are_unique_and_references_resolve() -> None:
     html, page = render(outcome())
     ids = [a["id"] for _, a in page.tags if a.get("id")]
     assert len(ids) == len(set(ids))
@@ -355,7 +278,7 @@ def test_ids_are_unique_and_references_resolve():
     assert set(references) <= set(ids)
 
 
-def test_a_dozen_large_photos_stay_small(tmp_path: Path):
+def test_a_dozen_large_photos_stay_small(tmp_path: Path) -> None:
     """Noise is what compresses worst."""
     path = tmp_path / "new" / "report.html"
     html_page.write(
@@ -370,14 +293,14 @@ def test_a_dozen_large_photos_stay_small(tmp_path: Path):
     assert [p.name for p in path.parent.iterdir()] == ["report.html"]
 
 
-def test_confusion_matrix_has_shares_and_pixels():
+def test_confusion_matrix_has_shares_and_pixels() -> None:
     row = {"pet": 600.0, "background": 1400.0, "border": None}
     _, page = render(outcome(confusion={"pet": row}))
     assert ["pet", "30.0 %", "70.0 %", "not a number"] in page.rows
     assert {"(600)", "(1,400)"} <= set(page.text)
 
 
-def test_spans_and_notes_are_named():
+def test_spans_and_notes_are_named() -> None:
     result = outcome()
     result["data"]["spans"] = ["span-2", "span-1"]
     result["data"]["notes"] = [{"id": "Bengal_7", "note": "the mask is all pet"}]
@@ -386,14 +309,14 @@ def test_spans_and_notes_are_named():
     assert ["Bengal_7", "the mask is all pet"] in page.rows
 
 
-def test_photos_in_no_list_are_named():
+def test_photos_in_no_list_are_named() -> None:
     result = outcome()
     result["data"]["unlisted"] = [f"Bengal_{i}" for i in range(41)]
     _, page = render(result)
     assert any(t.startswith("Skipped 41 photos") and "Bengal_11, …" in t for t in page.text)
 
 
-def test_a_page_that_cannot_be_made_leaves_the_old_one(tmp_path: Path):
+def test_a_page_that_cannot_be_made_leaves_the_old_one(tmp_path: Path) -> None:
     path = tmp_path / "report.html"
     path.write_text("old")
     wrong = dataclasses.replace(item(), prediction=np.full((375, 500), 7, np.uint8))
@@ -402,7 +325,7 @@ def test_a_page_that_cannot_be_made_leaves_the_old_one(tmp_path: Path):
     assert path.read_text() == "old"
 
 
-def test_names_that_are_no_unicode_can_be_written(tmp_path: Path):
+def test_names_that_are_no_unicode_can_be_written(tmp_path: Path) -> None:
     result = outcome(serving_dir="/data/\udce9t\udce9")
     html_page.write(tmp_path / "report.html", Outcome.model_validate(result), [], [])
     assert b"/data/" in (tmp_path / "report.html").read_bytes()

@@ -12,18 +12,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_report import history, item, not_released
 
-from benchmarks import screenshots
 from pipeline.report import html_page
 from pipeline.report.outcome import Outcome
+from tests.support import chromium
+from tests.support.report_content import history, item, not_released
+from tests.support.runs import ROOT
 
-CHROMIUM = next(filter(None, map(shutil.which, screenshots.BROWSERS)), None)
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None,
-    reason="NO BROWSER: the report was not looked at; install chromium (Debian: as root,"
-    " apt-get install chromium)",
-)
+CHROMIUM = next(filter(None, map(shutil.which, chromium.BROWSERS)), None)
+pytestmark = [
+    pytest.mark.once,
+    pytest.mark.skipif(
+        CHROMIUM is None,
+        reason="NO BROWSER: the report was not looked at; install chromium (Debian: as root,"
+        " apt-get install chromium)",
+    ),
+]
 # All that a run measures, which makes for wide tables.
 MEASURES = (
     "pixel_accuracy",
@@ -34,30 +38,7 @@ MEASURES = (
     "calibration_error",
     "images_below_floor",
 )
-# Runs in a copy of the page, whose policy lets no script run; leaves its findings in the page.
-PROBE = """
-<script>
-const shown = () => [...document.querySelectorAll(".gallery > figure")]
-  .filter(f => f.checkVisibility()).map(f => f.querySelector("span").textContent);
-const choose = (which, text) => {
-  const select = document.querySelector(which);
-  select.selectedIndex = [...select.options].findIndex(o => o.text === text);
-};
-const found = {};
-found.all = shown();
-choose(".by-group", "worst"); found.worst = shown();
-choose(".by-breed", "pug"); found.both = shown();
-found.nothing = document.querySelector(".nothing").checkVisibility();
-choose(".by-group", "all"); found.pug = shown();
-found.still = document.querySelector(".nothing").checkVisibility();
-found.width = innerWidth;
-found.overflow = document.documentElement.scrollWidth - innerWidth;
-found.page = getComputedStyle(document.body).backgroundColor;
-found.broken = [...document.images].filter(i => !i.complete || !i.naturalWidth).length;
-document.body.insertAdjacentHTML("beforeend", `<pre id="probe"></pre>`);
-document.getElementById("probe").textContent = JSON.stringify(found);
-</script>
-"""
+PROBE = (ROOT / "tests/support/programs/report_probe.js").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -99,10 +80,13 @@ def browse(folder: Path, html: str, *options: str) -> tuple[str, str]:
 def probe(folder: Path, html: str, *options: str) -> dict[str, Any]:
     open_to_scripts = re.sub(r"<meta http-equiv=[^>]*>", "", html)
     dom, complaints = browse(
-        folder, open_to_scripts.replace("</body>", PROBE + "</body>"), *options
+        folder, open_to_scripts.replace("</body>", f"<script>{PROBE}</script></body>"), *options
     )
     assert complaints == ""
-    return json.loads(unescape(re.findall(r'<pre id="probe">(.*?)</pre>', dom)[-1]))
+    probe: dict[str, Any] = json.loads(
+        unescape(re.findall(r'<pre id="probe">(.*?)</pre>', dom)[-1])
+    )
+    return probe
 
 
 def test_page_opens_without_a_complaint(page: str, tmp_path: Path) -> None:
@@ -131,12 +115,12 @@ def test_phone_in_dark_mode(page: str, tmp_path: Path) -> None:
     assert found["page"] == "rgb(20, 22, 26)"
 
 
-@pytest.mark.parametrize("shot", screenshots.SHOTS, ids=lambda shot: shot.name)
+@pytest.mark.parametrize("shot", chromium.SHOTS, ids=lambda shot: shot.name)
 def test_nothing_sticks_out_of_phone_screen_and_paper(
-    page: str, tmp_path: Path, shot: screenshots.Shot
+    page: str, tmp_path: Path, shot: chromium.Shot
 ) -> None:
     (tmp_path / "page.html").write_text(page, encoding="utf-8")
-    with screenshots.chromium() as browser:
+    with chromium.chromium() as browser:
         browser.open((tmp_path / "page.html").as_uri())
         browser.show(shot)
         found = browser.evaluate(

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import csv
 import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
 
-import numpy as np
-import PIL.Image
+import filelock
 import pytest
 import tensorflow as tf
-from conftest import REAL_SAMPLE, SMALL, Run, run_locally, run_main
-from forked import Forked
 
 from pipeline import models
-from pipeline.cli import predict
-from pipeline.core import features
 from pipeline.report import gallery
+from tests.support.forked import Forked
+from tests.support.runs import REAL_SAMPLE, SMALL, Run, outcome_of, run_locally
+from tests.support.served import check_evaluation, check_metrics
+
+pytestmark = pytest.mark.usefixtures("smoke_test_in_process")
 
 COMPONENTS = [
     "ExampleGen",
@@ -33,35 +31,6 @@ COMPONENTS = [
     "Evaluator",
     "Pusher",
 ]
-
-
-def test_ids(data_root: Path) -> list[str]:
-    lines = (data_root / "annotations" / "test.txt").read_text().splitlines()
-    return [line.split()[0] for line in lines if line.strip()]
-
-
-test_ids.__test__ = False  # type: ignore[attr-defined]
-
-
-def confusion_of(run: Run, ids: list[str]) -> np.ndarray:
-    """Counts pixels from the served masks and the masks on disk, in NumPy."""
-    serve = tf.saved_model.load(str(run.released())).signatures["serving_default"]
-    total = np.zeros((3, 3))
-    for id_ in ids:
-        photo = next((run.data_root / "images").glob(f"{id_}.*")).read_bytes()
-        mask = serve(image_bytes=tf.constant([photo]))["mask"][0].numpy()
-        trimap = np.asarray(
-            PIL.Image.open(run.data_root / "annotations" / "trimaps" / f"{id_}.png")
-        )
-        side = mask.shape[0]
-        truth = tf.image.resize(trimap[..., None], [side, side], method="nearest").numpy()[..., 0]
-        np.add.at(total, (truth.astype(int) - 1, mask), 1)
-    return total
-
-
-def iou(confusion: np.ndarray, class_id: int) -> float:
-    hits = confusion[class_id, class_id]
-    return hits / (confusion[class_id].sum() + confusion[:, class_id].sum() - hits)
 
 
 def test_run_releases_a_model(small_run: Run) -> None:
@@ -82,130 +51,57 @@ def test_run_releases_a_model(small_run: Run) -> None:
     assert str(outcome["pushed_version"]) in report
 
 
-def test_metrics_equal_a_count_of_served_masks(small_run: Run) -> None:
-    ids = test_ids(small_run.data_root)
-    confusion = confusion_of(small_run, ids)
-    overall = small_run.outcome["metrics"]["overall"]
-    ious = [iou(confusion, c) for c in range(3)]
-    assert overall["examples"] == len(ids)
-    assert overall["pixel_accuracy"] == pytest.approx(
-        np.trace(confusion) / confusion.sum(), abs=1e-6
-    )
-    assert overall["mean_iou"] == pytest.approx(np.mean(ious), abs=1e-6)
-    assert list(overall["iou"].values()) == pytest.approx(ious, abs=1e-6)
-    low, high = overall["mean_iou_interval"]
-    assert low < overall["mean_iou"] < high
-    assert all(0 <= overall[name] <= 1 for name in ("boundary_iou", "calibration_error"))
-
-
-def test_metrics_of_a_slice_count_only_its_photos(small_run: Run) -> None:
-    metrics = small_run.outcome["metrics"]
-    ids = test_ids(small_run.data_root)
-    cats = [id_ for id_ in ids if id_[0].isupper()]
-    breed = cats[0].rpartition("_")[0]
-    of_breed = [id_ for id_ in ids if id_.rpartition("_")[0] == breed]
-    for key, members in (("species=cat", cats), (f"breed={breed}", of_breed)):
-        confusion = confusion_of(small_run, members)
-        assert metrics[key]["examples"] == len(members)
-        assert metrics[key]["pixel_accuracy"] == pytest.approx(
-            np.trace(confusion) / confusion.sum(), abs=1e-6
-        )
-
-
-def test_evaluation_and_serving_segment_alike(small_run: Run) -> None:
-    """The path from raw examples and the one from photo files give the same pixels."""
-    signatures = tf.saved_model.load(str(small_run.released())).signatures
-    examples = next((small_run.output_root / "artifacts" / "ExampleGen" / "examples").iterdir())
-    files = [str(path) for path in (examples / "Split-test").iterdir()]
-    count = 0
-    for record in tf.data.TFRecordDataset(files, compression_type="GZIP"):
-        example = tf.train.Example.FromString(record.numpy())
-        photo = example.features.feature[features.IMAGE].bytes_list.value[0]
-        served = signatures["serving_default"](image_bytes=tf.constant([photo]))["mask"].numpy()
-        judged = signatures["segment_examples"](examples=record[None])
-        assert (served == judged["mask"].numpy()).all()
-        confusion = np.zeros((3, 3))
-        np.add.at(confusion, (judged["truth"].numpy().ravel(), served.ravel()), 1)
-        counted = signatures["evaluate"](examples=record[None])["confusion"].numpy()
-        assert (counted.reshape(3, 3) == confusion).all()
-        count += 1
-    assert count == small_run.outcome["data"]["splits"]["test"]
-
-
-def test_served_model_needs_plain_tensorflow_only(small_run: Run, tmp_path: Path) -> None:
-    photo = next((small_run.data_root / "images").iterdir())
-    script = f"""
-import sys, tensorflow as tf
-serve = tf.saved_model.load({str(small_run.released())!r}).signatures["serving_default"]
-(name, spec), = serve.structured_input_signature[1].items()
-print(name, spec.dtype.name, spec.shape)
-photos = tf.constant([open({str(photo)!r}, "rb").read()] * 2)
-for name, value in sorted(serve(image_bytes=photos).items()):
-    print(name, value.dtype.name, value.shape)
-    assert name != "probabilities" or abs(float(tf.reduce_sum(value)) / (2 * 64 * 64) - 1) < 1e-4
-print([m for m in sys.modules if m.partition(".")[0] in ("pipeline", "components", "tfx")])
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True
-    )
-    assert done.stdout.splitlines() == [
-        "image_bytes string (None,)",
-        "mask uint8 (2, 64, 64)",
-        "probabilities float32 (2, 64, 64, 3)",
-        "[]",
-    ], done.stderr
-
-
-def test_same_run_again_is_answered_from_the_cache(playground: Run) -> None:
-    before = playground.versions()
-    again = playground.again()
+def test_same_run_again_is_answered_from_the_cache(fresh_run: Run) -> None:
+    before = fresh_run.versions()
+    again = fresh_run.again()
     assert again.code == 0
     assert set(again.states().values()) == {"cached"}
     assert again.outcome["status"] == "pushed"
-    assert again.outcome["pushed_version"] == playground.outcome["pushed_version"]
+    assert again.outcome["pushed_version"] == fresh_run.outcome["pushed_version"]
     assert again.versions() == before
-    assert again.outcome["metrics"] == playground.outcome["metrics"]
+    assert again.outcome["metrics"] == fresh_run.outcome["metrics"]
     assert not again.outcome["new_version"]
 
 
-def test_same_model_held_to_another_bound_is_no_new_version(
-    playground: Run, capfd: pytest.CaptureFixture[str]
+def test_another_threshold_makes_no_new_version(
+    fresh_run: Run, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    again = playground.again("gate.pixel_accuracy=0.011")
+    again = fresh_run.again("gate.pixel_accuracy=0.011")
     assert again.states()["Pusher"] == "executed"
-    version = playground.outcome["pushed_version"]
+    version = fresh_run.outcome["pushed_version"]
     assert (again.outcome["status"], again.outcome["pushed_version"]) == ("pushed", version)
     assert not again.outcome["new_version"]
     assert f"Version {version} in {again.serving_dir} stays in service" in capfd.readouterr().out
 
 
 def test_outcome_stands_when_the_report_cannot_be_made(
-    playground: Run, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    fresh_run: Run, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def fail(*_: object) -> None:
         raise OSError("the photos are gone")
 
     monkeypatch.setattr(gallery, "build", fail)
-    again = playground.again()
+    again = fresh_run.again()
     assert again.code == 1
     assert "the photos are gone" in capfd.readouterr().err
     assert again.outcome["status"] == "pushed"
 
 
+@pytest.mark.usefixtures("untrained")
 def test_history_lists_the_runs_newest_first(
-    playground: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    fresh_run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     import local_runner
 
-    refused = playground.again("gate.pixel_accuracy=1", "train.seed=12")
+    refused = fresh_run.again("gate.pixel_accuracy=1", "train.seed=12")
     capfd.readouterr()
-    assert local_runner.main(["--history", "--output-root", str(playground.output_root)]) == 0
+    assert local_runner.main(["--history", "--output-root", str(fresh_run.output_root)]) == 0
     _, _, _, last, before, *_ = capfd.readouterr().out.splitlines()
     mean_iou = refused.outcome["metrics"]["overall"]["mean_iou"]
     assert "not_blessed" in last
     assert f"{mean_iou:.3f}" in last
-    assert f"pushed: {playground.outcome['pushed_version']}" in before
-    assert f" {sum(playground.outcome['data']['splits'].values())} " in before
+    assert f"pushed: {fresh_run.outcome['pushed_version']}" in before
+    assert f" {sum(fresh_run.outcome['data']['splits'].values())} " in before
     assert local_runner.main(["--history", "--output-root", str(tmp_path / "none")]) == 2
     assert "has no runs yet" in capfd.readouterr().err
     assert not (tmp_path / "none").exists()
@@ -227,20 +123,21 @@ def first_loss(run: Run) -> float:
     return float(next(csv.DictReader(last.open()))["loss"])
 
 
-def test_training_starts_from_the_champion_where_asked(playground: Run) -> None:
-    cold = first_loss(playground.again("train.seed=11"))
-    champion = playground.again().outcome["in_service"]
-    warm = playground.again("train.start_from=champion", "train.seed=11")
+def test_training_starts_from_the_champion_where_asked(fresh_run: Run) -> None:
+    short = ("train.epochs=1", "train.seed=11")
+    cold = first_loss(fresh_run.again(*short))
+    champion = fresh_run.again().outcome["in_service"]
+    warm = fresh_run.again("train.start_from=champion", *short)
     assert warm.outcome["training"]["started_from"] == champion
     assert first_loss(warm) < cold
     # Now its own release is the champion, but with the same data there is nothing to train.
-    again = playground.again("train.start_from=champion", "train.seed=11")
+    again = fresh_run.again("train.start_from=champion", *short)
     assert again.states()["Trainer"] == "cached"
 
 
-def test_release_that_was_deleted_is_released_anew(playground: Run) -> None:
-    shutil.rmtree(playground.output_root / "serving")
-    again = playground.again()
+def test_release_that_was_deleted_is_released_anew(fresh_run: Run) -> None:
+    shutil.rmtree(fresh_run.output_root / "serving")
+    again = fresh_run.again()
     assert again.outcome["status"] == "pushed"
     assert again.states()["Trainer"] == "cached"
     assert again.versions() == [again.outcome["pushed_version"]]
@@ -248,14 +145,14 @@ def test_release_that_was_deleted_is_released_anew(playground: Run) -> None:
 
 
 def test_edited_schema_counts_as_a_change(
-    playground: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fresh_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from pipeline.orchestration import pipeline
 
     text = (Path(pipeline.SCHEMA_DIR) / "pets.pbtxt").read_text()
     (tmp_path / "pets.pbtxt").write_text(text.replace("min: 8", "min: 2000"))
     monkeypatch.setattr(pipeline, "SCHEMA_DIR", str(tmp_path))
-    refused = playground.again()
+    refused = fresh_run.again()
     assert refused.code == 2
     assert "does not match the schema: height" in refused.outcome["error"]
 
@@ -285,20 +182,8 @@ def test_built_in_model_does_not_replace_one_of_real_data(
     assert f"trained on {small_run.data_root}; give the run on" in capfd.readouterr().err
 
 
-def test_predict_writes_masks_of_the_photos_own_size(small_run: Run, tmp_path: Path) -> None:
-    photos = sorted((small_run.data_root / "images").iterdir())[:3]
-    model = str(small_run.released().parent)
-    arguments = ["--model", model, "--output-dir", str(tmp_path), *map(str, photos)]
-    assert predict.main(arguments) == 0
-    for photo in photos:
-        mask = PIL.Image.open(tmp_path / f"{photo.stem}_mask.png")
-        assert mask.size == PIL.Image.open(photo).size
-        assert set(np.unique(np.asarray(mask))) <= {1, 2, 3}
-        assert PIL.Image.open(tmp_path / f"{photo.stem}_overlay.png").size == mask.size
-
-
 @pytest.mark.usefixtures("untrained")
-def test_failed_component_is_named_and_the_next_run_goes_on(
+def test_the_next_run_resumes_after_a_failed_component(
     small_data: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -329,7 +214,7 @@ def test_failed_component_is_named_and_the_next_run_goes_on(
 
 
 @pytest.mark.slow
-def test_killed_run_goes_on_where_it_stood(
+def test_a_killed_run_resumes(
     small_data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     import local_runner
@@ -357,33 +242,16 @@ def test_killed_run_goes_on_where_it_stood(
 
 
 def test_second_run_on_one_output_folder_is_refused(
-    playground: Run, capfd: pytest.CaptureFixture[str]
+    fresh_run: Run, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    holder = subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            "import filelock, sys, time\n"
-            f"lock = filelock.FileLock({str(playground.output_root / '.lock')!r}).acquire()\n"
-            "print('held', flush=True)\n"
-            "time.sleep(60)",
-        ],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert holder.stdout
-    assert holder.stdout.readline() == "held\n"
-    try:
-        assert playground.again().code == 2
-    finally:
-        holder.kill()
-        holder.wait()
+    with filelock.FileLock(fresh_run.output_root / ".lock"):
+        assert fresh_run.again().code == 2
     assert "Another run is using" in capfd.readouterr().err
 
 
-def test_time_budget_ends_training_in_time(playground: Run) -> None:
+def test_time_budget_ends_training_in_time(fresh_run: Run) -> None:
     begin = time.monotonic()
-    run = playground.again("train.epochs=100000", "train.max_minutes=0.1")
+    run = fresh_run.again("train.epochs=100000", "train.max_minutes=0.1")
     assert run.code == 0
     seconds = next(c["seconds"] for c in run.outcome["components"] if c["id"] == "Trainer")
     assert seconds < 60
@@ -392,13 +260,13 @@ def test_time_budget_ends_training_in_time(playground: Run) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not REAL_SAMPLE.is_dir(), reason="the real sample is not beside the checkout")
-def test_real_sample_is_accounted_for_and_two_epochs_are_refused(tmp_path: Path) -> None:
+def test_the_real_sample_is_ingested_and_two_epochs_do_not_pass_the_gate(tmp_path: Path) -> None:
     """400 real pairs, one of them an RGBA PNG named .jpg; the default gate."""
     import local_runner
 
     arguments = ["--data-root", str(REAL_SAMPLE), "--output-root", str(tmp_path)]
     arguments += ["--set", "train.epochs=2", "--set", "transform.image_size=64"]
-    refused = run_main(local_runner.main(arguments), REAL_SAMPLE, tmp_path)
+    refused = outcome_of(local_runner.main(arguments), REAL_SAMPLE, tmp_path)
     assert refused.code == 0
     assert refused.outcome["status"] == "not_blessed"
     data = refused.outcome["data"]
@@ -411,10 +279,10 @@ def test_real_sample_is_accounted_for_and_two_epochs_are_refused(tmp_path: Path)
     # With a lax gate the same model is released, and equality holds on real photos too.
     for name in ("pixel_accuracy", "mean_iou", "class_iou"):
         arguments += ["--set", f"gate.{name}=0"]
-    lax = run_main(local_runner.main(arguments), REAL_SAMPLE, tmp_path)
+    lax = outcome_of(local_runner.main(arguments), REAL_SAMPLE, tmp_path)
     assert lax.states()["Trainer"] == "cached"
-    test_metrics_equal_a_count_of_served_masks(lax)
-    test_evaluation_and_serving_segment_alike(lax)
+    check_metrics(lax)
+    check_evaluation(lax)
     serve = tf.saved_model.load(str(lax.released())).signatures["serving_default"]
     rgba = (REAL_SAMPLE / "images" / "Abyssinian_5.jpg").read_bytes()
     assert serve(image_bytes=tf.constant([rgba]))["mask"].shape == (1, 64, 64)

@@ -6,30 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
+from tfx.dsl.io import fileio
 
 from pipeline.release import model_store, operations
-from pipeline.saved_model import contract, smoke_test
+from tests.support.releases import make_model, visible
 
-
-@pytest.fixture(autouse=True)
-def any_model_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The models here are mere files; tests/test_canary.py has what a real one must do."""
-    monkeypatch.setattr(smoke_test, "check", lambda path: None)
-    for look in ("misfit", "unservable"):
-        monkeypatch.setattr(contract, look, lambda path: None)
-
-
-def visible(folder: Path) -> list[str]:
-    """What a serving root holds beside its locks."""
-    locks = (".lock-", ".copying-")
-    return [path.name for path in folder.iterdir() if not path.name.startswith(locks)]
-
-
-def make_model(path: Path, weights: str = "w") -> str:
-    (path / "variables").mkdir(parents=True, exist_ok=True)
-    (path / "saved_model.pb").write_text("graph")
-    (path / "variables" / "variables.index").write_text(weights)
-    return str(path)
+# The models here are mere files; tests/test_smoke_test.py has what a real one must do.
+pytestmark = pytest.mark.usefixtures("any_model_passes")
 
 
 def test_release_copies_the_model_and_records_it(tmp_path: Path) -> None:
@@ -52,7 +35,7 @@ def test_same_model_is_not_released_twice(tmp_path: Path) -> None:
     assert model_store.versions(folder) == [first]
 
 
-def test_versions_grow_within_one_second_and_after_a_clock_that_went_back(tmp_path: Path) -> None:
+def test_versions_always_increase(tmp_path: Path) -> None:
     folder = tmp_path / "m"
     make_model(folder / "99999999999")
     first = operations.release(make_model(tmp_path / "a", "1"), str(folder))
@@ -63,7 +46,7 @@ def test_versions_grow_within_one_second_and_after_a_clock_that_went_back(tmp_pa
     assert third == second + 1
 
 
-def test_killed_release_leaves_no_version_and_does_not_stop_the_next(
+def test_a_killed_release_leaves_no_version(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "serving" / "m"
@@ -73,7 +56,7 @@ def test_killed_release_leaves_no_version_and_does_not_stop_the_next(
         def die(*args: object) -> None:
             raise KeyboardInterrupt
 
-        patch.setattr(operations.fileio, "rename", die)
+        patch.setattr(fileio, "rename", die)
         with pytest.raises(KeyboardInterrupt):
             operations.release(model, str(folder))
     assert model_store.versions(str(folder)) == []

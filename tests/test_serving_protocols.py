@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import Run
 from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import get_model_metadata_pb2, predict_pb2
 
-from pipeline.cli import predict
+from pipeline.inference.segmenter import Segmenter
 from pipeline.saved_model import smoke_test
+from tests.support.runs import Run
 
 SIZE = 64
 NAME = "serving_default"
@@ -44,8 +44,8 @@ def signature(small_run: Run) -> Any:
 
 
 @pytest.fixture(scope="module")
-def segmenter(small_run: Run) -> predict.Segmenter:
-    return predict.Segmenter(small_run.released())
+def segmenter(small_run: Run) -> Segmenter:
+    return Segmenter(small_run.released())
 
 
 @pytest.fixture(scope="module")
@@ -69,14 +69,16 @@ def serve(model: Any, signature: Any, wire: bytes) -> bytes:
     for name in wanted:
         response.outputs[name].CopyFrom(tf.make_tensor_proto(outputs[name]))
         assert response.outputs[name].dtype == signature.outputs[name].dtype
-    return response.SerializeToString()
+    encoded: bytes = response.SerializeToString()
+    return encoded
 
 
 def request_of(photos: list[bytes], *outputs: str) -> bytes:
     request = predict_pb2.PredictRequest(output_filter=outputs)
     request.model_spec.name = "xception_unet"
     request.inputs["image_bytes"].CopyFrom(tf.make_tensor_proto(photos, tf.string))
-    return request.SerializeToString()
+    encoded: bytes = request.SerializeToString()
+    return encoded
 
 
 def test_signature_is_one_that_servers_take(signature: Any) -> None:
@@ -94,7 +96,7 @@ def test_signature_is_one_that_servers_take(signature: Any) -> None:
 
 
 def test_predict_request(
-    model: Any, segmenter: predict.Segmenter, signature: Any, photos: list[bytes]
+    model: Any, segmenter: Segmenter, signature: Any, photos: list[bytes]
 ) -> None:
     wire = serve(model, signature, request_of(photos))
     outputs = predict_pb2.PredictResponse.FromString(wire).outputs

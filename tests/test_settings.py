@@ -188,7 +188,7 @@ def test_a_folder_or_a_device_is_no_settings_file(file: str) -> None:
     ],
     ids=lambda value: str(value)[:30],
 )
-def test_wrong_value_is_said_in_plain_words(override: str, sentence: str) -> None:
+def test_a_wrong_value_gets_a_plain_sentence(override: str, sentence: str) -> None:
     with pytest.raises(UserError) as caught:
         settings.load([], [override])
     assert sentence in str(caught.value)

@@ -11,21 +11,14 @@ from pathlib import Path
 
 import pytest
 
-TREE = Path(__file__).resolve().parent.parent
+from tests.support.runs import ROOT
+
+pytestmark = pytest.mark.once
+
 # Every program that the script calls, so that PATH can hold these and nothing of the real machine.
 TOOLS = ["cat", "chmod", "cksum", "cp", "dirname", "grep", "mkdir", "rm", "sed", "sh", "tr"]
 
-# Answers what the script asks an interpreter; what it makes as a virtual environment is a fake too.
-FAKE_PYTHON = """\
-#!/bin/sh
-echo "python{version} $*" >> "{log}"
-case "$1 $2" in
-"-c "*) echo {version} ;;
-"requirements/check_build.py "*) echo "{lacking}" ;;
-"-m venv") mkdir -p "$3/bin" && cp "$0" "$3/bin/python" && cp "{uv}" "$3/bin/uv" ;;
-"-m pip") [ "$3" != config ] || cat "{pip_settings}" ;;
-esac
-"""
+FAKE_PYTHON = ROOT / "tests/support/programs/fake_python.sh"
 
 
 class Machine:
@@ -38,7 +31,7 @@ class Machine:
         self.log = folder / "log"
         self.uv = folder / "uv"
         self.pip_settings = folder / "pip"  # what `pip config list` prints
-        shutil.copytree(TREE / "requirements", self.tree / "requirements")
+        shutil.copytree(ROOT / "requirements", self.tree / "requirements")
         self.home.mkdir()
         for tool in TOOLS:
             path = shutil.which(tool)
@@ -63,13 +56,16 @@ class Machine:
 
     def python(self, version: str, folder: Path | None = None, lacking: str = "") -> Path:
         path = (folder or self.bin) / f"python{version}"
-        text = FAKE_PYTHON.format(
-            version=version,
-            log=self.log,
-            uv=self.uv,
-            pip_settings=self.pip_settings,
-            lacking=lacking,
-        )
+        facts = {
+            "version": version,
+            "log": self.log,
+            "uv": self.uv,
+            "pip_settings": self.pip_settings,
+            "lacking": lacking,
+        }
+        text = FAKE_PYTHON.read_text()
+        for name, value in facts.items():
+            text = text.replace(f"@{name}@", str(value))
         self.program(path, text)
         return path
 
@@ -124,7 +120,7 @@ def test_the_stack_follows_glibc_and_python(
     assert machine.which() == f"{stack} {paths[version]}"
 
 
-def test_a_shim_that_fails_is_passed_over_for_the_interpreter_in_pyenv(machine: Machine) -> None:
+def test_a_failing_shim_is_skipped(machine: Machine) -> None:
     machine.program(machine.bin / "python3.10", "#!/bin/sh\necho command not found >&2\nexit 127\n")
     real = machine.python("3.10", machine.home / ".pyenv/versions/3.10.13/bin")
     assert machine.which() == f"compatible {real}"
@@ -196,7 +192,7 @@ def test_a_machine_without_packages_is_one_sentence(
     assert "no packages for this machine" in machine.refusal()
 
 
-def test_a_missing_compiler_is_said_before_anything_is_made(machine: Machine) -> None:
+def test_a_missing_compiler_is_reported_first(machine: Machine) -> None:
     machine.python("3.10", lacking="a C++ compiler (Debian: g++)")
     said = machine.refusal()
     assert "lacks a C++ compiler (Debian: g++)" in said
@@ -204,7 +200,7 @@ def test_a_missing_compiler_is_said_before_anything_is_made(machine: Machine) ->
 
 
 def check_build(**env: str) -> str:
-    command = [sys.executable, str(TREE / "requirements" / "check_build.py")]
+    command = [sys.executable, str(ROOT / "requirements" / "check_build.py")]
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
     return done.stdout.strip()
 
@@ -220,7 +216,7 @@ def test_missing_headers_and_venv_are_named_with_their_packages(
 ) -> None:
     monkeypatch.setattr("sysconfig.get_path", lambda name: str(tmp_path))
     monkeypatch.setitem(sys.modules, "ensurepip", None)
-    runpy.run_path(str(TREE / "requirements" / "check_build.py"))
+    runpy.run_path(str(ROOT / "requirements" / "check_build.py"))
     version = "python{}.{}".format(*sys.version_info[:2])
     said = capsys.readouterr().out
     assert f"(Debian: {version}-venv)" in said
@@ -283,7 +279,7 @@ def test_a_failed_install_says_so_and_is_tried_again(machine: Machine) -> None:
     assert machine.installs() == 2
 
 
-def test_uv_gets_the_registry_and_certificates_that_pip_is_told(machine: Machine) -> None:
+def test_uv_takes_over_the_pip_settings(machine: Machine) -> None:
     machine.python("3.10")
     machine.pip_settings.write_text(
         "global.cert='/etc/own.pem'\nglobal.index-url='https://registry.example/simple'\n"

@@ -9,10 +9,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from conftest import Run, run_locally
-from faulty_data import FAULTY, SOUND, add
+import pytest
 
 from pipeline.data import layout
+from tests.support.faulty_data import FAULTY, SOUND, add
+from tests.support.runs import Run, run_locally
+
+pytestmark = pytest.mark.usefixtures("smoke_test_in_process")
 
 
 def arrive(root: Path, span: str) -> Path:

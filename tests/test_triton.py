@@ -10,12 +10,12 @@ from typing import Any
 
 import onnxruntime
 import pytest
-from conftest import Run
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from pipeline.cli import convert
 from pipeline.core import features
+from tests.support.runs import Run
 
 DATA_TYPES = {
     "tensor(uint8)": model_config_pb2.TYPE_UINT8,

@@ -9,13 +9,13 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-import tiny_training
-from conftest import Run
 from tfx.components.trainer.fn_args_utils import FnArgs
 
 from pipeline import models, settings
 from pipeline.release import model_store
 from pipeline.training import loop, tuning
+from tests.support.models import tiny_training
+from tests.support.runs import Run
 
 
 class Cut(Exception):
@@ -115,10 +115,8 @@ def test_a_trial_without_a_model_has_the_score_0(
     assert first["score"] == 0 < other["score"]
 
 
-def test_the_best_settings_go_to_trainer_release_and_report(
-    builds: Builds, playground: Run
-) -> None:
-    run = playground.again(
+def test_the_best_settings_go_to_trainer_release_and_report(builds: Builds, fresh_run: Run) -> None:
+    run = fresh_run.again(
         *(
             "tune.trials=2",
             "tune.trial_epochs=1",
@@ -141,8 +139,8 @@ def test_the_best_settings_go_to_trainer_release_and_report(
     assert tuned["best"].items() <= released["settings"].items()
     assert "Mean IoU on eval" in (run.output_root / "report.html").read_text()
 
-    assert "Tuner" not in playground.states()
-    assert playground.outcome["tuning"] == {}
+    assert "Tuner" not in fresh_run.states()
+    assert fresh_run.outcome["tuning"] == {}
 
 
 def newest(folder: Path, name: str) -> Path:

@@ -2,42 +2,20 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import filelock
 import pytest
-from conftest import ROOT
-from test_serving import make_model, visible
 
 from pipeline.release import model_store, operations
-from pipeline.saved_model import contract, smoke_test
+from pipeline.saved_model import smoke_test
+from tests.support.forked import Forked
+from tests.support.programs import slow_release
+from tests.support.releases import make_model, visible
 
-# Its smoke test takes as long as the other process wants.
-RELEASE = """
-import pathlib, sys, time
-from pipeline.release import operations
-from pipeline.saved_model import smoke_test, contract
-model, folder, ready, go_on = map(pathlib.Path, sys.argv[1:])
-contract.misfit = contract.unservable = lambda path: None
-
-def check(path):
-    ready.touch()
-    while not go_on.exists():
-        time.sleep(0.01)
-
-smoke_test.check = check
-print(operations.release(str(model), str(folder)))
-"""
-
-
-@pytest.fixture(autouse=True)
-def any_model_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module, look in ((smoke_test, "check"), (contract, "misfit"), (contract, "unservable")):
-        monkeypatch.setattr(module, look, lambda path: None)
+# The models here are mere files; tests/test_smoke_test.py has what a real one must do.
+pytestmark = pytest.mark.usefixtures("any_model_passes")
 
 
 @pytest.mark.parametrize("locks", [True, False])
@@ -46,28 +24,13 @@ def test_two_releases_at_once_are_both_whole(
 ) -> None:
     """Also where the disk has no locks."""
     folder, ready, go_on = (tmp_path / name for name in ("serving/m", "ready", "go_on"))
-    program = RELEASE
+    options = [f"--ready={ready}", f"--go-on={go_on}"]
     if not locks:
-
-        def fail(*_: object, **__: object) -> None:
-            raise OSError(errno.ENOLCK, "No locks available")
-
-        monkeypatch.setattr(filelock.FileLock, "acquire", fail)
-        program = f"""
-import errno, filelock
-def fail(*_, **__):
-    raise OSError(errno.ENOLCK, "No locks available")
-filelock.FileLock.acquire = fail
-{program}"""
+        monkeypatch.setattr(filelock.FileLock, "acquire", slow_release.refuse_locks)
+        options.append("--no-locks")
     first = make_model(tmp_path / "1", "first")
-    slow = subprocess.Popen(
-        [sys.executable, "-c", program, *map(str, (first, folder, ready, go_on))],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    while not ready.exists():
-        assert slow.poll() is None
+    slow = Forked(slow_release.main, [first, str(folder), *options], tmp_path / "log")
+    slow.wait_for(ready.exists)
 
     def let_go(_: str = "") -> None:
         go_on.touch()
@@ -79,7 +42,8 @@ filelock.FileLock.acquire = fail
     else:
         operations.release(second, str(folder))
         let_go()
-    assert slow.wait(60) == 0
+    code, output = slow.wait(60)
+    assert code == 0, output
     assert visible(folder.parent) == ["m"]
     for version in model_store.versions(str(folder)):
         assert model_store.damage(str(folder), version) is None
@@ -100,7 +64,7 @@ def test_a_copy_that_is_not_what_was_to_be_released_is_not_seen(
     assert visible(tmp_path) == ["1"]
 
 
-def test_what_a_killed_release_left_goes_and_what_goes_on_stays(tmp_path: Path) -> None:
+def test_leftovers_of_killed_releases_are_removed(tmp_path: Path) -> None:
     folder = tmp_path / "m"
     left = tmp_path / ".staging-m"
     (left / "elsewhere-1-1234-5678").mkdir(parents=True)

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Run, run_locally
 
 from pipeline.compat import tfx_launcher
+from tests.support.runs import Run, run_locally
+
+pytestmark = pytest.mark.usefixtures("smoke_test_in_process")
 
 
 def cannot_note(monkeypatch: pytest.MonkeyPatch, node: str) -> None:

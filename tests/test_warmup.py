@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import tensorflow as tf
-from conftest import Run
 from tensorflow_serving.apis import prediction_log_pb2
 
 from pipeline.saved_model import smoke_test
+from tests.support.runs import Run
 
 MOST_RECORDS = 1000  # TensorFlow Serving refuses to load a version that has more
 

@@ -26,15 +26,16 @@ from typing import Any
 import numpy as np
 import pytest
 import uvicorn
-from conftest import ROOT
+from numpy.typing import NDArray
 from PIL import Image
-from test_photo_header import png
-from test_predict import drawing, save_model
 
 from pipeline.cli import serve
 from pipeline.core import images
 from pipeline.inference import segmenter, web
 from pipeline.saved_model import contract
+from tests.support.models.by_brightness import save_model
+from tests.support.photos import drawing, png
+from tests.support.runs import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +71,7 @@ def ask(url: str, contents: bytes | None = None) -> tuple[int, Any]:
         return error.code, error.read()
 
 
-def decode(uri: str) -> np.ndarray:
+def decode(uri: str) -> NDArray[Any]:
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))))
 
 
@@ -116,7 +117,7 @@ def test_page_loads_nothing_from_elsewhere(page: str) -> None:
     assert ask(page + "docs")[0] == 404
 
 
-def test_what_is_not_there_is_said_as_any_error(page: str) -> None:
+def test_wrong_paths_and_methods_are_errors(page: str) -> None:
     status, body = ask(page + "nowhere")
     assert status == 404
     assert "/nowhere does not exist. Use GET / for the page" in json.loads(body)["error"]
@@ -125,7 +126,7 @@ def test_what_is_not_there_is_said_as_any_error(page: str) -> None:
     assert "/segment does not take GET" in json.loads(body)["error"]
 
 
-def test_a_photo_that_is_too_large_by_its_header_is_refused_though_nothing_comes(page: str) -> None:
+def test_an_oversized_content_length_is_refused_at_once(page: str) -> None:
     host, port = urllib.parse.urlsplit(page).netloc.split(":")
     with socket.create_connection((host, int(port)), timeout=30) as connection:
         head = f"POST /segment HTTP/1.1\r\nHost: {host}\r\nContent-Length: 60000000\r\n\r\n"
@@ -136,7 +137,7 @@ def test_a_photo_that_is_too_large_by_its_header_is_refused_though_nothing_comes
         assert "larger than 50 MB" in json.loads(answer.read())["error"]
 
 
-def test_a_form_is_told_how_to_send_a_photo(page: str) -> None:
+def test_a_form_post_gets_instructions(page: str) -> None:
     form = {"Content-Type": "multipart/form-data; boundary=x"}
     request = urllib.request.Request(page + "segment", data=b"--x--", headers=form)
     with pytest.raises(urllib.error.HTTPError) as caught:
@@ -145,9 +146,7 @@ def test_a_form_is_told_how_to_send_a_photo(page: str) -> None:
     assert "curl, use --data-binary" in json.loads(caught.value.read())["error"]
 
 
-def test_wrong_calls_are_told_in_a_sentence(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_wrong_calls_get_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         for arguments, words in (

@@ -12,30 +12,11 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from conftest import ROOT
 
 from pipeline.inference import web_server
+from tests.support.runs import ROOT
 
-SERVER = """
-import socket, sys
-from pipeline.inference import web_server
-
-web_server.PATIENCE, web_server.WHOLE_REQUEST = 0.5, 1.2
-web_server._CHECK_INTERVAL, web_server._MAX_CONNECTIONS = 0.1, 8
-
-async def app(scope, receive, send):
-    while (message := await receive()).get("more_body"):
-        pass
-    if message["type"] == "http.disconnect":
-        return
-    body = bytes(30_000_000 if scope["path"] == "/large" else 3)
-    await send({"type": "http.response.start", "status": 200, "headers": []})
-    await send({"type": "http.response.body", "body": body})
-
-listener = socket.create_server(("127.0.0.1", 0))
-print(listener.getsockname()[1], flush=True)
-web_server.run(app, listener)
-"""
+SERVER = "tests.support.programs.impatient_server"
 HALF = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nabc"
 WHOLE = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
@@ -44,7 +25,7 @@ WHOLE = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 def port() -> Iterator[int]:
     """That of a server that may open few files, and says nothing."""
     with subprocess.Popen(
-        ["sh", "-c", 'ulimit -n 40; exec "$@"', "sh", sys.executable, "-c", SERVER],
+        ["sh", "-c", 'ulimit -n 40; exec "$@"', "sh", sys.executable, "-m", SERVER],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -139,7 +120,7 @@ def test_nonsense_and_aborts_are_not_worth_a_word(port: int, noise: bytes) -> No
     assert answers(port)
 
 
-def test_want_of_descriptors_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_lack_of_descriptors_is_reported_once(capsys: pytest.CaptureFixture[str]) -> None:
     handle = web_server.ErrorHandler()
     with contextlib.closing(asyncio.new_event_loop()) as loop:
         for _ in range(1000):

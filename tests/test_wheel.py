@@ -12,8 +12,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from conftest import ROOT as TREE
-from conftest import SMALL, only_with_all
+
+from tests.support.runs import ROOT as TREE
+from tests.support.runs import SMALL, only_with_all
 
 UV = Path(sys.prefix) / "bin" / "uv"
 SDK = "kubeflow==0.5.0"

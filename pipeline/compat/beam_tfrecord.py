@@ -29,7 +29,7 @@ PARTS = (
 )
 
 
-class _CountingUtil(tfrecordio._TFRecordUtil):  # type: ignore[misc]
+class _CountingUtil(tfrecordio._TFRecordUtil):
     @classmethod
     def read_record(cls, file_handle: BinaryIO) -> bytes | None:
         record: bytes | None = super().read_record(file_handle)

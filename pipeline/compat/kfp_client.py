@@ -30,7 +30,7 @@ PARTS = (
 )
 
 
-class _Client(kfp.Client):  # type: ignore[misc]
+class _Client(kfp.Client):
     """The SDK's client without the health check in its constructor, and with few retries."""
 
     def get_kfp_healthz(self, sleep_duration: int = 5) -> Any:

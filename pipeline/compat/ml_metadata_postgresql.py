@@ -39,7 +39,7 @@ def mend() -> None:
     ml_metadata.MetadataStore = _Store
 
 
-class _Store(metadata_store.MetadataStore):  # type: ignore[misc]
+class _Store(metadata_store.MetadataStore):
     def __init__(self, config: Any, *arguments: Any, **keywords: Any) -> None:
         fields = config.DESCRIPTOR.fields_by_name
         self._mended = "postgresql" in fields and config.HasField("postgresql")

@@ -29,7 +29,7 @@ PARTS = (
 )
 
 
-class Executor(executor.Executor):  # type: ignore[misc]
+class Executor(executor.Executor):
     """TFX's executor with hooks for failures, the model's folder and the server."""
 
     def failed(self, image: str, failure: Exception) -> None:
@@ -71,7 +71,7 @@ class Executor(executor.Executor):  # type: ignore[misc]
         return self.folder() or super()._get_tmp_dir()
 
 
-class KubernetesRunner(kubernetes_runner.KubernetesRunner):  # type: ignore[misc]
+class KubernetesRunner(kubernetes_runner.KubernetesRunner):
     """TFX's runner without the two bugs above."""
 
     def _BuildPodManifest(self) -> Any:

@@ -56,7 +56,7 @@ def _lock_of(folder: str) -> str:
     return os.path.join(os.path.dirname(parent), "locks", key)
 
 
-class Launcher(launcher.Launcher):  # type: ignore[misc]
+class Launcher(launcher.Launcher):
     """Launches a node whose cache key and working folder do not depend on where it runs.
 
     TFX includes Beam's command line in the cache key, so another cluster, port or checkout would

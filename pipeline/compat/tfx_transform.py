@@ -41,8 +41,8 @@ def processing(batch_size: int, write: Callable[[str], beam.PTransform]) -> Iter
       write: returns a transform that writes serialized examples to a path.
     """
 
-    @beam.ptransform_fn  # type: ignore[untyped-decorator]
-    @beam.typehints.with_input_types(tuple[pa.RecordBatch, dict[str, pa.Array]])  # type: ignore[untyped-decorator]
+    @beam.ptransform_fn
+    @beam.typehints.with_input_types(tuple[pa.RecordBatch, dict[str, pa.Array]])
     def encode_and_write(
         batches: beam.PCollection, schema: Any, file_format: str, output_path: str
     ) -> beam.pvalue.PDone:
@@ -55,7 +55,7 @@ def processing(batch_size: int, write: Callable[[str], beam.PTransform]) -> Iter
             | "Write" >> write(output_path)
         )
 
-    class Processor(executor.TransformProcessor):  # type: ignore[misc]
+    class Processor(executor.TransformProcessor):
         _EncodeAndWrite = staticmethod(encode_and_write)
 
         def _GetDesiredBatchSize(self, *_: Any) -> int:

@@ -28,7 +28,7 @@ _SHAPES = {
 _Accumulator = tuple[list[Floats], Floats, Floats]  # the fields of Counts
 
 
-class _Gather(beam.CombineFn):  # type: ignore[misc]
+class _Gather(beam.CombineFn):
     """Gathers a model's outputs for the images of a slice into `metrics.Counts`."""
 
     def __init__(self, key: metric_types.MetricKey):
@@ -67,7 +67,7 @@ class _Gather(beam.CombineFn):  # type: ignore[misc]
         return {self._key: metrics.Counts(stacked, boundaries, calibrations)}
 
 
-class SegmentationMetric(metric_types.Metric):  # type: ignore[misc]
+class SegmentationMetric(metric_types.Metric):
     """A TFMA metric for one of `metrics.MEASURES`."""
 
     def __init__(

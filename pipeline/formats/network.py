@@ -107,7 +107,7 @@ def function(
     """
     model, size = release.network(), release.size
 
-    @tf.function(  # type: ignore[untyped-decorator]
+    @tf.function(
         input_signature=[tf.TensorSpec([batch, None, None, 3], tf.uint8, name=IMAGE)],
         autograph=False,
     )

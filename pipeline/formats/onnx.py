@@ -65,7 +65,7 @@ def _quantize(path: Path, examples: Sequence[Example]) -> None:
     from onnxruntime import quantization
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    class Photos(quantization.CalibrationDataReader):  # type: ignore[misc]
+    class Photos(quantization.CalibrationDataReader):
         def __init__(self) -> None:
             self._examples = iter(examples)
 

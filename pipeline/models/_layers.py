@@ -12,7 +12,7 @@ from pipeline.core.features import NUM_CLASSES
 
 
 @keras.saving.register_keras_serializable("pipeline")
-class FusedBatchNormalization(layers.BatchNormalization):  # type: ignore[misc]
+class FusedBatchNormalization(layers.BatchNormalization):
     """Batch normalisation over the last of four axes with TensorFlow's fused kernel.
 
     Keras 3 takes several passes over the whole tensor, which is slower on a CPU. With several

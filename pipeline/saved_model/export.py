@@ -31,7 +31,7 @@ from pipeline.saved_model import contract, pixel_counts, warmup
 _WEIGHTS = os.path.join("assets.extra", "model.weights.h5")
 
 
-class SegmentationModule(tf.Module):  # type: ignore[misc]
+class SegmentationModule(tf.Module):
     """A Keras model behind the transform graph that it was trained with."""
 
     def __init__(

@@ -270,7 +270,7 @@ def _seed_layers(model: keras.Model, seed: int, epoch: int) -> None:
         state.assign(keras.ops.cast([seed + 7919 * epoch, number], state.dtype))
 
 
-class _Steps(keras.callbacks.Callback):  # type: ignore[misc]
+class _Steps(keras.callbacks.Callback):
     """Counts training steps for the progress display."""
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:

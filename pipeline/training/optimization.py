@@ -21,7 +21,7 @@ _MIN_PROBABILITY = 1e-7  # keeps the logarithm finite
 _NO_DECAY = ["bias", "gamma", "beta"]
 
 
-class SegmentationLoss(keras.losses.Loss):  # type: ignore[misc]
+class SegmentationLoss(keras.losses.Loss):
     """Pixel-wise cross-entropy, optionally plus a Dice loss.
 
     With the target q (1 for the true class, minus smoothing) and the probability p::
@@ -152,7 +152,7 @@ def warmup_cosine(progress: float, warmup: float) -> float:
     return (1 + math.cos(math.pi * min(1.0, (progress - warmup) / (1 - warmup)))) / 2
 
 
-class WarmupCosine(keras.callbacks.Callback):  # type: ignore[misc]
+class WarmupCosine(keras.callbacks.Callback):
     """Sets the learning rate before each step, so that it reaches 0 at the end of training.
 
     Training ends after ``epochs`` or with the time budget. Whichever is closer to its end

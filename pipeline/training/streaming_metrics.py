@@ -11,7 +11,7 @@ from pipeline.core.features import NUM_CLASSES
 from pipeline.saved_model import pixel_counts
 
 
-class LiveMetrics(keras.metrics.Metric):  # type: ignore[misc]
+class LiveMetrics(keras.metrics.Metric):
     """Pixel accuracy and mean IoU of all pixels since the last reset: ``accuracy``, ``mean_iou``.
 
     Both come from one confusion matrix, so this computes the predicted class of a pixel once;

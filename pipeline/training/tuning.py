@@ -44,7 +44,7 @@ def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
     return TunerFnResult(tuner=Search(fn_args), fit_kwargs={})
 
 
-class Search(base_tuner.BaseTuner):  # type: ignore[misc]
+class Search(base_tuner.BaseTuner):
     """Runs the trials one by one."""
 
     def __init__(self, fn_args: FnArgs):
@@ -89,7 +89,7 @@ class Search(base_tuner.BaseTuner):  # type: ignore[misc]
         return score
 
 
-class _Oracle(keras_tuner.oracles.RandomSearchOracle):  # type: ignore[misc]
+class _Oracle(keras_tuner.oracles.RandomSearchOracle):
     """Draws the settings of each trial."""
 
     def __init__(self, model: Model, train: Train, tune: Tune):

@@ -1,0 +1,1 @@
+"""A stand-in for TensorFlow Serving, and TFX's InfraValidator on small artifacts."""
