@@ -51,6 +51,7 @@ def transformed(run: Run) -> dict[str, list[bytes]]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("untrained")
 def test_quarantined_items_do_not_change_the_model(
     data: Path, two_releases: Run, tmp_path: Path
@@ -82,6 +83,7 @@ def test_quarantined_items_do_not_change_the_model(
         assert id_ in page
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_training")
 def test_one_quarantined_item_is_tolerated_and_two_of_forty_are_not(
     data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
@@ -113,6 +115,7 @@ def without_border(masks: Iterable[Path]) -> None:
             mask.point(lambda value: min(value, 2)).save(path)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("untrained")
 def test_a_class_in_no_test_mask_stops_the_run_if_the_gate_needs_it(
     data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
@@ -203,6 +206,7 @@ def test_every_change_of_the_files_is_noticed(data: Path) -> None:
     assert len(set(seen)) == len(seen) - 1
 
 
+@pytest.mark.slow
 def test_renaming_a_mask_repairs_its_item(data: Path, tmp_path: Path) -> None:
     victim, faulty = photos(data)[:2]
     faulty.write_bytes(b"")  # ends the runs before they train

@@ -179,6 +179,7 @@ def test_a_file_that_is_not_good_enough_is_refused_with_figures(
     assert "written although its m" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_convert_refuses_slower_8_bit_files(
     small_run: Run,
     tmp_path: Path,
@@ -268,6 +269,7 @@ def test_mistakes_are_one_sentence(
     assert "needs the package tf2onnx; install segmentation-pipeline[onnx]." in error
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("untrained")
 def test_formats_are_part_of_the_release(
     small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

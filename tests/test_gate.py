@@ -86,6 +86,7 @@ def test_background_only_is_refused(fresh_run: Run, monkeypatch: pytest.MonkeyPa
     assert run.versions() == before
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("untrained")
 def test_background_only_is_refused_on_data_that_flatters_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -107,6 +108,7 @@ def test_background_only_is_refused_on_data_that_flatters_it(
     assert failed_bounds(run) == {"mean_iou", "iou_pet", "iou_border"}
 
 
+@pytest.mark.slow
 def test_shuffled_outputs_are_refused(fresh_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """A model whose classes changed places, as by a wrong label map, at bounds it would hold."""
     overall = fresh_run.outcome["metrics"]["overall"]
@@ -158,6 +160,7 @@ def test_thresholds_apply_to_each_species_if_set(
     }
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("untrained")
 def test_candidate_is_compared_with_the_champion(
     fresh_run: Run, monkeypatch: pytest.MonkeyPatch

@@ -123,6 +123,7 @@ def first_loss(run: Run) -> float:
     return float(next(csv.DictReader(last.open()))["loss"])
 
 
+@pytest.mark.slow
 def test_training_starts_from_the_champion_where_asked(fresh_run: Run) -> None:
     short = ("train.epochs=1", "train.seed=11")
     cold = first_loss(fresh_run.again(*short))
@@ -249,6 +250,7 @@ def test_second_run_on_one_output_folder_is_refused(
     assert "Another run is using" in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_time_budget_ends_training_in_time(fresh_run: Run) -> None:
     begin = time.monotonic()
     run = fresh_run.again("train.epochs=100000", "train.max_minutes=0.1")

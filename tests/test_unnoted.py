@@ -34,6 +34,7 @@ def training_states(run: Run) -> list[Path]:
     return list((run.output_root / "artifacts" / "Trainer").rglob("state.json"))
 
 
+@pytest.mark.slow
 def test_training_that_could_not_be_noted_is_taken_up(
     small_data: Path,
     tmp_path: Path,
@@ -53,6 +54,7 @@ def test_training_that_could_not_be_noted_is_taken_up(
     assert not training_states(again)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("untrained")
 def test_release_that_could_not_be_noted_is_the_champion(
     small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
