@@ -18,6 +18,8 @@ SERVE = ["fastapi", "uvicorn"]
 ONNX = ["onnx", "onnxruntime", "tf2onnx>=1.17"]
 LITERT = ["ai-edge-litert"]
 OPENVINO = ["nncf", "openvino", *ONNX]
+# `make docs`: the site generator, and the parser of docstrings for the Python reference.
+DOCS = ["griffelib", "zensical"]
 
 setup(
     name="segmentation-pipeline",
@@ -61,8 +63,10 @@ setup(
         "dev": [
             "hypothesis",
             "import-linter",
+            "ipykernel",
             "kubernetes-validate",
             "mypy",
+            "nbclient",
             "packaging",
             "pytest",
             "pytest-xdist",
@@ -70,10 +74,12 @@ setup(
             "types-PyYAML",
             "websocket-client",
             "tritonclient",
+            *DOCS,
             *SERVE,
             *LITERT,
             *OPENVINO,
         ],
+        "docs": DOCS,
         "serve": SERVE,
         "onnx": ONNX,
         "litert": LITERT,
