@@ -1,13 +1,13 @@
 # make run              one local run on the built-in data (ARGS="--data-root DIR ..." goes to local_runner.py)
-# make test             lint, types and the test suite (ARGS="-k gate" goes to pytest, which has two workers);
+# make test             lint, types and the test suite (ARGS="-k gate" goes to pytest, which runs two workers);
 #                       TEST_ALL=1 make test adds the container image and, on an older machine, the other stack
 # make test-debian13    the same on the current stack, in a Debian 13 root; needs root rights
-# make audit            asks a vulnerability service about the locked packages, where it can be reached
-# make lock             resolves both stacks anew from setup.py (ARGS=--upgrade takes the newest versions)
-# Each of them makes .venv first where it is missing or out of date: see docs/stacks.md.
+# make audit            checks the locked packages against a vulnerability service, if one can be reached
+# make lock             resolves both stacks again from setup.py (ARGS=--upgrade takes the newest versions)
+# Each target first creates or updates .venv: see docs/how_to/set_up.md.
 .PHONY: run test test-debian13 audit lock setup
 
-# Without bytecode, TensorFlow and TFX take several seconds more to load in each process; it stays in this folder.
+# TensorFlow and TFX load several seconds slower in each process without bytecode. It stays in this folder.
 unexport PYTHONDONTWRITEBYTECODE
 
 run: setup
@@ -32,7 +32,7 @@ setup:
 COMPILE = .venv/bin/uv pip compile --quiet --no-emit-index-url --generate-hashes \
 	--custom-compile-command "make lock" $(ARGS)
 
-# The current stack's versions, without the development tools: what the Dockerfile installs.
+# What the Dockerfile installs: the current stack without the development tools.
 IMAGE = $(COMPILE) --no-annotate --constraints requirements/current.txt --python-version 3.13 \
 	--python-platform x86_64-manylinux_2_40
 
