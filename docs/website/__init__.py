@@ -2,5 +2,5 @@
 
 `__main__` gathers the pages and calls the site generator; `reference` and `api` write the pages
 that are generated from the code, `notebooks` turns a notebook into a page, and `links` checks what
-came out. ``theme/`` holds what is changed in the generator's own theme.
+came out. ``assets/`` holds what the pages load beside the theme.
 """

@@ -29,6 +29,7 @@ PROJECT_PAGES = {
 }
 # A Markdown link with its text, outside code. An image is left alone.
 _LINK = re.compile(r"(?<!!)\[(?P<text>[^\]]*)\]\((?P<target>[^)#\s]+)(?P<anchor>#[^)\s]*)?\)")
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _CODE = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
 
 
@@ -38,12 +39,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, default=ROOT / "build" / "docs", metavar="DIR")
     output = parser.parse_args(argv).output.resolve()
     shutil.rmtree(output, ignore_errors=True)
-    gather(output / "docs")
+    problems = gather(output / "docs")
     shutil.copy(ROOT / CONFIG, output)
-    shutil.copytree(Path(__file__).with_name("theme"), output / "theme")
+    shutil.copytree(Path(__file__).with_name("assets"), output / "docs" / "assets")
     if not generate(output):
         return 1
-    problems = links.problems(output / "site")
+    problems += links.problems(output / "site")
     for problem in problems:
         print(problem, file=sys.stderr)
     if not problems:
@@ -51,8 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1 if problems else 0
 
 
-def gather(pages: Path) -> None:
-    """Fills a folder with every page of the site."""
+def gather(pages: Path) -> list[str]:
+    """Fills a folder with every page of the site; a sentence for each link that leads nowhere."""
     ignored = shutil.ignore_patterns("website", "*.py", "*.ipynb", "__pycache__")
     shutil.copytree(ROOT / "docs", pages, ignore=ignored)
     for source, page in PROJECT_PAGES.items():
@@ -66,14 +67,16 @@ def gather(pages: Path) -> None:
         page.parent.mkdir(parents=True, exist_ok=True)
         page.write_text(text, encoding="utf-8")
     origins = {page: source for source, page in PROJECT_PAGES.items()}
+    problems: list[str] = []
     for page in pages.rglob("*.md"):
         name = page.relative_to(pages).as_posix()
         origin = ROOT / origins.get(name, f"docs/{name}")
         text = page.read_text(encoding="utf-8")
-        page.write_text(within_the_site(text, origin, page, pages), encoding="utf-8")
+        page.write_text(within_the_site(text, origin, page, pages, problems), encoding="utf-8")
+    return problems
 
 
-def within_the_site(text: str, origin: Path, page: Path, pages: Path) -> str:
+def within_the_site(text: str, origin: Path, page: Path, pages: Path, problems: list[str]) -> str:
     """Points a page's links at pages of the site; a link to other files becomes its bare text.
 
     Args:
@@ -81,9 +84,7 @@ def within_the_site(text: str, origin: Path, page: Path, pages: Path) -> str:
       origin: where it stands there.
       page: where it stands among the pages of the site.
       pages: the folder of these.
-
-    Raises:
-      SystemExit: a link leads to a file that is not there.
+      problems: gets a sentence for each link to a file that does not exist.
     """
 
     def relink(match: re.Match[str]) -> str:
@@ -99,9 +100,11 @@ def within_the_site(text: str, origin: Path, page: Path, pages: Path) -> str:
                 ".md" if path.suffix == ".ipynb" else path.suffix
             )
         if wanted is not None and wanted.is_file():
-            return f"[{match['text']}]({os.path.relpath(wanted, page.parent)}{match['anchor'] or ''})"
+            return (
+                f"[{match['text']}]({os.path.relpath(wanted, page.parent)}{match['anchor'] or ''})"
+            )
         if not path.exists():
-            raise SystemExit(f"{origin.relative_to(ROOT)}: the link to {target} leads nowhere.")
+            problems.append(f"{origin.relative_to(ROOT)}: the link to {target} leads nowhere.")
         return match["text"] if "`" in match["text"] else f"`{match['text']}`"
 
     parts = _CODE.split(text)
@@ -112,11 +115,11 @@ def generate(output: Path) -> bool:
     """Runs the generator on the gathered pages; whether it had no warning."""
     program = Path(sys.executable).with_name("zensical")
     command = [program, "build", "--strict", "--config-file", output / CONFIG]
-    environment = {**os.environ, "NO_COLOR": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        # Its last lines are a traceback that says only that it is strict.
-        print((done.stdout + done.stderr).partition("Traceback")[0], file=sys.stderr)
+        # The traceback at its end says only that it is strict.
+        warnings = (done.stdout + done.stderr).partition("Traceback")[0]
+        print(_COLOUR.sub("", warnings), file=sys.stderr)
     return done.returncode == 0
 
 

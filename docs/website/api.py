@@ -38,7 +38,7 @@ def pages(root: Path) -> dict[str, str]:
 
 
 def _packages(top: griffe.Module) -> list[griffe.Module]:
-    return [each for each in _modules(top) if each.is_package]
+    return [each for each in _modules(top) if each.is_subpackage]
 
 
 def _modules(package: griffe.Module) -> list[griffe.Module]:
@@ -55,7 +55,7 @@ def _summary(part: griffe.Module) -> str:
 def _page(package: griffe.Module) -> str:
     lines = [f"# {package.path}\n", *_docstring(package), *_members(package, "##")]
     for module in _modules(package):
-        if not module.is_package:
+        if not module.is_subpackage:
             lines += [f"## {module.path}\n", *_docstring(module), *_members(module, "###")]
     return "\n".join(lines) + "\n"
 
@@ -112,9 +112,13 @@ def _docstring(part: griffe.Object) -> Iterator[str]:
         if isinstance(section, griffe.DocstringSectionText):
             yield f"{_markdown(section.value)}\n"
         elif isinstance(section, griffe.DocstringSectionParameters):
-            yield from _items("Arguments", [(each.name, each.description) for each in section.value])
+            yield from _items(
+                "Arguments", [(each.name, each.description) for each in section.value]
+            )
         elif isinstance(section, griffe.DocstringSectionAttributes):
-            yield from _items("Attributes", [(each.name, each.description) for each in section.value])
+            yield from _items(
+                "Attributes", [(each.name, each.description) for each in section.value]
+            )
         elif isinstance(section, griffe.DocstringSectionReturns | griffe.DocstringSectionYields):
             what = "Returns" if isinstance(section, griffe.DocstringSectionReturns) else "Yields"
             text = " ".join(_returned(each) for each in section.value)
