@@ -1,4 +1,5 @@
-# The container image of the tasks on Kubeflow Pipelines: targets cpu and gpu (docs/kubeflow.md, "The image").
+# The container image of the tasks on Kubeflow Pipelines: targets cpu and gpu
+# (docs/how_to/kubeflow_install.md, "Build the image").
 # Build secrets, none of which ends up in the image: pip_conf, pip's settings, and ca, a bundle of certificates.
 ARG BASE=debian:13-slim
 

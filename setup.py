@@ -8,7 +8,7 @@ from setuptools import find_namespace_packages, setup
 _PACKAGE = Path(__file__).with_name("pipeline") / "__init__.py"
 (VERSION,) = re.findall(r'^__version__ = "(.+?)"', _PACKAGE.read_text(), re.MULTILINE)
 
-# One list for both stacks (docs/stacks.md); `make lock` writes what it resolves to.
+# One list for both stacks (docs/explanation/stacks.md); `make lock` writes what it resolves to.
 CURRENT = 'python_version >= "3.11"'
 COMPATIBLE = 'python_version < "3.11"'
 

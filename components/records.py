@@ -1,7 +1,7 @@
 """Gzipped TFRecords without compression, for records that hardly shrink.
 
 Beam's own sink compresses, at a level that cannot be chosen and that costs Transform half of its
-time (docs/data.md). Any reader of gzipped TFRecords reads these.
+time (docs/reference/data_figures.md). Any reader of gzipped TFRecords reads these.
 """
 
 from __future__ import annotations

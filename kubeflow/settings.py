@@ -236,7 +236,7 @@ class Component(Section):
 
 
 # What each component was measured to need (benchmarks/component_needs.py,
-# docs/kubeflow_cluster.md), with head room: memory is also the limit, CPUs are not.
+# docs/reference/kubeflow_figures.md), with head room: memory is also the limit, CPUs are not.
 _SMALL = {"cpu": "250m", "memory": "1500Mi"}
 _DATA = {"cpu": "1", "memory": "2Gi"}
 _TRAINING = {"cpu": "1", "memory": "4Gi"}

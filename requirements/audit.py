@@ -1,7 +1,7 @@
 """``make audit``: asks a vulnerability service about every locked package, with pip-audit.
 
-Flaws that docs/stacks.md lists, with the reason why they stay, are known. Exit code 0 if there are
-no others, or the service cannot be asked from here; 1 if there are.
+Flaws that docs/reference/known_flaws.md lists, with the reason why they stay, are known. Exit code
+0 if there are no others, or the service cannot be asked from here; 1 if there are.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 FOLDER = Path(__file__).parent
 LOCKS = ("compatible.txt", "current.txt")
 _SHORT = "uv.txt"  # of one package: whether there is anybody to ask
-_KNOWN_IN = FOLDER.parent / "docs" / "stacks.md"
+_KNOWN_IN = FOLDER.parent / "docs" / "reference" / "known_flaws.md"
 _FLAW = re.compile(r"\b(?:CVE-\d{4}-\d+|GHSA(?:-\w{4}){3}|PYSEC-\d{4}-\d+)\b")
 # In an environment of its own, which goes again; a lock needs no packages that only look at it.
 _PIP_AUDIT = (

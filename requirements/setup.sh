@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes .venv with exactly the locked packages of the stack that fits this machine (docs/stacks.md).
+# Makes .venv with exactly the locked packages of the stack that fits this machine (docs/how_to/set_up.md).
 #   sh requirements/setup.sh           makes .venv, or keeps it when it is complete and still right
 #   sh requirements/setup.sh --which   only says which stack and which interpreter that would be
 # PYTHON=/path/to/python3.X names the interpreter to use.

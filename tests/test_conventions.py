@@ -136,7 +136,7 @@ def test_a_folder_is_diagnosed_once(
     for jargon in JARGON:
         assert jargon not in output.err + output.out
     if "size" not in name and ".png" not in output.err:
-        assert 'docs/data.md, "Masks of other tools"' in output.err
+        assert "docs/how_to/masks.md" in output.err
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_what_the_docs_say_mends_them(
     name: str, table: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = folder(tmp_path / "data", KINDS[name][0], count=2)
-    text = (ROOT / "docs" / "data.md").read_text()
+    text = (ROOT / "docs" / "how_to" / "masks.md").read_text()
     (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     code, count = re.subn(r"TABLE = {.*?}", f"TABLE = {table}", code)
     assert count == 1

@@ -1,9 +1,9 @@
 """Which failed tasks the cluster tries again, and what a task says about that when it ends.
 
-What Argo makes of the shipped patch was tried once with Argo's own controller (docs/kubeflow.md,
-"Retries"); here its expression is evaluated on messages in Argo's form, with Python in place of
-Argo's language, which for this expression differs in `contains` and in the signs of and, or and
-not. The API of Kubernetes is a stand-in that knows one path.
+What Argo makes of the shipped patch was tried once with Argo's own controller
+(docs/explanation/kubeflow_retries.md); here its expression is evaluated on messages in Argo's form,
+with Python in place of Argo's language, which for this expression differs in `contains` and in the
+signs of and, or and not. The API of Kubernetes is a stand-in that knows one path.
 """
 
 from __future__ import annotations

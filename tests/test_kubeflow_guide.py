@@ -1,4 +1,4 @@
-"""The guide's commands: they have these options, their settings load, their files are there."""
+"""The commands in the docs: their options exist, their settings load, their files are there."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from kubeflow import __main__ as program
 from kubeflow import compiler, settings
 from pipeline.settings.arguments import Parser
 
-PAGES = [ROOT / "docs" / name for name in ("kubeflow.md", "kubeflow_cluster.md")]
+PAGES = sorted((ROOT / "docs").glob("[her]*/*.md"))  # how_to, explanation, reference
 
 
 def commands() -> list[list[str]]:
-    """The words of all commands; a backslash goes on on the next line."""
+    """The words of each command; a backslash continues it on the next line."""
     words = []
     for page in PAGES:
         for line in page.read_text(encoding="utf-8").replace("\\\n", " ").splitlines():
             if re.match(r"    (python|kubectl|docker|cp|find|\.ci/)", line):
-                with contextlib.suppress(ValueError):  # a text of more lines
+                with contextlib.suppress(ValueError):  # a quoted text of several lines
                     words.append(shlex.split(line))
     return words
 
@@ -70,4 +70,5 @@ def test_the_guide_shows_the_expression_of_the_patch() -> None:
     patch = ROOT / "kubeflow/manifests/components/retries/workflow-defaults.yaml"
     wanted = re.sub(r"\s+", "", patch.read_text().partition("expression: >-")[2])
     assert wanted
-    assert wanted in re.sub(r"\s+", "", PAGES[1].read_text(encoding="utf-8"))
+    page = ROOT / "docs" / "explanation" / "kubeflow_retries.md"
+    assert wanted in re.sub(r"\s+", "", page.read_text(encoding="utf-8"))

@@ -30,7 +30,7 @@ def test_each_cloud_has_an_example_that_trains_on_a_tainted_spot_pool(cloud: str
     assert (pool.count, pool.spot) == (1, True)
     assert any(each.key == pool.accelerator for each in pool.tolerations)
     assert chosen.components.keys() == settings.load([settings.EXAMPLE_CONFIG]).components.keys()
-    guide = (ROOT / "docs" / "kubeflow.md").read_text(encoding="utf-8")
+    guide = (ROOT / "docs" / "how_to" / "kubeflow_install.md").read_text(encoding="utf-8")
     labels = {label for each in chosen.pools.values() for label in each.node_selector.values()}
     assert [label for label in labels if label not in guide] == []
 

@@ -1,4 +1,4 @@
-"""Servers of the Open Inference Protocol (v2) answer as docs/serving.md says.
+"""Servers of the Open Inference Protocol (v2) answer as docs/how_to/serve_open_inference.md says.
 
 MLServer serves the ONNX file of a release, NVIDIA's Triton the model repository; see tests/clients.
 """
@@ -93,8 +93,8 @@ def server(
 
 
 def documented(name: str) -> Any:
-    """The JSON of docs/serving.md whose first key is `name`, at this model's size."""
-    text = (ROOT / "docs" / "serving.md").read_text()
+    """The documented JSON whose first key is `name`, at this model's size."""
+    text = (ROOT / "docs" / "how_to" / "serve_open_inference.md").read_text()
     (block,) = re.findall(rf'```json\n(\{{"{name}".*?)\n```', text, re.DOTALL)
     return json.loads(block.replace("200", str(SIZE)))
 

@@ -33,7 +33,7 @@ def test_the_version_is_the_same_everywhere() -> None:
     stated = {
         "CHANGELOG.md": r"^## (\d\S+)",
         "CITATION.cff": r"^version: (\S+)",
-        "docs/kubeflow.md": r"segmentation:(\d+\.\d+\.\d+)-cpu",
+        "docs/how_to/kubeflow_install.md": r"segmentation:(\d+\.\d+\.\d+)-cpu",
         "kubeflow/configs/gke.yaml": r"segmentation:(\d+\.\d+\.\d+)-cpu",
     }
     for file, pattern in stated.items():

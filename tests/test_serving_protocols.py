@@ -1,7 +1,7 @@
 """The released model behind TensorFlow Serving's protocols.
 
 No server runs here. What it does with a request is done by the published rules, with TensorFlow
-Serving's own messages; docs/serving.md has the requests.
+Serving's own messages; docs/how_to/serve_tensorflow.md has the requests.
 """
 
 from __future__ import annotations

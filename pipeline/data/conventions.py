@@ -16,7 +16,7 @@ from pipeline.core import features, formatting
 from pipeline.data.items import Row
 
 VALUES = range(features.TRIMAP_OFFSET, features.TRIMAP_OFFSET + features.NUM_CLASSES)
-READ_MORE = 'docs/data.md, "Masks of other tools", shows how'
+READ_MORE = "docs/how_to/masks.md shows how"
 
 GREY, TURNED, OTHER_SIZE = "grey", "turned", "other_size"
 _COLOUR_TYPES = {0: GREY, 2: "colour", 3: "palette", 4: "grey_alpha", 6: "colour_alpha"}
@@ -105,7 +105,7 @@ def _sentence(kind: str, count: int, values: Collection[Any] | None) -> str:
         return (
             f"{count} masks are turned by 90 degrees against their photos as stored, so they fit "
             "the upright photos: set data.exif=apply to turn the photos as their EXIF orientation "
-            'says (docs/data.md, "EXIF orientation")'
+            'says (docs/how_to/data.md, "EXIF orientation")'
         )
     if kind == OTHER_SIZE:
         return f"{count} masks have another size than their photos: export them at that size"

@@ -124,7 +124,7 @@ def _orientations(
     if settings.exif == "as_stored":
         return [
             f"{what}, which is not applied: their masks have to fit the pixels as stored; if they "
-            'fit the upright photos, set data.exif=apply (docs/data.md, "EXIF orientation")'
+            'fit the upright photos, set data.exif=apply (docs/how_to/data.md, "EXIF orientation")'
         ]
     masks = {"upright": "their masks have to fit the upright photos", "as_stored": "to masks too"}
     return [f"{what}, which is applied: {masks[settings.exif_masks]}"]

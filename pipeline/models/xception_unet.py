@@ -12,7 +12,7 @@ of inference and 50 of training, where the reference has 23 and 6 (benchmarks/mo
 
 Thirty minutes with the default settings on two cores' time (27 epochs, batch 16): pixel accuracy
 0.895, mean IoU 0.730; IoU of the pet 0.809, of the background 0.892, of the border 0.490. The
-curve, and the reference's, are in docs/training.md. Eval split (10 % by hash) of
+curve, and the reference's, are in docs/reference/training_figures.md. Eval split (10 % by hash) of
 ../shared/data/oxford-iiit-pet-128, by which batch size and optimiser had been chosen.
 
 Sources: Chollet, "Xception", CVPR 2017; Ronneberger, Fischer, Brox, "U-Net", MICCAI 2015.
