@@ -14,8 +14,11 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
+
+import tomli
 
 from . import api, links, notebooks, reference
 
@@ -41,10 +44,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     shutil.rmtree(output, ignore_errors=True)
     problems = gather(output / "docs")
     shutil.copy(ROOT / CONFIG, output)
+    problems += strays(output / "docs")
     shutil.copytree(Path(__file__).with_name("assets"), output / "docs" / "assets")
-    if not generate(output):
-        return 1
-    problems += links.problems(output / "site")
+    if not problems:
+        if not generate(output):
+            return 1
+        problems = links.problems(output / "site")
     for problem in problems:
         print(problem, file=sys.stderr)
     if not problems:
@@ -74,6 +79,27 @@ def gather(pages: Path) -> list[str]:
         text = page.read_text(encoding="utf-8")
         page.write_text(within_the_site(text, origin, page, pages, problems), encoding="utf-8")
     return problems
+
+
+def strays(pages: Path) -> list[str]:
+    """A sentence for each page that the navigation lacks, or names without there being one."""
+    config = tomli.loads((ROOT / CONFIG).read_text(encoding="utf-8"))
+    listed = set(_listed(config["project"]["nav"]))
+    made = {page.relative_to(pages).as_posix() for page in pages.rglob("*.md")}
+    return [
+        *(f"{CONFIG}: nav lacks {page}." for page in sorted(made - listed)),
+        *(f"{CONFIG}: nav names {page}, which does not exist." for page in sorted(listed - made)),
+    ]
+
+
+def _listed(entry: Any) -> Iterator[str]:
+    if isinstance(entry, str):
+        yield entry
+    elif isinstance(entry, dict):
+        yield from _listed(list(entry.values()))
+    else:
+        for each in entry:
+            yield from _listed(each)
 
 
 def within_the_site(text: str, origin: Path, page: Path, pages: Path, problems: list[str]) -> str:
