@@ -61,9 +61,7 @@ def report(tmp_path: Path) -> Path:
     result["confusion"] = {name: {**counts, name: 98765.0} for name in counts}
     result["components"].append({"id": "Evaluator", "state": "failed", "seconds": 3.0})
     result["tuning"] = {
-        "trials": [
-            {"trial": trial, "score": 0.5, "train.learning_rate": 0.002} for trial in (1, 2)
-        ]
+        "trials": [{"trial": trial, "score": 0.5, "train.learning_rate": 0.002} for trial in (1, 2)]
     }
     feature = {"feature": "brightness", "distance": 0.4, "bound": 0.3}
     result["data"] |= {

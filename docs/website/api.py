@@ -150,8 +150,9 @@ def _flat(text: str) -> str:
 def _markdown(text: str) -> str:
     """The text of a docstring, whose double backticks are code as single ones are."""
     text = re.sub(r"``(.+?)``", r"`\1`", text, flags=re.DOTALL)
-    # Square brackets of a shape are no link, and an angle bracket is no element.
+    # Square brackets of a shape are no link, and what an angle bracket begins is no element.
     parts = re.split(r"(`[^`]*`)", text)
     return "".join(
-        part if i % 2 else re.sub(r"([\[\]<*_])", r"\\\1", part) for i, part in enumerate(parts)
+        part if i % 2 else re.sub(r"([\[\]*_])", r"\\\1", part.replace("<", "&lt;"))
+        for i, part in enumerate(parts)
     )

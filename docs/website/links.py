@@ -24,8 +24,8 @@ class _Page(HTMLParser):
         for name, value in attrs:
             if name in ("id", "name") and value:
                 self.ids.add(value)
-            if name in ("href", "src", "data", "poster") and value:
-                self.references.append((tag, value))
+            if name in ("href", "src", "data", "poster"):
+                self.references.append((tag, value or ""))
 
 
 def problems(site: Path) -> list[str]:
@@ -45,6 +45,8 @@ def problems(site: Path) -> list[str]:
 
 
 def _fault(path: Path, tag: str, address: str, pages: dict[Path, _Page]) -> str | None:
+    if tag in _LOADS and not address:
+        return "names nothing to load"
     parts = urlsplit(address)
     if parts.scheme in ("data", "mailto", "javascript"):
         return None

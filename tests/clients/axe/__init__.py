@@ -34,9 +34,7 @@ def source() -> str:
 def violations(page: screenshots.Page) -> list[str]:
     """What axe-core finds on the page that is open, all its rules on; a line for each element."""
     page.call("Runtime.evaluate", expression=source())
-    answer = page.call(
-        "Runtime.evaluate", expression=_RUN, awaitPromise=True, returnByValue=True
-    )
+    answer = page.call("Runtime.evaluate", expression=_RUN, awaitPromise=True, returnByValue=True)
     if "exceptionDetails" in answer:
         raise RuntimeError(f"axe-core failed: {json.dumps(answer['exceptionDetails'])[:2000]}")
     return answer["result"]["value"]
