@@ -4,10 +4,11 @@
 #                       TEST_ALL=1 make test runs everything: the slow tests, the container image, Docker and, on an
 #                       older machine, the other stack
 # make test-debian13    the same on the current stack, in a Debian 13 root; needs root rights
+# make docs             builds the documentation site into build/docs/site
 # make audit            checks the locked packages against a vulnerability service, if one can be reached
 # make lock             resolves both stacks again from setup.py (ARGS=--upgrade takes the newest versions)
 # Each target first creates or updates .venv: see docs/how_to/set_up.md.
-.PHONY: run test test-debian13 audit lock setup
+.PHONY: run test test-debian13 docs audit lock setup
 
 # TensorFlow and TFX load several seconds slower in each process without bytecode. It stays in this folder.
 unexport PYTHONDONTWRITEBYTECODE
@@ -24,6 +25,9 @@ test: setup
 
 test-debian13:
 	@.ci/debian13.sh make test
+
+docs: setup
+	@.venv/bin/python -m docs.website $(ARGS)
 
 audit: setup
 	@.venv/bin/python requirements/audit.py

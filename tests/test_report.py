@@ -194,13 +194,13 @@ def test_upper_thresholds_and_intervals_are_worded() -> None:
 
 def test_curves_are_drawn_for_what_the_history_has() -> None:
     _, page = render(outcome())
-    figures = [f["aria-label"] for f in page.every("figure") if f.get("role") == "img"]
+    figures = [f["aria-label"] for f in page.every("div") if f.get("role") == "img"]
     assert len(figures) == len(page.every("svg")) == 2
     assert figures[0].startswith("Loss over 5 epochs: train from 1.000 to 0.200; eval from 1.100")
     assert "kept epoch 4" in figures[0]
     assert {"train", "eval", "kept: 4", "epoch"} <= set(page.text)
     _, bare = render(outcome(), history=[{"epoch": 1, "mean_iou": 0.3, "loss": 0.5}])
-    labels = [f["aria-label"] for f in bare.every("figure") if f.get("role") == "img"]
+    labels = [f["aria-label"] for f in bare.every("div") if f.get("role") == "img"]
     assert [label.split(" over")[0] for label in labels] == ["Loss", "Mean IoU"]
     _, none = render(outcome(), history=[])
     assert none.every("svg") == []

@@ -1,0 +1,115 @@
+"""axe-core finds nothing on any page that people open, light or dark."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from clients import Unavailable, _building, axe
+from conftest import only_with_all
+from test_report import history, item, not_released
+from test_web import shown
+
+from benchmarks import screenshots
+from pipeline.core import images
+from pipeline.inference import segmenter
+from pipeline.report import html_page
+from pipeline.report.outcome import Outcome
+from pipeline.saved_model import contract
+
+pytestmark = pytest.mark.slow
+SCHEMES = ("light", "dark")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[screenshots.Page]:
+    only_with_all("ACCESSIBILITY")
+    try:
+        if not any(map(screenshots.shutil.which, screenshots.BROWSERS)):
+            _building.need("chromium", packages=["chromium"])
+        axe.source()
+    except Unavailable as reason:
+        pytest.skip(f"ACCESSIBILITY NOT TESTED: {reason}")
+    with screenshots.chromium() as page:
+        yield page
+
+
+def violations(
+    browser: screenshots.Page,
+    url: str,
+    schemes: Sequence[str] = SCHEMES,
+    prepare: Callable[[], object] = lambda: None,
+) -> list[str]:
+    found = []
+    for scheme in schemes:
+        browser.show(screenshots.Shot("desktop", 1280, 1000, (), scheme=scheme))
+        browser.open(url)
+        prepare()
+        found += [f"{scheme}: {line}" for line in axe.violations(browser)]
+    return found
+
+
+@pytest.fixture
+def report(tmp_path: Path) -> Path:
+    """A report with every part that one can have."""
+    result = not_released()
+    counts = dict.fromkeys(("pet", "background", "border"), 345.0)
+    result["confusion"] = {name: {**counts, name: 98765.0} for name in counts}
+    result["components"].append({"id": "Evaluator", "state": "failed", "seconds": 3.0})
+    result["tuning"] = {
+        "trials": [{"trial": trial, "score": 0.5, "train.learning_rate": 0.002} for trial in (1, 2)]
+    }
+    feature = {"feature": "brightness", "distance": 0.4, "bound": 0.3}
+    result["data"] |= {
+        "notes": [{"id": "pug_1", "note": "EXIF orientation 6"}],
+        "unlisted": ["pug_2"],
+        "spans": ["2026-11-25"],
+        "hints": ["2 photos have an EXIF orientation"],
+        "drift": {
+            "against": 1795535000,
+            "features": [feature | {"drifted": True}, feature | {"drifted": False}],
+        },
+    }
+    photos = [
+        replace(item("Bengal_1"), group="worst", champion=item().truth, champion_mean_iou=0.4),
+        replace(item("pug_1"), group="best", breed="pug"),
+    ]
+    path = tmp_path / "report.html"
+    html_page.write(path, Outcome.model_validate(result), history(), photos)
+    return path
+
+
+def test_the_report(browser: screenshots.Page, report: Path) -> None:
+    assert violations(browser, report.as_uri()) == []
+
+
+class Model:
+    """Sees background everywhere."""
+
+    path = Path("model")
+    exif = contract.AS_STORED
+
+    def predict(self, photos: Sequence[bytes]) -> list[segmenter.Prediction]:
+        one = np.full((8, 8, 3), 1 / 3, np.float32)
+        return [segmenter.Prediction(np.zeros((8, 8), np.uint8), one) for _ in photos]
+
+
+def test_the_page_that_segments_photos(browser: screenshots.Page) -> None:
+    photo = base64.b64encode(images.encode(np.zeros((60, 80, 3), np.uint8))).decode()
+
+    def segment() -> None:
+        for content in (photo, base64.b64encode(b"no photo").decode()):
+            script = (
+                f"fetch('data:;base64,{content}').then(r => r.blob())"
+                ".then(blob => segment(new File([blob], 'Bengal_1.png')))"
+            )
+            browser.call("Runtime.evaluate", expression=script, awaitPromise=True)
+        assert browser.evaluate("document.images.length") == 2
+
+    with shown(Model()) as url:
+        assert violations(browser, url) == []
+        assert violations(browser, url, prepare=segment) == []
