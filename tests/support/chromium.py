@@ -22,12 +22,7 @@ from PIL import Image
 
 BROWSERS = ("chromium", "chromium-browser", "chrome")
 
-# Where a part begins: at the heading that begins so.
-_TOP_OF = """(text => {
-  const all = [...document.querySelectorAll("h1, h2, h3")];
-  const found = all.find(heading => heading.textContent.trim().startsWith(text));
-  return found ? found.getBoundingClientRect().top + scrollY - 12 : 0;
-})"""
+_TOP_OF_HEADING = Path(__file__).parent / "programs" / "top_of_heading.js"
 
 
 @dataclass(frozen=True)
@@ -104,7 +99,8 @@ class Page:
 
     def picture(self, shot: Shot, heading: str) -> Image.Image:
         """The part of the page that begins with a heading, as large as the window."""
-        top = self.evaluate(f"{_TOP_OF}({json.dumps(heading)})") if heading else 0
+        find_top = f"{_TOP_OF_HEADING.read_text()}({json.dumps(heading)})"
+        top = self.evaluate(find_top) if heading else 0
         clip = {"x": 0, "y": top, "width": shot.width, "height": shot.height, "scale": 1}
         data = self.call("Page.captureScreenshot", clip=clip, captureBeyondViewport=True)["data"]
         return Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB")

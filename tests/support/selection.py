@@ -46,7 +46,7 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     if not (ALL or _leaves_out_slow(config)) or not durations.measured():
         return []
     return [
-        f"about {durations.minutes(slow=ALL):.0f} minutes on two quiet cores, by"
+        f"about {durations.minutes(slow=ALL):.0f} min on two quiet cores, by"
         f" tests/{durations.FILE.name}"
     ]
 
@@ -71,11 +71,20 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     terminalreporter.write_line(f"{left_out.total()} tests marked slow, in {files}.")
     terminalreporter.write_line(
         f"`TEST_ALL=1 make test` runs them too, as .ci/run does: about"
-        f" {durations.minutes(slow=True):.0f} minutes on two quiet cores."
+        f" {durations.minutes(slow=True):.0f} min on two quiet cores."
     )
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tells a worker of pytest-xdist, which does not see the command line as it was given."""
+    node.workerinput["leave_out_slow"] = _leaves_out_slow(node.config)
+
+
 def _leaves_out_slow(config: pytest.Config) -> bool:
+    told = getattr(config, "workerinput", None)
+    if told is not None:
+        return bool(told["leave_out_slow"])
     chosen = config.option.markexpr or config.option.keyword
     whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
     return whole and not chosen and not ALL
