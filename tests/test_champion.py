@@ -130,7 +130,7 @@ def test_other_handling_of_exif_is_said(tmp_path: Path) -> None:
     (candidate / contract.FACTS).parent.mkdir(exist_ok=True)
     (candidate / contract.FACTS).write_text('{"exif": "apply"}')
     assert str(comparison.note(release, path, str(candidate))).startswith(
-        "Version 7 was trained with data.exif=as_stored, the candidate with data.exif=apply; "
+        "Version 7 was trained with data.exif=as_stored, the candidate with data.exif=apply. "
     )
 
 
