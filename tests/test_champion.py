@@ -130,7 +130,7 @@ def test_a_change_of_exif_handling_is_noted(tmp_path: Path) -> None:
     (candidate / contract.FACTS).parent.mkdir(exist_ok=True)
     (candidate / contract.FACTS).write_text('{"exif": "apply"}')
     assert str(comparison.note(release, path, str(candidate))).startswith(
-        "Version 7 was trained with data.exif=as_stored, the candidate with data.exif=apply; "
+        "Version 7 was trained with data.exif=as_stored, the candidate with data.exif=apply. "
     )
 
 

@@ -223,7 +223,7 @@ def test_run_notes_them(phone_run: Run) -> None:
     page = (phone_run.output_root / "report.html").read_text()
     assert "35 of 40 photos have an EXIF orientation" in page
     card = (phone_run.released() / "assets.extra" / "model_card.md").read_text()
-    assert "A photo is turned as its EXIF orientation says" in card
+    assert "The photo is rotated by its EXIF orientation first" in card
 
 
 def test_servers_turn_a_photo_inside_the_graph(phone_run: Run) -> None:

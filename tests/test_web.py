@@ -123,7 +123,7 @@ def test_wrong_paths_and_methods_are_errors(page: str) -> None:
     assert "/nowhere does not exist. Use GET / for the page" in json.loads(body)["error"]
     status, body = ask(page + "segment")
     assert status == 405
-    assert "/segment does not take GET" in json.loads(body)["error"]
+    assert "/segment does not accept GET" in json.loads(body)["error"]
 
 
 def test_an_oversized_content_length_is_refused_at_once(page: str) -> None:
@@ -150,9 +150,9 @@ def test_wrong_calls_get_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixt
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         for arguments, words in (
-            (["--port", port], f"on 127.0.0.1, port {port} ("),
-            (["--port", "99999"], "no port 99999; give one from 0 to 65535"),
-            (["--host", "no.such.name.invalid"], "on no.such.name.invalid, port 8510 ("),
+            (["--port", port], f"at 127.0.0.1, port {port} ("),
+            (["--port", "99999"], "99999 is not a valid port. Give one from 1 to 65535"),
+            (["--host", "no.such.name.invalid"], "at no.such.name.invalid, port 8510 ("),
             (["photo.jpg"], "Unrecognized arguments: photo.jpg; --help lists all arguments."),
         ):
             assert serve.main(["--model", str(tmp_path), *arguments]) == 2

@@ -254,8 +254,8 @@ def orientation_note(contents: bytes, exif: str) -> str | None:
     if exif == contract.APPLY or value == 1:
         return None
     return (
-        f"its EXIF orientation {value} ({orientation.WORDS[value]}) is ignored, because the model"
-        " was trained on photos as stored; the mask fits the stored pixels"
+        f"its EXIF orientation {value} ({orientation.WORDS[value]}) is not applied, because the"
+        " model was trained on photos as stored; the mask fits the stored pixels"
     )
 
 
