@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,14 +14,13 @@ import pytest
 from clients import Unavailable, _building, axe
 from conftest import only_with_all
 from test_report import history, item, not_released
-from test_web import shown
+from test_web import Slow, shown
 
 from benchmarks import screenshots
 from pipeline.core import images
 from pipeline.inference import segmenter
 from pipeline.report import html_page
 from pipeline.report.outcome import Outcome
-from pipeline.saved_model import contract
 
 pytestmark = pytest.mark.slow
 SCHEMES = ("light", "dark")
@@ -27,9 +28,16 @@ SCHEMES = ("light", "dark")
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[screenshots.Page]:
+    with axe_in_chromium() as page:
+        yield page
+
+
+@contextlib.contextmanager
+def axe_in_chromium() -> Iterator[screenshots.Page]:
+    """A browser that `violations` can look with."""
     only_with_all("ACCESSIBILITY")
     try:
-        if not any(map(screenshots.shutil.which, screenshots.BROWSERS)):
+        if not any(map(shutil.which, screenshots.BROWSERS)):
             _building.need("chromium", packages=["chromium"])
         axe.source()
     except Unavailable as reason:
@@ -44,6 +52,7 @@ def violations(
     schemes: Sequence[str] = SCHEMES,
     prepare: Callable[[], object] = lambda: None,
 ) -> list[str]:
+    """What axe-core finds on a page, in each colour scheme, after a preparation of the page."""
     found = []
     for scheme in schemes:
         browser.show(screenshots.Shot("desktop", 1280, 1000, (), scheme=scheme))
@@ -87,15 +96,12 @@ def test_the_report(browser: screenshots.Page, report: Path) -> None:
     assert violations(browser, report.as_uri()) == []
 
 
-class Model:
-    """Sees background everywhere."""
-
-    path = Path("model")
-    exif = contract.AS_STORED
+class Model(Slow):
+    """Sees the first class everywhere, at once."""
 
     def predict(self, photos: Sequence[bytes]) -> list[segmenter.Prediction]:
-        one = np.full((8, 8, 3), 1 / 3, np.float32)
-        return [segmenter.Prediction(np.zeros((8, 8), np.uint8), one) for _ in photos]
+        self.may.set()
+        return super().predict(photos)
 
 
 def test_the_page_that_segments_photos(browser: screenshots.Page) -> None:

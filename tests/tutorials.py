@@ -60,7 +60,7 @@ def run(page: Path, folder: Path) -> None:
     for step, output in zip(todo, outputs, strict=False):
         if step.expected is not None and not matches(output, step.expected):
             raise AssertionError(
-                f"{page.name}, line {step.line} prints\n{output}\nbut the page shows\n{step.expected}"
+                f"{page.name}, line {step.line} prints\n{output}\nbut shows\n{step.expected}"
             )
     ended = len(outputs) - 1
     assert ended == len(todo), f"{page.name}, line {todo[ended].line} failed:\n{outputs[-1]}"

@@ -30,6 +30,13 @@ PROJECT_PAGES = {
     "CHANGELOG.md": "project/changelog.md",
     "SECURITY.md": "project/security.md",
 }
+# Pages that are generated from a file, and which the repository therefore does not hold.
+GENERATED = {
+    "README.md": "index.md",
+    "pipeline/cli/__init__.py": "reference/command_line.md",
+    "pipeline/report/outcome.py": "reference/latest_run.md",
+    "pipeline/settings/schema.py": "reference/settings.md",
+}
 # A Markdown link with its text, outside code. An image is left alone.
 _LINK = re.compile(r"(?<!!)\[(?P<text>[^\]]*)\]\((?P<target>[^)#\s]+)(?P<anchor>#[^)\s]*)?\)")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -61,24 +68,26 @@ def gather(pages: Path) -> list[str]:
     """Fills a folder with every page of the site; a sentence for each link that leads nowhere."""
     ignored = shutil.ignore_patterns("website", "*.py", "*.ipynb", "__pycache__")
     shutil.copytree(ROOT / "docs", pages, ignore=ignored)
-    for source, page in PROJECT_PAGES.items():
-        (pages / page).parent.mkdir(exist_ok=True)
-        shutil.copy(ROOT / source, pages / page)
+    for source, name in PROJECT_PAGES.items():
+        _write(pages / name, (ROOT / source).read_text(encoding="utf-8"))
     for notebook in sorted((ROOT / "docs").rglob("*.ipynb")):
-        page = pages / notebook.relative_to(ROOT / "docs").with_suffix(".md")
-        page.write_text(notebooks.page(notebook), encoding="utf-8")
+        path = notebook.relative_to(ROOT / "docs").with_suffix(".md")
+        _write(pages / path, notebooks.page(notebook))
     for name, text in {**reference.pages(ROOT), **api.pages(ROOT)}.items():
-        page = pages / "reference" / name
-        page.parent.mkdir(parents=True, exist_ok=True)
-        page.write_text(text, encoding="utf-8")
+        _write(pages / "reference" / name, text)
     origins = {page: source for source, page in PROJECT_PAGES.items()}
     problems: list[str] = []
     for page in pages.rglob("*.md"):
-        name = page.relative_to(pages).as_posix()
-        origin = ROOT / origins.get(name, f"docs/{name}")
+        within = page.relative_to(pages).as_posix()
+        origin = ROOT / origins.get(within, f"docs/{within}")
         text = page.read_text(encoding="utf-8")
         page.write_text(within_the_site(text, origin, page, pages, problems), encoding="utf-8")
     return problems
+
+
+def _write(page: Path, text: str) -> None:
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text(text, encoding="utf-8")
 
 
 def strays(pages: Path) -> list[str]:
@@ -118,17 +127,10 @@ def within_the_site(text: str, origin: Path, page: Path, pages: Path, problems: 
         if "://" in target or target.startswith("mailto:"):
             return match[0]
         path = Path(os.path.normpath(origin.parent / target))
-        wanted = pages / PROJECT_PAGES.get(path.name, "") if path.parent == ROOT else None
-        if path == ROOT / "README.md":
-            wanted = pages / "index.md"
-        elif path.is_relative_to(ROOT / "docs"):
-            wanted = pages / path.relative_to(ROOT / "docs").with_suffix(
-                ".md" if path.suffix == ".ipynb" else path.suffix
-            )
-        if wanted is not None and wanted.is_file():
-            return (
-                f"[{match['text']}]({os.path.relpath(wanted, page.parent)}{match['anchor'] or ''})"
-            )
+        wanted, anchor = _on_the_site(path, pages)
+        if wanted is not None:
+            anchor = match["anchor"] or anchor
+            return f"[{match['text']}]({os.path.relpath(wanted, page.parent)}{anchor})"
         if not path.exists():
             problems.append(f"{origin.relative_to(ROOT)}: the link to {target} leads nowhere.")
         return match["text"] if "`" in match["text"] else f"`{match['text']}`"
@@ -137,10 +139,31 @@ def within_the_site(text: str, origin: Path, page: Path, pages: Path, problems: 
     return "".join(part if i % 2 else _LINK.sub(relink, part) for i, part in enumerate(parts))
 
 
+def _on_the_site(path: Path, pages: Path) -> tuple[Path | None, str]:
+    """The page that the site has for a file of the repository, and the place in it."""
+    if not path.is_relative_to(ROOT):
+        return None, ""
+    name = path.relative_to(ROOT).as_posix()
+    names = {**PROJECT_PAGES, **GENERATED}
+    if name in names:
+        return pages / names[name], ""
+    if name.startswith("docs/"):
+        suffix = ".md" if path.suffix == ".ipynb" else path.suffix
+        page = pages / path.relative_to(ROOT / "docs").with_suffix(suffix)
+        return (page, "") if page.is_file() else (None, "")
+    module = name.removesuffix(".py").replace("/", ".")
+    for package in (module, module.rpartition(".")[0]):
+        page = pages / "reference" / "python" / f"{package}.md"
+        if page.is_file():
+            known = f"{{ #{module} }}" in page.read_text(encoding="utf-8")
+            return page, f"#{module}" if known else ""
+    return None, ""
+
+
 def generate(output: Path) -> bool:
     """Runs the generator on the gathered pages; whether it had no warning."""
-    program = Path(sys.executable).with_name("zensical")
-    command = [program, "build", "--strict", "--config-file", output / CONFIG]
+    program = str(Path(sys.executable).with_name("zensical"))
+    command = [program, "build", "--strict", "--config-file", str(output / CONFIG)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         # The traceback at its end says only that it is strict.

@@ -56,7 +56,11 @@ def _page(package: griffe.Module) -> str:
     lines = [f"# {package.path}\n", *_docstring(package), *_members(package, "##")]
     for module in _modules(package):
         if not module.is_subpackage:
-            lines += [f"## {module.path}\n", *_docstring(module), *_members(module, "###")]
+            lines += [
+                f"## {module.path} {{ #{module.path} }}\n",
+                *_docstring(module),
+                *_members(module, "###"),
+            ]
     return "\n".join(lines) + "\n"
 
 

@@ -18,6 +18,7 @@ import annotated_types
 import pydantic
 
 from kubeflow.__main__ import COMMANDS, PROGRAM
+from kubeflow.settings import KubeflowSettings
 from pipeline.cli import VERBS
 from pipeline.report import outcome
 from pipeline.settings import Settings, arguments, loader
@@ -53,15 +54,27 @@ def settings_page() -> str:
         "from each `--set KEY=VALUE`; the last one wins. `python -m pipeline run --help-settings` "
         "prints this list.\n",
     ]
-    sections: dict[str, list[list[str]]] = {}
-    for key, info in loader.fields(Settings):
-        default = info.get_default(call_default_factory=True)
-        row = [f"`{key}`", _kind(info), f"`{_value(default)}`", f"{info.description}"]
-        sections.setdefault(key.partition(".")[0], []).append(row)
-    for section, rows in sections.items():
-        parts.append(f"## {section}\n")
-        parts.append(table(["setting", "type", "default", "meaning"], rows))
+    parts += _sections(Settings, without=set())
+    parts.append("## On Kubeflow Pipelines\n")
+    parts.append(
+        "`python -m kubeflow` takes these as well. `NAME` stands for a name of your own or, in "
+        "`components`, for a component such as `Trainer`.\n"
+    )
+    parts += _sections(KubeflowSettings, without={key for key, _ in loader.fields(Settings)})
     return "\n".join(parts)
+
+
+def _sections(model: type[loader.Section], without: set[str]) -> Iterator[str]:
+    sections: dict[str, list[list[str]]] = {}
+    for key, info in loader.fields(model):
+        if key not in without:
+            default = "" if info.is_required() else f"`{_value(info.get_default())}`"
+            row = [f"`{key}`", _kind(info), default, f"{info.description}"]
+            sections.setdefault(key.partition(".")[0], []).append(row)
+    level = "###" if without else "##"
+    for section, rows in sections.items():
+        yield f"{level} {section}\n"
+        yield table(["setting", "type", "default", "meaning"], rows)
 
 
 def _kind(info: pydantic.fields.FieldInfo) -> str:
@@ -83,12 +96,15 @@ def _type(annotation: Any, metadata: list[Any]) -> str:
         size = _limits(metadata, (annotated_types.MinLen, annotated_types.MaxLen))
         items = _type(parts[0], [])
         return f"list{f' ({size})' if size else ''} of {items}"
+    if origin is dict:
+        return "mapping"
     names = {int: "integer", float: "number", str: "text", bool: "boolean"}
     limits = _limits(metadata, (annotated_types.Ge, annotated_types.Gt))
     limits += _limits(metadata, (annotated_types.Le, annotated_types.Lt), joined=bool(limits))
     if annotation not in (int, float):
         limits = ""
-    return f"{names[annotation]}{' ' if limits else ''}{limits}"
+    name = names.get(annotation) or annotation.__name__.lower()
+    return f"{name}{' ' if limits else ''}{limits}"
 
 
 def _limits(metadata: list[Any], kinds: tuple[type, ...], joined: bool = False) -> str:
