@@ -11,43 +11,44 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from clients import Unavailable, _building, axe
-from conftest import only_with_all
-from test_report import history, item, not_released
-from test_web import Slow, shown
 
-from benchmarks import screenshots
 from pipeline.core import images
 from pipeline.inference import segmenter
 from pipeline.report import html_page
 from pipeline.report.outcome import Outcome
+from tests.support import Unavailable, debian
+from tests.support.chromium import BROWSERS, Page, Shot, chromium
+from tests.support.clients import axe
+from tests.support.report_content import history, item, not_released
+from tests.support.runs import only_with_all
+from tests.support.web_page import Slow, shown
 
 pytestmark = pytest.mark.slow
 SCHEMES = ("light", "dark")
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[screenshots.Page]:
+def browser() -> Iterator[Page]:
     with axe_in_chromium() as page:
         yield page
 
 
 @contextlib.contextmanager
-def axe_in_chromium() -> Iterator[screenshots.Page]:
+def axe_in_chromium() -> Iterator[Page]:
     """A browser that `violations` can look with."""
     only_with_all("ACCESSIBILITY")
     try:
-        if not any(map(shutil.which, screenshots.BROWSERS)):
-            _building.need("chromium", packages=["chromium"])
+        if not any(map(shutil.which, BROWSERS)):
+            debian.need("chromium", packages=["chromium"])
         axe.source()
     except Unavailable as reason:
         pytest.skip(f"ACCESSIBILITY NOT TESTED: {reason}")
-    with screenshots.chromium() as page:
+    with chromium() as page:
         yield page
 
 
 def violations(
-    browser: screenshots.Page,
+    browser: Page,
     url: str,
     schemes: Sequence[str] = SCHEMES,
     prepare: Callable[[], object] = lambda: None,
@@ -55,7 +56,7 @@ def violations(
     """What axe-core finds on a page, in each colour scheme, after a preparation of the page."""
     found = []
     for scheme in schemes:
-        browser.show(screenshots.Shot("desktop", 1280, 1000, (), scheme=scheme))
+        browser.show(Shot("desktop", 1280, 1000, (), scheme=scheme))
         browser.open(url)
         prepare()
         found += [f"{scheme}: {line}" for line in axe.violations(browser)]
@@ -92,7 +93,7 @@ def report(tmp_path: Path) -> Path:
     return path
 
 
-def test_the_report(browser: screenshots.Page, report: Path) -> None:
+def test_the_report(browser: Page, report: Path) -> None:
     assert violations(browser, report.as_uri()) == []
 
 
@@ -104,7 +105,7 @@ class Model(Slow):
         return super().predict(photos)
 
 
-def test_the_page_that_segments_photos(browser: screenshots.Page) -> None:
+def test_the_page_that_segments_photos(browser: Page) -> None:
     photo = base64.b64encode(images.encode(np.zeros((60, 80, 3), np.uint8))).decode()
 
     def segment() -> None:

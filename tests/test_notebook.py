@@ -8,7 +8,8 @@ from pathlib import Path
 import nbclient
 import nbformat
 import pytest
-from conftest import ROOT, Run
+
+from tests.support.runs import ROOT, Run
 
 NOTEBOOKS = sorted((ROOT / "docs").rglob("*.ipynb"))
 

@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-import tutorials
-from conftest import ROOT
+
+from tests.support import tutorials
+from tests.support.runs import ROOT
 
 PAGES = ROOT / "docs" / "tutorials"
 PARTS = ("components", "kubeflow", "pipeline", "schemas", "local_runner.py")

@@ -14,28 +14,26 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent import futures
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import uvicorn
 from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.cli import serve
 from pipeline.core import images
-from pipeline.inference import segmenter, web
-from pipeline.saved_model import contract
+from pipeline.inference import web
 from tests.support.models.by_brightness import save_model
 from tests.support.photos import drawing, png
 from tests.support.runs import ROOT
+from tests.support.web_page import Slow, shown
 
 
 @pytest.fixture(scope="module")
@@ -255,36 +253,6 @@ def test_it_listens_where_it_says() -> None:
             address = urllib.parse.urlsplit(web.address_of(listener))
             assert address.hostname in ("127.0.0.1", "::1")
             socket.create_connection((address.hostname, address.port or 0)).close()
-
-
-class Slow:
-    """Answers when it may."""
-
-    path = Path("model")
-    exif = contract.AS_STORED
-
-    def __init__(self) -> None:
-        self.may, self.asked = threading.Event(), threading.Event()
-
-    def predict(self, photos: Sequence[bytes]) -> list[segmenter.Prediction]:
-        self.asked.set()
-        assert self.may.wait(60)
-        one = np.full((8, 8, 3), 1 / 3, np.float32)
-        return [segmenter.Prediction(np.zeros((8, 8), np.uint8), one) for _ in photos]
-
-
-@contextlib.contextmanager
-def shown(model: Slow) -> Iterator[str]:
-    """Address of a page in this process."""
-    with web.listen("127.0.0.1", 0) as listener:
-        server = uvicorn.Server(uvicorn.Config(web.create_app(model), log_level="error"))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        try:
-            yield web.address_of(listener)
-        finally:
-            server.should_exit = True
-            thread.join()
 
 
 def test_photos_share_one_budget_of_bytes(monkeypatch: pytest.MonkeyPatch) -> None:

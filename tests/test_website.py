@@ -13,13 +13,13 @@ from html import unescape
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
-from test_accessibility import axe_in_chromium, violations
 
-from benchmarks import screenshots
 from kubeflow import settings as kubeflow_settings
 from kubeflow.__main__ import COMMANDS
 from pipeline.cli import VERBS
+from tests.support.chromium import Page
+from tests.support.runs import ROOT
+from tests.test_accessibility import axe_in_chromium, violations
 
 # Nothing can be fetched through it.
 NOWHERE = "http://127.0.0.1:9"
@@ -91,7 +91,7 @@ def test_the_reference_is_made_without_tensorflow() -> None:
 
 
 @pytest.mark.slow
-def test_every_page_is_accessible(site: Path, browser: screenshots.Page) -> None:
+def test_every_page_is_accessible(site: Path, browser: Page) -> None:
     found = {}
     for page in sorted(site.rglob("*.html")):
         if page.name != "404.html":  # for a server: its addresses begin at the root
@@ -101,7 +101,7 @@ def test_every_page_is_accessible(site: Path, browser: screenshots.Page) -> None
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[screenshots.Page]:
+def browser() -> Iterator[Page]:
     with axe_in_chromium() as page:
         yield page
 

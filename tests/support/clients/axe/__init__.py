@@ -7,9 +7,8 @@ import json
 import tempfile
 from pathlib import Path
 
-from benchmarks import screenshots
-
-from .. import _js
+from tests.support.chromium import Page
+from tests.support.clients import _js
 
 _HERE = Path(__file__).parent
 _RUN = """axe.run(document, {resultTypes: ["violations"]}).then(results =>
@@ -31,10 +30,11 @@ def source() -> str:
         return (work / "node_modules" / "axe-core" / "axe.min.js").read_text(encoding="utf-8")
 
 
-def violations(page: screenshots.Page) -> list[str]:
+def violations(page: Page) -> list[str]:
     """What axe-core finds on the page that is open, all its rules on; a line for each element."""
     page.call("Runtime.evaluate", expression=source())
     answer = page.call("Runtime.evaluate", expression=_RUN, awaitPromise=True, returnByValue=True)
     if "exceptionDetails" in answer:
         raise RuntimeError(f"axe-core failed: {json.dumps(answer['exceptionDetails'])[:2000]}")
-    return answer["result"]["value"]
+    found: list[str] = answer["result"]["value"]
+    return found
