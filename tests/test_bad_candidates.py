@@ -49,8 +49,8 @@ def bench(small_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Bench:
             "it has no signature 'evaluate' (it has: serving_default)",
         ),
         (bad_candidates.truncated_export, "because it is damaged ("),
-        (bad_candidates.untrained, "Mean IoU (overall): 0."),
-        (bad_candidates.overfit, "Mean IoU (overall) against the champion"),
+        (bad_candidates.untrained, "Mean IoU (overall) is 0."),
+        (bad_candidates.overfit, "Mean IoU (overall), change from the champion: "),
     ],
 )
 def test_bad_candidate_is_refused_in_words(

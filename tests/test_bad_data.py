@@ -148,7 +148,7 @@ def test_empty_split_is_refused_with_a_sentence(
     (data / "annotations" / "trainval.txt").write_text("\n".join(p.stem for p in photos(data)))
     run = run_locally(data, tmp_path / "output")
     assert run.code == 2
-    assert "The split 'test' has no usable items (40 in all)" in capfd.readouterr().err
+    assert "The split 'test' has no usable items (40 in total)" in capfd.readouterr().err
 
 
 @pytest.mark.usefixtures("untrained")

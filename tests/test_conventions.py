@@ -171,7 +171,7 @@ def test_a_used_folder_gets_a_note(tmp_path: Path, capfd: pytest.CaptureFixture[
     root = folder(tmp_path / "data", palette, count=5, sound=60)
     assert command.main(["check", str(root), "--set", "data.max_quarantined=0.2"]) == 0
     output = capfd.readouterr().out
-    assert output.count("Note: 5 masks are palette images that hold the indices 1, 2, 3") == 1
+    assert output.count("Note: 5 masks are palette images that contain the indices 1, 2, 3") == 1
 
 
 def test_faults_of_several_kinds_have_no_common_cause(

@@ -144,7 +144,7 @@ def test_a_tuner_is_there_where_it_is_asked_for() -> None:
     assert asked.executor("tuner")["image"] == "{{$.inputs.parameters['image_gpu']}}"
     pinned = {"tune.trials": 3}
     form.check_nodes(pinned, settings.load([], ["tune.trials=9"]))
-    with pytest.raises(UserError, match=r"tune\.trials 0, but .* compiled with a Tuner"):
+    with pytest.raises(UserError, match=r"tune\.trials to 0, but .* compiled with Tuner"):
         form.check_nodes(pinned, settings.load())
 
 
@@ -154,7 +154,7 @@ def test_a_task_copies_the_release_where_it_is_asked_for() -> None:
     assert '"release.copy_to": "gs://bucket/models"' in " ".join(asked.executor("copier")["args"])
     pinned = {"release.copy_to": "gs://bucket/models"}
     form.check_nodes(pinned, settings.load([], ["release.copy_to=gs://bucket/others"]))
-    with pytest.raises(UserError, match=r"copy_to None, but .* compiled with a Copier"):
+    with pytest.raises(UserError, match=r"copy_to to None, but .* compiled with Copier"):
         form.check_nodes(pinned, settings.load())
 
 
@@ -174,7 +174,7 @@ def test_infra_validation_adds_a_task(example: Compiled) -> None:
 
     pinned = {"release.infra_validation": "kubernetes"}
     form.check_nodes(pinned, settings.load([], ["release.infra_validation=kubernetes"]))
-    with pytest.raises(UserError, match=r"infra_validation off, .* compiled with an InfraValidat"):
+    with pytest.raises(UserError, match=r"infra_validation to off, .* compiled with InfraValidat"):
         form.check_nodes(pinned, settings.load())
     with pytest.raises(UserError, match=r"kubernetes, but .* compiled with no InfraValidator"):
         form.check_nodes({}, settings.load([], ["release.infra_validation=kubernetes"]))

@@ -31,7 +31,7 @@ def test_the_command_writes_the_file(tmp_path: Path, example: Compiled) -> None:
         (["--set", "pools.a.cuont=1"], "did you mean 'pools.a.count'?"),
         (
             ["--output", "/proc/p.yaml"],
-            "Cannot write /proc/p.yaml: No such file or directory",
+            "Cannot write /proc/p.yaml (No such file or directory)",
         ),
     ],
 )

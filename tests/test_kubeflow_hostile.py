@@ -67,14 +67,14 @@ def redirect(target: str, status: int = 302) -> bytes:
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (f"{SECRET}\n{SECRET}\n".encode(), "holds more than one line; it must hold the token"),
-        (f"Bearer {SECRET}".encode(), "holds something that is no token"),
-        (f"{SECRET}\r\nX-Header: {SECRET}".encode(), "holds more than one line"),
-        (b"", "is empty; it must hold the token alone, on one line."),
+        (f"{SECRET}\n{SECRET}\n".encode(), "contains more than one line; it must contain one line"),
+        (f"Bearer {SECRET}".encode(), "contains something other than a token"),
+        (f"{SECRET}\r\nX-Header: {SECRET}".encode(), "contains more than one line"),
+        (b"", "is empty; it must contain one line with the token."),
         (b" \n\n", "is empty"),
-        (b"\x00\xff" + SECRET.encode(), "holds something that is no token"),
-        (SECRET.encode("utf-16"), "holds something that is no token"),
-        (b"a" * 2**17, "holds something that is no token"),
+        (b"\x00\xff" + SECRET.encode(), "contains something other than a token"),
+        (SECRET.encode("utf-16"), "contains something other than a token"),
+        (b"a" * 2**17, "contains something other than a token"),
     ],
 )
 def test_a_bad_token_file_is_reported_without_the_token(

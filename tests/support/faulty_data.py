@@ -149,10 +149,10 @@ FAULTY = (
     Kind(
         "web_page_named_jpg",
         lambda p, m: p.write_text("<html>404</html>"),
-        f"{NO_IMAGE}, but an HTML file",
+        "the photo is an HTML file, not JPEG, PNG, GIF or BMP",
     ),
-    Kind("webp_named_jpg", _save(photo(20), "WEBP"), f"{NO_IMAGE}, but a WebP file"),
-    Kind("tiff_named_jpg", _save(photo(21), "TIFF"), f"{NO_IMAGE}, but a TIFF file"),
+    Kind("webp_named_jpg", _save(photo(20), "WEBP"), "the photo is a WebP file, not JPEG, PNG, GIF or BMP"),
+    Kind("tiff_named_jpg", _save(photo(21), "TIFF"), "the photo is a TIFF file, not JPEG, PNG, GIF or BMP"),
     Kind("1x1", _both(1, 1), "the photo is 1x1 pixels; each side must be at least 8"),
     Kind("decompression_bomb", _size_in_header(10_000, 10_000), TOO_LARGE.format(10_000)),
     Kind("larger_bomb", _size_in_header(60_000, 60_000), TOO_LARGE.format(60_000)),
