@@ -108,6 +108,7 @@ def _exif(orientation: int, turn_mask: bool) -> Make:
 
 GREY16 = PIL.Image.fromarray(np.arange(WIDTH * HEIGHT, dtype=np.uint16).reshape(HEIGHT, WIDTH) * 27)
 SIZE = f"{WIDTH}x{HEIGHT}"
+OTHER = "not JPEG, PNG, GIF or BMP"
 NO_IMAGE = "the photo is not a JPEG, PNG, GIF or BMP file"
 DAMAGED, CUT_OFF = "the photo cannot be decoded", "is truncated"
 STRANGE = "the mask contains the value {}, but only 1 to 3 are allowed"
@@ -149,10 +150,18 @@ FAULTY = (
     Kind(
         "web_page_named_jpg",
         lambda p, m: p.write_text("<html>404</html>"),
-        "the photo is an HTML file, not JPEG, PNG, GIF or BMP",
+        f"the photo is an HTML file, {OTHER}",
     ),
-    Kind("webp_named_jpg", _save(photo(20), "WEBP"), "the photo is a WebP file, not JPEG, PNG, GIF or BMP"),
-    Kind("tiff_named_jpg", _save(photo(21), "TIFF"), "the photo is a TIFF file, not JPEG, PNG, GIF or BMP"),
+    Kind(
+        "webp_named_jpg",
+        _save(photo(20), "WEBP"),
+        "the photo is a WebP file, not JPEG, PNG, GIF or BMP",
+    ),
+    Kind(
+        "tiff_named_jpg",
+        _save(photo(21), "TIFF"),
+        "the photo is a TIFF file, not JPEG, PNG, GIF or BMP",
+    ),
     Kind("1x1", _both(1, 1), "the photo is 1x1 pixels; each side must be at least 8"),
     Kind("decompression_bomb", _size_in_header(10_000, 10_000), TOO_LARGE.format(10_000)),
     Kind("larger_bomb", _size_in_header(60_000, 60_000), TOO_LARGE.format(60_000)),
