@@ -143,9 +143,9 @@ def test_eight_bits_are_smaller(written: dict[str, Path]) -> None:
 @pytest.mark.parametrize(
     ("name", "masks", "fault"),
     [
-        ("onnx", lambda masks: [mask * 0 for mask in masks], "agree on"),
+        ("onnx", lambda masks: [mask * 0 for mask in masks], "agree with"),
         ("litert_int8", lambda masks: [mask * 0 for mask in masks], "its mean IoU on"),
-        ("triton", lambda masks: [mask * 0 for mask in masks], "agree on"),
+        ("triton", lambda masks: [mask * 0 for mask in masks], "agree with"),
     ],
 )
 def test_a_file_that_is_not_good_enough_is_refused_with_figures(
@@ -249,7 +249,7 @@ def test_mistakes_are_one_sentence(
         (["onnx", "--model", str(tmp_path / "none"), "--output", str(tmp_path)], "is a folder"),
         (["onnx", "--model", model, "--output", str(tmp_path / "d.onnx")], "is a folder"),
         (["onnx", "--model", model, "--output", str(tmp_path / "x.bin")], "must end in .onnx"),
-        (["onnx", "--model", str(tmp_path), "--output", good], "has no release.json"),
+        (["onnx", "--model", str(tmp_path), "--output", good], "has no readable release.json"),
         (["onnx", "--model", model, "--output", good, "--opset", "99"], "opset"),
         (["litert", "--model", model, "--output", "x.tflite", "--opset", "15"], "does not apply"),
         (["onnx", "--model", __file__, "--output", good], "is a file"),
