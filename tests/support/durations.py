@@ -49,6 +49,11 @@ def minutes(slow: bool) -> float:
     return (total / WORKERS + START_S) / 60
 
 
+def unmeasured() -> int:
+    """How many test files have not been measured on this stack."""
+    return len({path.name for path in FILE.parent.glob("test_*.py")} - measured().keys())
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--measure", action="store_true", help=f"write {FILE.name}")
 

@@ -45,10 +45,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_report_header(config: pytest.Config) -> list[str]:
     if not (ALL or _leaves_out_slow(config)) or not durations.measured():
         return []
-    return [
-        f"about {durations.minutes(slow=ALL):.0f} min on two quiet cores, by"
-        f" tests/{durations.FILE.name}"
-    ]
+    line = (
+        f"about {durations.minutes(slow=ALL):.0f} min on two quiet cores, by tests/durations.json"
+    )
+    if missing := durations.unmeasured():
+        line += f"; {missing} test files are not measured yet"
+    return [line]
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
