@@ -26,6 +26,8 @@ function improveSearch(root) {
     input.ariaLabel = "Search";
   }
   [...root.querySelectorAll("button")].forEach((button, i) => { button.ariaLabel ??= ["Close", "Filter"][i] ?? "More"; });
+  // A page may have no heading of the second level before these.
+  for (const heading of root.querySelectorAll("h3, h4")) heading.ariaLevel = heading.tagName[1] - 1;
   for (const part of root.querySelectorAll("div")) if (scrolls(part)) part.tabIndex = 0;
 }
 
