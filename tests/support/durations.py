@@ -1,8 +1,8 @@
 """How much processor time each test file takes: measured, kept in tests/durations.json, and used.
 
-    .venv/bin/python -m pytest -p no:xdist --measure [FILE ...]
+    .venv/bin/python -m pytest --measure [FILE ...]
 
-runs tests in one process and writes what they and their child processes took into that file, beside
+runs tests and writes what they and their child processes took into that file, beside
 what it holds of other test files. It is processor time and not time on the clock, so that a machine
 with other work measures the same. The suite begins with the files that take longest, and says
 beforehand how long it will take.
@@ -35,10 +35,11 @@ class Seconds:
 
 
 def measured() -> dict[str, Seconds]:
-    """What each test file took on this stack, by its name."""
+    """What each test file took, by its name: on this stack, or else on the other."""
     if not FILE.exists():
         return {}
-    files = json.loads(FILE.read_text()).get(STACK, {})
+    stacks = json.loads(FILE.read_text())
+    files = stacks.get(STACK) or next(iter(stacks.values()), {})
     return {name: Seconds(**seconds) for name, seconds in files.items()}
 
 
