@@ -69,7 +69,7 @@ def main() -> None:
     aside = {row["id"]: row["reason"] for row in after["data"]["quarantined"]}
     named = sum(aside.get(id_) == reason for id_, reason in reasons.items())
     others = len(aside.keys() - reasons.keys())
-    print(f"{len(reasons)} mixed in; set aside: {named} of these, {others} others")
+    print(f"{len(reasons)} mixed in; quarantined: {named} of these, {others} others")
     same = before["data"]["splits"] == after["data"]["splits"]
     print(f"photos used {'as before' if same else 'NOT as before'}: {after['data']['splits']}")
     print(f"metrics: {'the same' if before['metrics'] == after['metrics'] else 'NOT the same'}")

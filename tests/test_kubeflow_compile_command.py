@@ -56,3 +56,12 @@ def test_unknown_components_get_the_nearest_name() -> None:
     chosen = settings.load([], ["components.Pushr.cpu=1"])
     with pytest.raises(UserError, match="did you mean 'Pusher'"):
         compiler.compile_pipeline(chosen)
+
+
+def test_a_setting_outside_the_sections_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        command.main(["compile", "--help-settings", "tasks"])
+    assert caught.value.code == 0
+    heading, line = capsys.readouterr().out.splitlines()
+    assert heading == "tasks:"
+    assert line.split()[0] == "tasks"

@@ -50,16 +50,18 @@ class _ShowSettings(argparse.Action):
         option: str | None = None,
     ) -> NoReturn:
         lines = self._describe().splitlines()
-        sections = list(dict.fromkeys(line.split(".")[0].strip() for line in lines))
+        sections: dict[str, list[str]] = {}
+        for line in lines:
+            key = line.split()[0]
+            sections.setdefault(key.partition(".")[0], []).append(line)
         if values is not None and values not in sections:
             raise UserError(
                 f"There is no settings section {values!r}; the sections are {', '.join(sections)}."
             )
         for section in sections if values is None else [values]:
             console.show(f"{section}:")
-            for line in lines:
-                if line.split(".")[0].strip() == section:
-                    console.show(line)
+            for line in sections[section]:
+                console.show(line)
         parser.exit()
 
 
