@@ -39,7 +39,7 @@ def measured() -> dict[str, Seconds]:
     if not FILE.exists():
         return {}
     stacks = json.loads(FILE.read_text())
-    files = stacks.get(STACK) or next(iter(stacks.values()), {})
+    files: dict[str, dict[str, float]] = stacks.get(STACK) or next(iter(stacks.values()), {})
     return {name: Seconds(**seconds) for name, seconds in files.items()}
 
 
