@@ -49,8 +49,8 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
         f"about {durations.minutes(slow=ALL):.0f} min on two quiet cores, by tests/durations.json"
     )
     if missing := durations.unmeasured():
-        line += f"; {missing} test files are not measured yet"
-    return [line]
+        return [f"at least {line}; {missing} test files are not measured yet"]
+    return [f"about {line}"]
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
