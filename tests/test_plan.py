@@ -45,6 +45,7 @@ def test_a_plan_says_what_runs_and_why_and_changes_nothing(
     assert everything(small_run.output_root) == before
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("untrained")
 def test_new_photos_are_counted(
     small_run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]

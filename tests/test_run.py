@@ -158,6 +158,7 @@ def test_edited_schema_counts_as_a_change(
     assert "does not match the schema: height" in refused.outcome["error"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("untrained")
 def test_output_folder_that_was_moved_is_refused(
     small_data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
@@ -183,6 +184,7 @@ def test_built_in_model_does_not_replace_one_of_real_data(
     assert f"trained on {small_run.data_root}; give the run on" in capfd.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("untrained")
 def test_the_next_run_resumes_after_a_failed_component(
     small_data: Path,

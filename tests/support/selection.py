@@ -45,12 +45,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_report_header(config: pytest.Config) -> list[str]:
     if not (ALL or _leaves_out_slow(config)) or not durations.measured():
         return []
-    line = (
-        f"about {durations.minutes(slow=ALL):.0f} min on two quiet cores, by tests/durations.json"
-    )
+    line = f"{durations.minutes(slow=ALL):.0f} min on two quiet cores, by tests/durations.json"
     if missing := durations.unmeasured():
-        line += f"; {missing} test files are not measured yet"
-    return [line]
+        return [f"at least {line}; {missing} test files are not measured yet"]
+    return [f"about {line}"]
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
