@@ -89,7 +89,8 @@ def to_trimap(ids: Pixels) -> Pixels:
     Raises:
       ValueError: if a value is not a class id.
     """
-    return _check_ids(ids) + np.uint8(features.TRIMAP_OFFSET)
+    trimap: Pixels = _check_ids(ids) + np.uint8(features.TRIMAP_OFFSET)
+    return trimap
 
 
 def mask_at_size(probabilities: npt.NDArray[np.float32], height: int, width: int) -> Pixels:

@@ -211,7 +211,9 @@ def _pattern(breed: Breed, height: int, width: int, unit: float, rng: Rng) -> Fl
         return stripes
     looks = {"spots": (0.13, 0.58, 9), "patches": (0.55, 0.47, 12), "plain": (0.4, 0.25, 1)}
     cell, level, gain = looks[breed.pattern]
-    return np.clip((_noise(rng, height, width, unit * cell, unit * cell) - level) * gain, 0, 1)
+    noise = _noise(rng, height, width, unit * cell, unit * cell)
+    opacity: Floats = np.clip((noise - level) * gain, 0, 1)
+    return opacity
 
 
 class _Painter:

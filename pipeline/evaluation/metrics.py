@@ -87,7 +87,8 @@ def class_iou(confusion: Numbers) -> Floats:
     """
     hits = np.diagonal(confusion, axis1=-2, axis2=-1)
     union = confusion.sum(axis=-2) + confusion.sum(axis=-1) - hits
-    return np.divide(hits, union, out=np.full(hits.shape, np.nan), where=union != 0)
+    iou: Floats = np.divide(hits, union, out=np.full(hits.shape, np.nan), where=union != 0)
+    return iou
 
 
 def class_dice(confusion: Numbers) -> Floats:
@@ -214,7 +215,8 @@ def _mean_ious(confusions: Numbers) -> Floats:
     iou = class_iou(confusions)
     occurs = confusions.sum(axis=-2) + confusions.sum(axis=-1) != 0
     total, count = np.where(occurs, iou, 0).sum(axis=-1), occurs.sum(axis=-1)
-    return np.divide(total, count, out=np.full(count.shape, np.nan), where=count != 0)
+    means: Floats = np.divide(total, count, out=np.full(count.shape, np.nan), where=count != 0)
+    return means
 
 
 def _ratio(part: float, whole: float) -> float:
