@@ -336,7 +336,7 @@ def test_a_lost_store_meets_none_of_its_old_artifacts(
     assert again.code == 0
     assert again.outcome["pushed_version"] == before[-1]
     assert again.versions() == before
-    assert "are in" in capfd.readouterr().out
+    assert "are now in" in capfd.readouterr().out
     assert (run.output_root / "artifacts-1" / "Trainer").is_dir()
 
 
