@@ -58,4 +58,4 @@ def test_confusion_matrix_is_that_of_the_metrics(small_run: Run) -> None:
     assert np.trace(matrix) / matrix.sum() == pytest.approx(overall["pixel_accuracy"])
     found = matrix[0, 0] / (matrix[0].sum() + matrix[:, 0].sum() - matrix[0, 0])
     assert found == pytest.approx(overall["iou"]["pet"])
-    assert "taken for border" in (small_run.output_root / "report.html").read_text()
+    assert "predicted border" in (small_run.output_root / "report.html").read_text()

@@ -264,7 +264,7 @@ def test_an_image_that_docker_lacks_is_named(
     daemon: Daemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{daemon.socket}")
-    with pytest.raises(UserError, match="Docker has no image 'missing:1'; build it: docker build"):
+    with pytest.raises(UserError, match="Docker has no image 'missing:1'; run docker build"):
         containers.connect("missing:1")
 
 
