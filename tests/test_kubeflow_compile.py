@@ -176,7 +176,7 @@ def test_infra_validation_adds_a_task(example: Compiled) -> None:
     form.check_nodes(pinned, settings.load([], ["release.infra_validation=kubernetes"]))
     with pytest.raises(UserError, match=r"infra_validation to off, .* compiled with InfraValidat"):
         form.check_nodes(pinned, settings.load())
-    with pytest.raises(UserError, match=r"kubernetes, but .* compiled with no InfraValidator"):
+    with pytest.raises(UserError, match=r"to kubernetes, but .* compiled without InfraValidator"):
         form.check_nodes({}, settings.load([], ["release.infra_validation=kubernetes"]))
 
 
