@@ -148,7 +148,7 @@ def test_an_unwritable_folder_is_reported_before_any_work(
 ) -> None:
     assert run(tmp_path / "no-model", Path("/proc/self/fdinfo"), tmp_path / "a.png") == 2
     error = capsys.readouterr().err
-    assert error.startswith("Error: Nothing can be written into /proc/self/fdinfo (")
+    assert error.startswith("Error: Cannot write to /proc/self/fdinfo (")
     assert error.count("\n") == 1
 
 

@@ -114,7 +114,7 @@ def test_patterns_are_seen_behind_symbolic_links(
     link = tmp_path / "link"
     link.symlink_to(tmp_path / name)
     line = refusal(main, [part.replace("{}", str(link)) for part in arguments], capfd)
-    assert f"which is {tmp_path / name}" in line
+    assert f"which resolves to {tmp_path / name}" in line
     assert "contains one of the characters * ? [ ] \\" in line
     assert list((tmp_path / name).iterdir()) == []
 
@@ -124,7 +124,7 @@ def test_a_working_folder_counts_too(
 ) -> None:
     (tmp_path / NOT_UTF8).mkdir()
     monkeypatch.chdir(tmp_path / NOT_UTF8)
-    assert "The path output, which is " in refusal(local_runner.main, [], capfd)
+    assert "The path output, which resolves to " in refusal(local_runner.main, [], capfd)
 
 
 @pytest.mark.parametrize("part", ["--data-root", "--output-root"])
@@ -176,5 +176,5 @@ def test_the_task_of_a_pod_refuses_its_folders(
         folders = ["--data-root", data_root, "--output-root", str(tmp_path / output_root)]
         more = ["--run-id", "1", "--metadata", "sqlite"]
         assert entrypoint.main(["run", "ExampleGen", *folders, *more]) == 2
-        assert "ExampleGen refused: The path " in capfd.readouterr().out
+        assert "ExampleGen failed: The path " in capfd.readouterr().out
     assert list(tmp_path.iterdir()) == []

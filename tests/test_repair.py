@@ -87,7 +87,7 @@ def test_a_version_no_server_can_run_is_named_and_repaired(
     np.testing.assert_array_equal(masks, expected)
 
     assert releases.main(["repair", version, *serving]) == 2
-    assert f"Version {after['version']} in" in capsys.readouterr().err
+    assert f"needs no repair: version {after['version']} is its repair" in capsys.readouterr().err
     assert releases.main(["rollback", version, *serving]) == 2
     assert "no server can run it" in capsys.readouterr().err
     assert releases.main(["list", *serving]) == 0

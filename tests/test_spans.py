@@ -52,7 +52,7 @@ def test_a_new_span_is_ingested_and_unchanged_ones_come_from_the_cache(tmp_path:
     assert newer.states()["ExampleGen"] == "executed"
     assert newer.outcome["data"]["spans"] == ["2026-11-25", "2026-11-17"]
     page = (newer.output_root / "report.html").read_text()
-    assert "From the spans 2026-11-25, 2026-11-17." in page
+    assert "Spans: 2026-11-25, 2026-11-17." in page
 
     os.utime(next((oldest / layout.IMAGES).iterdir()))  # no longer in the window
     assert run().states()["ExampleGen"] == "cached"

@@ -84,5 +84,5 @@ def test_a_folder_that_exists_is_left_alone(
     before = sorted(model.rglob("*"))
     assert write(small_run, model.parent) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert f"{model.parent} exists" in line
+    assert f"{model.parent} already exists" in line
     assert sorted(model.rglob("*")) == before
