@@ -113,7 +113,8 @@ def test_a_refusal_has_its_reason_and_the_servers_log(
     bench: Bench, cluster: Cluster, caplog: pytest.LogCaptureFixture
 ) -> None:
     bench.export(sound=False)
-    assert "it answered a request with FAILED_PRECONDITION: " in bench.verdict(where=ON_KUBERNETES)[1]
+    reason = bench.verdict(where=ON_KUBERNETES)[1]
+    assert "it answered a request with FAILED_PRECONDITION: " in reason
     assert "what the server says" in caplog.text
 
 
