@@ -1,5 +1,7 @@
 """ONNX Runtime as a backend of Triton in Python, since the real one is not to be had by itself."""
 
+from __future__ import annotations
+
 import os
 
 import numpy
