@@ -45,10 +45,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_report_header(config: pytest.Config) -> list[str]:
     if not (ALL or _leaves_out_slow(config)) or not durations.measured():
         return []
-    line = f"{durations.minutes(slow=ALL):.0f} min on two quiet cores, by tests/durations.json"
+    return [_time(slow=ALL)]
+
+
+def _time(slow: bool) -> str:
+    time = f"{durations.minutes(slow):.0f} min on two quiet cores, by tests/durations.json"
     if missing := durations.unmeasured():
-        return [f"at least {line}; {missing} test files are not measured yet"]
-    return [f"about {line}"]
+        return f"at least {time}; {missing} test files are not measured yet"
+    return f"about {time}"
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -70,8 +74,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     terminalreporter.section("left out")
     terminalreporter.write_line(f"{left_out.total()} tests marked slow, in {files}.")
     terminalreporter.write_line(
-        f"`TEST_ALL=1 make test` runs them too, as .ci/run does: about"
-        f" {durations.minutes(slow=True):.0f} min on two quiet cores."
+        f"`TEST_ALL=1 make test` runs them too, as .ci/run does: {_time(slow=True)}."
     )
 
 
