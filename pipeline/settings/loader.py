@@ -160,11 +160,10 @@ def _read_file(model: type[Section], file: Path) -> Iterator[tuple[tuple[str, ..
     if not isinstance(content, Mapping):
         example = next(iter(model.model_fields))
         raise UserError(f"The settings file {file} must contain sections such as '{example}:'.")
-    yield from _walk(model, model, content, (), file)
+    yield from _walk(model, content, (), file)
 
 
 def _walk(
-    root: type[Section],
     section: type[Section],
     content: Mapping[Any, Any],
     prefix: tuple[str, ...],
@@ -172,32 +171,16 @@ def _walk(
 ) -> Iterator[tuple[tuple[str, ...], Any]]:
     for raw_name, value in content.items():
         path = (*prefix, str(raw_name))
-        if path[-1] not in section.model_fields:
-            siblings = [".".join((*prefix, name)) for name in section.model_fields]
-            if "." in path[-1]:
-                _refuse_dotted(root, ".".join(path).split("."), file)
-            leaves = [key for key, _ in _fields(root, path)]
-            known = siblings if not prefix else leaves
-            raise _unknown(".".join(path), known, str(file))
-        child, is_dict = _child(section.model_fields[path[-1]].annotation)
-        if child is None:
+        info = section.model_fields.get(path[-1])
+        child, is_dict = _child(info.annotation if info else None)
+        if child is None:  # a setting, or a name that the model will refuse
             yield path, value
             continue
         entries = {None: value} if not is_dict else _mapping(value, path, "NAME", file)
         for name, entry in entries.items():
             inner = path if name is None else (*path, str(name))
             example = next(iter(child.model_fields))
-            yield from _walk(root, child, _mapping(entry, inner, example, file), inner, file)
-
-
-def _refuse_dotted(root: type[Section], path: Sequence[str], file: Path) -> None:
-    """Raise UserError if a key in a file is a dotted key, as --set takes it."""
-    key = ".".join(path)
-    if key in [known for known, _ in _fields(root, path)]:
-        raise UserError(
-            f"Unknown setting {shown(key)} in {file}; in a file, write "
-            f"{' and, indented below it, '.join(repr(f'{name}:') for name in path)}."
-        )
+            yield from _walk(child, _mapping(entry, inner, example, file), inner, file)
 
 
 def _mapping(value: Any, path: Sequence[str], example: str, file: Path) -> Mapping[Any, Any]:
@@ -210,6 +193,9 @@ def _mapping(value: Any, path: Sequence[str], example: str, file: Path) -> Mappi
 
 
 def _unknown(key: str, known: Sequence[str], where: str) -> UserError:
+    if key in known:  # as --set takes it
+        names = " and, indented below it, ".join(repr(f"{name}:") for name in key.split("."))
+        return UserError(f"Unknown setting {shown(key)} in {where}; in a file, write {names}.")
     # `train.epoch` and plain `epochs` should both lead to `train.epochs`.
     key = key[:200]  # comparing longer keys takes long
     name = key.rpartition(".")[2]
@@ -230,7 +216,8 @@ def _sentence(
     origin: Mapping[str, str],
     typed: Mapping[str, str],
 ) -> str:
-    errors = error.errors()
+    # A misspelt name first: what is said to be missing may be there under that name.
+    errors = sorted(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
     first = errors[0]
     path, holder = _locate(model, [part for part in first["loc"] if part != "[key]"])
     key = ".".join(path)
@@ -241,7 +228,8 @@ def _sentence(
         source = next((where for k, where in origin.items() if k.startswith(f"{key}.")), source)
     if first["type"] == "extra_forbidden" and holder is not None:
         siblings = [".".join((*path[:-1], name)) for name in holder.model_fields]
-        return str(_unknown(key, siblings, source or "the settings"))
+        known = siblings + [each for each, _ in _fields(model, key.split("."))]
+        return str(_unknown(key, known, source or "the settings"))
     if first["type"] == "missing":
         place = "in a file or with --set"
         if source:
