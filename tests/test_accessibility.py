@@ -16,11 +16,11 @@ from pipeline.core import images
 from pipeline.inference import segmenter
 from pipeline.report import html_page
 from pipeline.report.outcome import Outcome
-from tests.support import Unavailable, debian
+from tests.support import debian
 from tests.support.chromium import BROWSERS, Page, Shot, chromium
 from tests.support.clients import axe
 from tests.support.report_content import history, item, not_released
-from tests.support.runs import only_with_all
+from tests.support.runs import only_with_all, skips_without
 from tests.support.web_page import Slow, shown
 
 pytestmark = pytest.mark.slow
@@ -37,12 +37,10 @@ def browser() -> Iterator[Page]:
 def axe_in_chromium() -> Iterator[Page]:
     """A browser that `violations` can look with."""
     only_with_all("ACCESSIBILITY")
-    try:
+    with skips_without("ACCESSIBILITY"):
         if not any(map(shutil.which, BROWSERS)):
             debian.need("chromium", packages=["chromium"])
         axe.source()
-    except Unavailable as reason:
-        pytest.skip(f"ACCESSIBILITY NOT TESTED: {reason}")
     with chromium() as page:
         yield page
 

@@ -16,8 +16,14 @@ import tensorflow as tf
 import tensorflow_data_validation as tfdv
 
 from pipeline.core import features
-from tests.support import Unavailable
-from tests.support.runs import Run, only_with_all, run_locally, skip_training, smoke_test_here
+from tests.support.runs import (
+    Run,
+    only_with_all,
+    run_locally,
+    skip_training,
+    skips_without,
+    smoke_test_here,
+)
 from tests.support.servers import beam_cluster
 from tests.support.servers.beam_cluster import Cluster
 
@@ -35,10 +41,8 @@ def cluster(
     only_with_all(f"BEAM ON {request.param.upper()}")
     with contextlib.ExitStack() as stack:
         start = CLUSTERS[request.param](tmp_path_factory.mktemp("cluster"))
-        try:
+        with skips_without("FLINK"):
             running = stack.enter_context(start)
-        except Unavailable as reason:
-            pytest.skip(f"FLINK NOT TESTED: {reason}")
         yield running
 
 

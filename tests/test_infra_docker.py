@@ -13,8 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import Unavailable
-from tests.support.runs import ROOT, SMALL, Run, only_with_all, outcome_of, run_locally
+from tests.support.runs import (
+    ROOT,
+    SMALL,
+    Run,
+    only_with_all,
+    outcome_of,
+    run_locally,
+    skips_without,
+)
 from tests.support.servers.docker_daemon import Daemon
 from tests.support.serving.infra_bench import track_the_keras_model
 
@@ -27,10 +34,8 @@ USER = 1000
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     only_with_all("INFRA VALIDATION ON DOCKER")
-    try:
+    with skips_without("INFRA VALIDATION ON DOCKER"):
         started = Daemon(tmp_path_factory.mktemp("docker"), bridge=True)
-    except Unavailable as error:
-        pytest.skip(f"INFRA VALIDATION ON DOCKER NOT TESTED: {error}")
     yield started
     started.stop()
 

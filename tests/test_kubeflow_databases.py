@@ -16,11 +16,10 @@ from ml_metadata.proto import metadata_store_pb2 as mlmd_pb2
 
 from kubeflow import metadata, tasks
 from pipeline import settings
-from tests.support import Unavailable
 from tests.support.forked import Forked
 from tests.support.kfp.metadata import environment, opens, refusal
 from tests.support.kfp.tasks import NODES, Cluster, ended
-from tests.support.runs import SMALL, only_with_all
+from tests.support.runs import SMALL, only_with_all, skips_without
 from tests.support.servers.certificates import Authority
 from tests.support.servers.mariadb import MariaDB
 from tests.support.servers.mysql import MySQL
@@ -31,20 +30,16 @@ pytestmark = pytest.mark.usefixtures("smoke_test_in_process")
 
 @pytest.fixture(scope="module")
 def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgreSQL]:
-    try:
+    with skips_without("METADATA ON POSTGRESQL"):
         server = PostgreSQL(tmp_path_factory.mktemp("postgresql"))
-    except Unavailable as error:
-        pytest.skip(f"METADATA ON POSTGRESQL NOT TESTED: {error}")
     yield server
     server.stop()
 
 
 @pytest.fixture(scope="module")
 def mariadb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MariaDB]:
-    try:
+    with skips_without("METADATA ON MARIADB"):
         server = MariaDB(tmp_path_factory.mktemp("mariadb"))
-    except Unavailable as error:
-        pytest.skip(f"METADATA ON MARIADB NOT TESTED: {error}")
     yield server
     server.stop()
 
@@ -52,10 +47,8 @@ def mariadb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MariaDB]:
 @pytest.fixture(scope="module")
 def mysql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MySQL]:
     only_with_all("METADATA ON MYSQL'S OWN SERVER")
-    try:
+    with skips_without("METADATA ON MYSQL'S OWN SERVER"):
         server = MySQL(tmp_path_factory.mktemp("mysql"))
-    except Unavailable as error:
-        pytest.skip(f"METADATA ON MYSQL'S OWN SERVER NOT TESTED: {error}")
     yield server
     server.stop()
 

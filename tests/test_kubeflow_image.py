@@ -16,8 +16,7 @@ import pytest
 from kubeflow import containers, pods
 from pipeline.core.errors import UserError
 from pipeline.data import synthetic
-from tests.support import Unavailable
-from tests.support.runs import SMALL, Run, only_with_all, outcome_of
+from tests.support.runs import SMALL, Run, only_with_all, outcome_of, skips_without
 from tests.support.servers.docker_daemon import Daemon
 from tests.support.servers.mariadb import MariaDB
 from tests.support.servers.postgres import PostgreSQL
@@ -31,11 +30,9 @@ USER = 1000
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     only_with_all("CONTAINER IMAGE")
-    try:
+    with skips_without("CONTAINER IMAGE"):
         # A socket's path has at most 107 characters.
         started = Daemon(tmp_path_factory.mktemp("docker"))
-    except Unavailable as error:
-        pytest.skip(f"CONTAINER IMAGE NOT TESTED: {error}")
     yield started
     started.stop()
 
@@ -103,10 +100,8 @@ class Rehearsals:
 def rehearsals(
     daemon: Daemon, image: str, small_data: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Rehearsals]:
-    try:
+    with skips_without("REHEARSAL"):
         server = MariaDB(tmp_path_factory.mktemp("mariadb"))
-    except Unavailable as error:
-        pytest.skip(f"REHEARSAL NOT TESTED: {error}")
     folder = tmp_path_factory.mktemp("rehearsals")
     spans = tmp_path_factory.mktemp("spans") / "data"  # which all may read, pytest's folder not
     shutil.copytree(small_data, spans / "span-1")
@@ -235,10 +230,8 @@ def test_a_rehearsal_on_postgresql_with_tls(
     rehearsals: Rehearsals, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("postgresql")
-    try:
+    with skips_without("REHEARSAL ON POSTGRESQL"):
         server = PostgreSQL(folder)
-    except Unavailable as error:
-        pytest.skip(f"REHEARSAL ON POSTGRESQL NOT TESTED: {error}")
     try:
         server.with_tls()
         for readable in (folder, *folder.iterdir()):

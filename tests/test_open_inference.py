@@ -23,10 +23,9 @@ from PIL import Image
 from pipeline.cli import convert
 from pipeline.data import preprocessing
 from pipeline.saved_model import contract
-from tests.support import Unavailable
 from tests.support.clients import _v2, mlserver, triton
 from tests.support.photos import encoded
-from tests.support.runs import ROOT, Run, only_with_all
+from tests.support.runs import ROOT, Run, only_with_all, skips_without
 
 SIZE = 64  # that of `small_run`
 # How each is started, with which format, and what its file or folder is called.
@@ -82,10 +81,8 @@ def server(
     model = str(small_run.released())
     assert convert.main([format_, "--model", model, "--output", str(path)]) == 0
     with ExitStack() as stack:
-        try:
+        with skips_without(f"{name.upper()}"):
             running = stack.enter_context(serving(path))
-        except Unavailable as reason:
-            pytest.skip(f"{name.upper()} NOT TESTED: {reason}")
         yield running
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 import pytest
 
 from pipeline.settings import Model
+from tests.support import Unavailable
 
 ROOT = Path(__file__).parents[2]
 REAL_SAMPLE = ROOT.parent / "shared" / "data" / "oxford-iiit-pet-sample"
@@ -93,6 +96,15 @@ def only_with_all(subject: str) -> None:
     """Skips, loudly, what starts Docker, a cluster or another system, unless all is asked for."""
     if os.environ.get("TEST_ALL") != "1":
         pytest.skip(f"{subject} NOT TESTED: set TEST_ALL=1, as .ci/run does")
+
+
+@contextlib.contextmanager
+def skips_without(subject: str) -> Iterator[None]:
+    """Skips, loudly, what needs a program or server that cannot be had on this machine."""
+    try:
+        yield
+    except Unavailable as reason:
+        pytest.skip(f"{subject} NOT TESTED: {reason}")
 
 
 def skip_training(patch: pytest.MonkeyPatch) -> None:
