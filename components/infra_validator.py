@@ -117,6 +117,10 @@ def _verdict(failure: Exception) -> str:
 
 
 class _Spec(standard_component_specs.InfraValidatorSpec):
+    PARAMETERS: ClassVar[dict[str, Any]] = {
+        **standard_component_specs.InfraValidatorSpec.PARAMETERS,
+        "code": component_spec.ExecutionParameter(type=str),
+    }
     INPUTS: ClassVar[dict[str, Any]] = {
         **standard_component_specs.InfraValidatorSpec.INPUTS,
         standard_component_specs.MODEL_BLESSING_KEY: component_spec.ChannelParameter(
@@ -140,6 +144,7 @@ class BlessedModelValidator(component.InfraValidator):
         serving_spec: infra_validator_pb2.ServingSpec,
         validation_spec: infra_validator_pb2.ValidationSpec,
         request_spec: infra_validator_pb2.RequestSpec,
+        code: str,
     ):
         """Create the component.
 
@@ -150,6 +155,7 @@ class BlessedModelValidator(component.InfraValidator):
           serving_spec: the model server and where it runs.
           validation_spec: timeouts and retries.
           request_spec: the requests.
+          code: fingerprint of the component's code.
         """
         super(component.InfraValidator, self).__init__(
             spec=_Spec(
@@ -159,6 +165,7 @@ class BlessedModelValidator(component.InfraValidator):
                 serving_spec=serving_spec,
                 validation_spec=validation_spec,
                 request_spec=request_spec,
+                code=code,
                 blessing=types.Channel(type=standard_artifacts.InfraBlessing),
             )
         )

@@ -165,6 +165,10 @@ def _facts(inputs: dict[str, list[types.Artifact]], settings: dict[str, Any]) ->
 
 
 class _Spec(standard_component_specs.PusherSpec):
+    PARAMETERS: ClassVar[dict[str, Any]] = {
+        **standard_component_specs.PusherSpec.PARAMETERS,
+        "code": component_spec.ExecutionParameter(type=str),
+    }
     INPUTS: ClassVar[dict[str, Any]] = {
         **standard_component_specs.PusherSpec.INPUTS,
         "replaces": component_spec.ChannelParameter(
@@ -207,6 +211,7 @@ class ReleasePusher(component.Pusher):
         hyperparameters: types.BaseChannel | None = None,
         serving_dir: str,
         record: dict[str, Any],
+        code: str,
     ):
         """Create the component.
 
@@ -223,6 +228,7 @@ class ReleasePusher(component.Pusher):
           serving_dir: the serving folder of the model.
           record: additional JSON values for the release record; must contain
             pushed_model.DATA_ROOT, and "settings" by dotted key.
+          code: fingerprint of the component's code.
         """
         super(component.Pusher, self).__init__(
             spec=_Spec(
@@ -239,6 +245,7 @@ class ReleasePusher(component.Pusher):
                     filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=serving_dir)
                 ),
                 custom_config=json_utils.dumps(record),
+                code=code,
                 pushed_model=types.Channel(type=standard_artifacts.PushedModel),
             )
         )

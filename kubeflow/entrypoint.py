@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kubeflow import form, termination
-from pipeline.core import console, errors, paths, progress, run_folder
+from pipeline.core import console, errors, paths, progress, run_folder, yaml_text
 from pipeline.core.errors import UserError
 from pipeline.data import layout, synthetic
 from pipeline.report import outcome
@@ -160,7 +160,7 @@ def _settings(arguments: argparse.Namespace) -> Settings:
     settings = load_settings(
         [],
         [
-            *(f"{key}={json.dumps(value)}" for key, value in arguments.pinned.items()),
+            *(f"{key}={yaml_text.line(value)}" for key, value in arguments.pinned.items()),
             *arguments.overrides,
             *form.overrides(arguments.settings),
         ],

@@ -9,7 +9,7 @@ import pytest
 from tfx.utils import json_utils
 
 from pipeline import settings
-from pipeline.core import code
+from pipeline.core import code, file_formats
 from pipeline.orchestration.pipeline import create_pipeline
 from tests.support.runs import ROOT, run_locally
 
@@ -94,10 +94,79 @@ def test_comments_docstrings_and_other_code_do_not_count(copied_code: Path) -> N
     assert code.fingerprint(*ENTRIES) == before
 
 
-def test_unrelated_modules_exist_and_are_used() -> None:
-    for module in code.UNRELATED:
-        path = ROOT.joinpath(*module.split("."))
-        assert path.with_suffix(".py").is_file() or path.is_dir(), module
+def test_every_unrelated_module_is_left_out_of_something(monkeypatch: pytest.MonkeyPatch) -> None:
+    unrelated = set(code.UNRELATED)
+    monkeypatch.setattr(code, "UNRELATED", {})
+    reached = set(code.closure("components.example_gen", "components.pusher", *ENTRIES))
+    assert unrelated <= reached
+
+
+def keys(*overrides: str) -> dict[str, dict[str, object]]:
+    """The parameters of each node, which are part of its cache key."""
+    pipeline = create_pipeline(
+        data_root="data",
+        pipeline_root="artifacts",
+        serving_dir="serving",
+        settings=settings.load(overrides=["release.infra_validation=docker", *overrides]),
+    )
+    return {each.id: dict(each.exec_properties) for each in pipeline.components}
+
+
+def test_the_code_of_every_component_counts(copied_code: Path) -> None:
+    """But for those that are TFX's own, and for a copy of what the node was given."""
+    before = keys()
+    for node, module in {
+        "ExampleGen": "components/example_gen.py",
+        "StatisticsGen": "components/statistics_gen.py",
+        "DataGate": "components/data_gate.py",
+        "Transform": "components/transform.py",
+        "Trainer": "components/trainer.py",
+        "Evaluator": "components/evaluator.py",
+        "InfraValidator": "components/infra_validator.py",
+        "Pusher": "components/pusher.py",
+    }.items():
+        kept = (copied_code / module).read_text()
+        edit(copied_code / module)
+        after = keys()
+        assert after[node] != before[node], node
+        (copied_code / module).write_text(kept)
+    own = {"ImportSchemaGen", "ExampleValidator", "ReleasedData", "DriftValidator", "Champion"}
+    assert before.keys() == own | {
+        *("ExampleGen", "StatisticsGen", "DataGate", "Transform", "Trainer", "Evaluator"),
+        *("InfraValidator", "Pusher"),
+    }
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "pipeline/release/operations.py",
+        "pipeline/release/model_store.py",
+        "pipeline/release/templates/model_card.md.j2",
+        "pipeline/conversion/judgement.py",
+        "pipeline/formats/litert.py",
+    ],
+)
+def test_the_code_of_a_release_counts(file: str, copied_code: Path) -> None:
+    before = keys()
+    edit(copied_code / file)
+    after = keys()
+    assert after["Pusher"] != before["Pusher"]
+    assert after["Trainer"] == before["Trainer"]
+
+
+def test_a_file_in_another_format_is_made_again_by_other_code(copied_code: Path) -> None:
+    asked = {"release.formats": ["onnx", "litert_int8"]}
+    before = file_formats.wanted(asked)
+    edit(copied_code / "pipeline" / "formats" / "litert.py")
+    after = file_formats.wanted(asked)
+    assert after["onnx"] == before["onnx"]
+    assert after["litert_int8"] != before["litert_int8"]
+
+
+def test_where_beam_works_does_not_count() -> None:
+    beam = ('beam.args=["--direct_num_workers=2"]', "beam.runner=FlinkRunner")
+    assert keys(*beam) == keys()
 
 
 def test_an_unknown_entry_is_no_fingerprint() -> None:

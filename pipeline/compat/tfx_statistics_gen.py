@@ -1,6 +1,6 @@
 """The batch size of StatisticsGen: an undocumented flag of tfx-bsl.
 
-For tfx-bsl 1.16 (compatible stack) and 1.17 (current).
+For tfx-bsl 1.16 (compatible stack) and 1.21 (current).
 """
 
 from __future__ import annotations

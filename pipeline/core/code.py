@@ -16,16 +16,17 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]  # the folder with the packages
 
-_LIBRARIES = ("tfx", "tensorflow", "keras")
+# TFX and TensorFlow fix the versions of the other libraries behind a component, but for these.
+_LIBRARIES = ("tfx", "tensorflow", "keras", "keras-tuner", "numpy", "pillow")
 _PACKAGES = ("pipeline", "components")
 
-# Modules and packages that do not affect any component's output. What only they import is left out
-# as well.
+# Modules and packages that do not affect what a component computes. What only they import is left
+# out as well, unless it is an entry itself.
 UNRELATED = {
     "pipeline.core.code": "a change of the fingerprint itself shows in the fingerprint",
     "pipeline.core.console": "prints",
-    "pipeline.core.errors": "words errors",
-    "pipeline.core.formatting": "words names, numbers and times",
+    "pipeline.core.errors": "words errors, and reasons for a quarantine, which only people read",
+    "pipeline.core.formatting": "words names, numbers and times for people",
     "pipeline.core.locks": "keeps other processes out",
     "pipeline.core.paths": "checks paths before they are used",
     "pipeline.core.progress": "shows progress",
@@ -49,7 +50,7 @@ def digest(path: str | None) -> str | None:
 
 
 def fingerprint(*modules: str) -> str:
-    """Return the hex digest of library versions and of all code in the modules' `closure`.
+    """Return the hex digest of library versions, and of the modules' `closure` and its templates.
 
     Args:
       modules: dotted names.
@@ -60,6 +61,8 @@ def fingerprint(*modules: str) -> str:
     for module in closure(*modules):
         digest.update(f"{module}\n".encode())
         digest.update(_statements(_source(module)))
+        for template in _templates(module):
+            digest.update(template.read_bytes())
     return digest.hexdigest()[:16]
 
 
@@ -83,6 +86,13 @@ def closure(*modules: str) -> list[str]:
         imported = _imports(_source(module))
         pending += [each for each in imported if not _is_unrelated(each)]
     return sorted(visited)
+
+
+def _templates(module: str) -> list[Path]:
+    """Return the templates beside a module whose names it contains."""
+    path, source = _path(module), _source(module)
+    folder = path.parent / "templates" if path else Path()
+    return sorted(file for file in folder.glob("*.j2") if file.name.encode() in source)
 
 
 def _is_unrelated(module: str) -> bool:
@@ -127,7 +137,9 @@ def _imported(tree: ast.AST) -> Iterator[str]:
             continue
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
+        elif isinstance(node, ast.ImportFrom):
+            assert node.module is not None, "imports must be absolute"
+            assert node.level == 0, "imports must be absolute"
             names = [f"{node.module}.{alias.name}" for alias in node.names] + [node.module]
         else:
             names = []

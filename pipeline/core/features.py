@@ -13,6 +13,7 @@ SPECIES = ("cat", "dog")
 # `train` fits the weights, `eval` picks the best epoch, only the gate sees `test`.
 TRAIN, EVAL, TEST = "train", "eval", "test"
 SPLITS = (TRAIN, EVAL, TEST)
+OVERALL = "overall"  # the slice of all examples of a split
 
 # Features of a raw example, as ExampleGen writes it.
 IMAGE = "image"  # the photo, as encoded on disk

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.core import code
 from pipeline.core.errors import UserError
 
 _INT8 = "_int8"
@@ -61,6 +62,11 @@ class Format:
         return FAMILIES[self.name.removesuffix(_INT8)]
 
     @property
+    def module(self) -> str:
+        """Name of the module that writes and runs its files."""
+        return f"pipeline.formats.{self.name.removesuffix(_INT8)}"
+
+    @property
     def title(self) -> str:
         """The name shown to users."""
         return self.family.title + (", 8 bits" if self.int8 else "")
@@ -72,10 +78,16 @@ class Format:
 
 
 def wanted(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the formats that settings (by dotted key) ask for, with the options of each."""
+    """Return the formats that settings (by dotted key) ask for, with the options of each.
+
+    The fingerprint of the code that writes a file counts as one of its options.
+    """
     opset = {"opset": settings.get("release.onnx_opset", OPSET)}
     return {
-        name: opset if "onnx" in Format(name).family.converters else {}
+        name: {
+            **(opset if "onnx" in Format(name).family.converters else {}),
+            "code": code.fingerprint("pipeline.conversion.converter", Format(name).module),
+        }
         for name in settings.get("release.formats", ())
     }
 

@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Sequence
 
-OVERALL = "overall"
+from pipeline.core.features import OVERALL
 
 
 def label(name: object) -> str:

@@ -41,6 +41,12 @@ def load(text: str) -> Any:
     return documents[0] if documents else None
 
 
+def line(value: Any) -> str:
+    """Return a JSON value as one line of YAML, from which `load` returns the same value."""
+    # In a list, since a value of its own may need further lines to end it.
+    return yaml.safe_dump([value], default_flow_style=True, width=float("inf")).strip()[1:-1]
+
+
 def load_all(text: str) -> list[Any]:
     """Return the values of all YAML documents in a text; see `load`."""
     documents = []

@@ -26,7 +26,7 @@ def of_item(item: Item, shares: dict[str, float]) -> list[tuple[tuple[str, str],
       ``((split, slice), [1, 1 or 0 for each class])`` for ``overall``, its species and its breed.
     """
     counts = [1, *(int(shares[name] > 0) for name in features.CLASS_NAMES)]
-    slices = (formatting.OVERALL, f"species={item.species}", f"breed={item.breed}")
+    slices = (features.OVERALL, f"species={item.species}", f"breed={item.breed}")
     return [((item.split, each), counts) for each in slices]
 
 
@@ -62,14 +62,14 @@ def require(rows: Iterable[Row], gate: Gate) -> None:
     rule = f"gate.class_iou = {gate.class_iou:g} applies to every class"
     if missing:
         # A class that is missing overall is missing in every slice.
-        names, where = min(missing, key=lambda each: (each[1] != formatting.OVERALL, each[1]))
-        place = "" if where == formatting.OVERALL else f", slice {formatting.slice_label(where)},"
+        names, where = min(missing, key=lambda each: (each[1] != features.OVERALL, each[1]))
+        place = "" if where == features.OVERALL else f", slice {formatting.slice_label(where)},"
         raise DataError(
             f"No mask of the split test{place} contains {_classes(names)}, so the gate cannot "
             f"judge {_pronoun(names)}, but {rule}; add masks that contain {_pronoun(names)}, or "
             "set gate.class_iou=0 to release without that threshold."
         )
-    names = _absent(by_place.get((features.TRAIN, formatting.OVERALL)))
+    names = _absent(by_place.get((features.TRAIN, features.OVERALL)))
     if names and judged:
         raise DataError(
             f"No mask of the split train contains {_classes(names)}, so no model can learn "
@@ -85,7 +85,7 @@ def hints(rows: Iterable[Row]) -> list[str]:
         features.EVAL: "the best epoch is picked without",
         features.TEST: "the gate cannot judge",
     }
-    overall = {each["split"]: each for each in rows if each["slice"] == formatting.OVERALL}
+    overall = {each["split"]: each for each in rows if each["slice"] == features.OVERALL}
     lacking: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for split in consequences:
         if names := _absent(overall.get(split)):
@@ -100,8 +100,8 @@ def hints(rows: Iterable[Row]) -> list[str]:
 
 def _is_judged(counts: Row, where: str, gate: Gate) -> bool:
     """Return whether the gate's absolute thresholds apply to a slice of the test split."""
-    if where == formatting.OVERALL:
-        return formatting.OVERALL in gate.slices
+    if where == features.OVERALL:
+        return features.OVERALL in gate.slices
     return where.partition("=")[0] in gate.slices and counts["examples"] >= gate.min_examples
 
 

@@ -115,7 +115,7 @@ def _orientations(
     counts = Counter(row["orientation"] for row in notes if row.get("orientation"))
     if not counts:
         return []
-    photos = sum(row["examples"] for row in classes if row["slice"] == formatting.OVERALL)
+    photos = sum(row["examples"] for row in classes if row["slice"] == features.OVERALL)
     each = formatting.listed([f"{n} with orientation {turn}" for turn, n in sorted(counts.items())])
     total = sum(counts.values())
     what = (

@@ -12,12 +12,12 @@ from google.protobuf import wrappers_pb2
 from tensorflow_model_analysis.proto import config_pb2
 
 from pipeline.core import code, features
+from pipeline.core.features import OVERALL
 from pipeline.evaluation import metrics, tfma_metrics
 from pipeline.saved_model import contract
 from pipeline.settings.schema import Gate
 
 CANDIDATE, CHAMPION = "candidate", "champion"
-OVERALL = "overall"
 EXAMPLE_COUNT = "example_count"
 SLICE_FEATURES = {"species": features.SPECIES_KEY, "breed": features.BREED}
 
@@ -266,7 +266,7 @@ def _metric(
     if measure == "images_below_floor":
         config["iou_floor"] = gate.iou_floor
     # The fingerprint makes Evaluator run again if the code of the metrics changes.
-    config["code"] = code.fingerprint(tfma_metrics.__name__)
+    config["code"] = code.fingerprint("components.evaluator", tfma_metrics.__name__)
     return config_pb2.MetricConfig(
         class_name=tfma_metrics.SegmentationMetric.__name__,
         module=tfma_metrics.__name__,

@@ -33,7 +33,7 @@ from components.transform import PhotoTransform
 from components.tuner import ResumableTuner
 from pipeline import models
 from pipeline.artifacts import pushed_model
-from pipeline.core import code, features
+from pipeline.core import code, features, file_formats
 from pipeline.data import drift
 from pipeline.evaluation import gate
 from pipeline.release import infra_validation, mirror
@@ -48,12 +48,20 @@ SCHEMA_DIR = str(resources.files("schemas"))
 # behind a firewall. FnApiRunner is what it falls back to, and what it is in older Beams.
 _RUNNERS = {"DirectRunner": "apache_beam.runners.portability.fn_api_runner.FnApiRunner"}
 
-# Entry points of the code that determines a component's output; see `pipeline.core.code`.
+# Entry points of the code that determines a component's output; see `pipeline.core.code`. That of
+# the Evaluator is in `gate.eval_config`. ImportSchemaGen's parameter is what it writes.
 _INGEST_CODE = ("components.example_gen",)
+_STATISTICS_CODE = ("components.statistics_gen",)
 _DATA_GATE_CODE = ("components.data_gate",)
 _TRANSFORM_CODE = ("components.transform", "pipeline.data.preprocessing")
 _TUNE_CODE = ("components.tuner", "pipeline.training.tuning")
 _TRAIN_CODE = ("components.trainer", "pipeline.training.trainer")
+_INFRA_CODE = ("components.infra_validator", "pipeline.release.infra_validation")
+_RELEASE_CODE = (
+    "components.pusher",
+    "pipeline.release.model_store",
+    *(file_formats.Format(name).module for name in file_formats.FAMILIES),
+)
 
 
 def beam_arguments(beam: Beam) -> list[str]:
@@ -148,7 +156,9 @@ def create_pipeline(
         "ImportSchemaGen"
     )
     statistics_gen = PhotoStatisticsGen(
-        examples=example_gen.outputs["examples"], schema=schema_gen.outputs["schema"]
+        examples=example_gen.outputs["examples"],
+        schema=schema_gen.outputs["schema"],
+        code=code.fingerprint(*_STATISTICS_CODE),
     ).with_id("StatisticsGen")
     example_validator = tfx_components.ExampleValidator(
         statistics=statistics_gen.outputs["statistics"], schema=schema_gen.outputs["schema"]
@@ -233,6 +243,7 @@ def create_pipeline(
             serving_spec=infra_validation.serving_spec(settings.release),
             validation_spec=infra_validation.validation_spec(),
             request_spec=infra_validation.request_spec(),
+            code=code.fingerprint(*_INFRA_CODE),
         ).with_id(INFRA_VALIDATOR)
     release = ReleasePusher(
         model=trainer.outputs["model"],
@@ -247,9 +258,14 @@ def create_pipeline(
         serving_dir=serving_dir,
         record={
             pushed_model.DATA_ROOT: data_root,
-            "settings": settings.effective(),
+            "settings": {
+                key: value
+                for key, value in settings.effective().items()
+                if not key.startswith("beam.")  # where the work is done does not change the result
+            },
             "code": code_of(settings),
         },
+        code=code.fingerprint(*_RELEASE_CODE),
     ).with_id("Pusher")
     return Pipeline(
         pipeline_name=NAME,

@@ -238,7 +238,7 @@ def _metric_tables(metrics: Mapping[str, Any]) -> dict[str, Any]:
     Rows of a table come lowest mean IoU first.
     """
     flat = {name: _flat(_worded(values)) for name, values in metrics.items() if values}
-    overall = flat.pop(formatting.OVERALL, {})
+    overall = flat.pop(features.OVERALL, {})
     columns = list(dict.fromkeys([*overall, *(key for row in flat.values() for key in row)]))
     tables: dict[str, list[tuple[str, list[Any], float]]] = {}
     for name, row in flat.items():

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipeline.core.console import print_whole, say
-from pipeline.core.formatting import OVERALL
+from pipeline.core.features import OVERALL
 from pipeline.report.outcome import NOT_BLESSED, PUSHED, Outcome, Threshold
 
 _MOST_QUARANTINED = 10
