@@ -8,7 +8,7 @@ RUN apt-get update \
     && apt-get install --yes --no-install-recommends ca-certificates python3 \
     && apt-get clean && rm -rf /var/lib/apt/lists/*
 WORKDIR /app
-# Whoever runs it, and without a home: nothing is written outside the volume and /tmp.
+# Any user may run it, and without a home: nothing is written outside the volume and /tmp.
 ENV PATH=/app/.venv/bin:/usr/bin:/bin \
     HOME=/tmp MPLCONFIGDIR=/tmp/matplotlib USER=segmentation LANG=C.UTF-8 \
     PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs a command on a copy of this tree in a Debian 13 root, where the current stack fits, whatever the host:
 #   .ci/debian13.sh make test
-# Needs root rights. The root is made once, in DEBIAN13_ROOT, and kept. The copy holds what git tracks or
+# Needs root privileges. The root is made once, in DEBIAN13_ROOT, and kept. The copy holds what git tracks or
 # would track, and goes when the command ends; ../shared beside the checkout is there, read-only.
 #   .ci/debian13.sh --bare DIR
 # only makes a root in DIR, with no packages beyond the least: a base for the container image.

@@ -1,13 +1,13 @@
-"""Accuracy by training minute: the reference and the default model, one after the other.
+"""Accuracy by training minute: the reference model and the default model, one after the other.
 
     python -m benchmarks.accuracy --minutes 30
 
-Trains each for the same minutes on the train split of ``../shared/data/oxford-iiit-pet-128``
-(photos brought from 128 to 200 pixels), the split by the hash of the id as in the pipeline
-(`pipeline.data.scan`, no test share). After each epoch the model is judged on the whole eval
-split; that does not count as training time. The eval split also picks the best epoch, so its figure
-flatters a little; the last epoch's does not. With ``--test-share 0.1`` a third split, which nothing
-is picked by, is judged too.
+Trains each model for the same number of minutes on the train split of
+``../shared/data/oxford-iiit-pet-128`` (photos scaled from 128 to 200 pixels). The split is by the
+hash of the id, as in the pipeline (`pipeline.data.scan`, without a test split). After each epoch
+the model is evaluated on the whole eval split, which does not count as training time. The eval
+split also picks the best epoch, so its figure is slightly optimistic; the last epoch's is not. With
+``--test-share 0.1``, the model is also evaluated on a third split, by which nothing is picked.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""What an answer costs: `serving_default` and `serving_png`, in bytes over REST and milliseconds.
+"""Cost of a response of `serving_default` and `serving_png`: bytes over REST, and milliseconds.
 
     make run
     python -m benchmarks.answers [--output-root output]
 
-The release is asked through the session loader, as TensorFlow Serving does, by one photo and by
-sixteen. Bytes are those of the JSON that TensorFlow Serving's REST interface sends, by its
-published rules. The first request of each signature is timed too: it prepares the graph, which the
-warm-up requests in a release spare people.
+Sends requests with one photo and with sixteen to the release through the session loader, as
+TensorFlow Serving does. Bytes are those of the JSON that TensorFlow Serving's REST interface sends,
+by its published rules. The first request of each signature is timed too: it prepares the graph,
+which the warm-up requests in a release do before users send theirs.
 """
 
 from __future__ import annotations

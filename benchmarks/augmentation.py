@@ -1,10 +1,10 @@
-"""How many photos one core augments in a second.
+"""Number of photos that one core augments per second.
 
     python -m benchmarks.augmentation
 
-Batches of 16 photos of 200x200, full strength, per second of processor time (which other jobs on
-the machine disturb less). Measured on 2026-11-24, compatible stack (TensorFlow 2.16.2), one core of
-an AMD EPYC (Zen 5):
+Batches of 16 photos of 200x200 at full strength, per second of CPU time, which other work on the
+machine affects less. Measured on 2026-11-24, compatible stack (TensorFlow 2.16.2), one core of an
+AMD EPYC (Zen 5):
 
     flip, scale, rotation         673 images/s
     colour                       5593 images/s
@@ -28,7 +28,7 @@ BATCH, SIZE, STEPS = 16, 200, 30
 
 
 def images_per_second(function: Callable[[tf.Tensor], object]) -> float:
-    """Images per second of processor time; `function` takes a seed, int64 [2]."""
+    """Images per second of CPU time; `function` takes a seed, int64 [2]."""
     compiled = tf.function(function, autograph=False)
     compiled(tf.constant([0, 0], tf.int64))
     begin = time.process_time()

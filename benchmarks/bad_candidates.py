@@ -1,12 +1,12 @@
-"""Ten candidates that should not replace a good champion, and what becomes of each.
+"""Ten candidates that should not replace a good champion, and the outcome of each.
 
     make run
     python -m benchmarks.bad_candidates [--output-root output] [NAME ...]
 
-Takes the examples and the newest release of a finished run, makes candidates from them and sends
-each the way of the pipeline: the Trainer's check of its export, Evaluator, the release. Prints a
-table in Markdown with the verdicts as the report words them, the champion being version V. A breed
-is judged from 5 test photos on, since the built-in data has no more of each.
+Makes candidates from the examples and the newest release of a finished run, and puts each through
+the steps of the pipeline: the Trainer's check of its export, the Evaluator, the release. Prints a
+Markdown table with the verdicts in the words of the report; the champion is version V. Breeds are
+judged from 5 test photos on, because the built-in data has no more of each.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""What the default model learns from the built-in data, and in how long: decides builtin.yaml.
+"""What the default model learns from the built-in data, and how fast: the basis of builtin.yaml.
 
     python -m benchmarks.builtin_learning
 
-Trains as the preset ``builtin.yaml`` says, on the splits that the pipeline uses and from arrays in
-memory, keeps the epoch of the best mean IoU on eval, and prints the figures on test, one row a
-seed. They stand in builtin.yaml.
+Trains with the settings of the preset ``builtin.yaml``, on the splits that the pipeline uses and
+from arrays in memory. Keeps the epoch with the best mean IoU on eval and prints the figures on
+test, one row per seed. The results are quoted in builtin.yaml.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
-"""What each task of a run needs: the most memory, and CPU-seconds, beside what it may ask for.
+"""What each task of a run needs: peak memory and CPU-seconds, compared with what it requests.
 
     python -m benchmarks.component_needs                                # built-in data, a small run
     python -m benchmarks.component_needs --data-root DIR --set train.epochs=2 [--set tasks=grouped]
 
-Runs the tasks of the compiled pipeline as a cluster's containers do: each in a process of its own,
-on one folder and one metadata store.
-Memory is what the process and its children held at most, TensorFlow and TFX included (sampled every
-tenth of a second; Linux's own count of the process alone where that is higher). CPU-seconds are
-those of the process and its children; beside other work on the machine they are still sound, while
-wall-clock times are not.
+Runs the tasks of the compiled pipeline as the containers of a cluster do: each in its own process,
+with one folder and one metadata store for all.
+Memory is the peak of the process and its children, TensorFlow and TFX included (sampled every tenth
+of a second; Linux's own count of the process alone where that is higher). CPU-seconds are those of
+the process and its children. Other work on the machine distorts the wall-clock times, but hardly
+the CPU-seconds.
 """
 
 from __future__ import annotations

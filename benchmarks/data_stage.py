@@ -1,13 +1,13 @@
-"""The data side beside the textbook's loop: images per CPU-second, memory, bytes on disk.
+"""The data stage compared with the textbook's loop: images per CPU-second, memory, bytes on disk.
 
     python -m benchmarks.data_stage --images 400 1600
 
 Repeats the photos of the 400-pair sample under new ids, a few bytes longer each time, so that none
-is a copy of another. On the same files run the textbook's loop (`keras.utils.load_img` and
-`img_to_array` of photo and mask into two arrays) and the pipeline's components up to Transform,
-each in a process of its own below this one. Counted from when the libraries are loaded: CPU-seconds
-of the process and its children, wall clock; the most memory of both, libraries included. Then the
-transformed examples are read into batches of 16, from disk at first, from memory afterwards.
+is a copy of another. Runs the textbook's loop (`keras.utils.load_img` and `img_to_array` of photo
+and mask into two arrays) and the pipeline's components up to Transform on the same files, each in a
+child process of its own. Measured from when the libraries are loaded: CPU-seconds of the process
+and its children, and wall clock; and their peak memory, libraries included. Then reads the
+transformed examples into batches of 16, first from disk, then from memory.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def transformed(output: Path) -> list[Path]:
 
 
 def read(output: Path) -> dict[str, float]:
-    """Images a second, and a CPU-second, into batches: from disk, and in later epochs."""
+    """Images per second, and per CPU-second, into batches: from disk, and in later epochs."""
     from pipeline.training.input_pipeline import Photos
 
     rates: dict[str, float] = {}

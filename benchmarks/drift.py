@@ -1,11 +1,12 @@
-"""How far photos lie apart by chance, and how far when they really changed.
+"""How far photos differ by chance, and how far when they really have changed.
 
     python -m benchmarks.drift
 
-Measures the sound photos of a folder once, as ExampleGen does, and lets TFDV compare two parts of
-them by the comparators of `pipeline.data.drift`. By chance: random halves of so many photos, five
-times, and the folder's own splits train and test. Changed: of as many photos, the second half is
-darkened, yellowed, blurred, or of one breed alone. Prints the largest distance that a feature had.
+Measures the usable photos of a folder once, as ExampleGen does, and lets TFDV compare two parts of
+them with the comparators of `pipeline.data.drift`. By chance: random halves of a given number of
+photos, five times, and the folder's own splits train and test. Changed: of the same number of
+photos, the second half is darkened, yellowed, blurred, or of a single breed. Prints the largest
+distance of any feature.
 """
 
 from __future__ import annotations

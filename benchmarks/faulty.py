@@ -1,9 +1,9 @@
-"""The real sample with a faulty file of each kind mixed in, beside the sample alone.
+"""The real sample with a faulty file of each kind mixed in, compared with the sample alone.
 
     python -m benchmarks.faulty
 
-Both run through the whole chain, at 64 pixels and for one epoch. The kinds are those of
-tests/support/faulty_data.py. Prints how many items were quarantined, what the splits hold, and
+Both go through the whole pipeline, at 64 pixels and for one epoch. The kinds are those of
+tests/support/faulty_data.py. Prints how many items were quarantined, what the splits contain, and
 whether every metric is the same.
 """
 

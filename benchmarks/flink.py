@@ -1,14 +1,14 @@
-"""The data stage by the direct runner, in workers of its own, and on one and two Flink task slots.
+"""The data stage on Beam's direct runner, on separate workers, and on one and two Flink task slots.
 
     python -m benchmarks.flink --images 1600
 
-Repeats the photos of the 400-pair sample under new ids (as `benchmarks.data_stage`), and runs
-ExampleGen, StatisticsGen and Transform on them, each in a process of its own: by the direct runner,
-by the same with two worker processes, by Beam's job server in Python with one worker from a pool,
-and on Apache Flink with one and two task slots, where Maven gets it. Wall clock from when the
-libraries of that process are loaded; a worker loads its own for each pipeline, which is part of
-what it costs. So all is done with a few photos too: the difference is what the photos cost. The
-ratios are to the direct runner.
+Repeats the photos of the 400-pair sample under new ids (as `benchmarks.data_stage` does), and runs
+ExampleGen, StatisticsGen and Transform on them, each in its own process: on the direct runner, on
+the same with two worker processes, on Beam's job server in Python with one worker from a pool, and
+on Apache Flink with one and two task slots, if Maven has it. Times are wall clock from when the
+libraries of that process are loaded. A worker loads its own libraries for each pipeline, which is
+part of its cost. Everything is therefore also done with a few photos: the difference is what the
+photos cost. The ratios are relative to the direct runner.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     python -m benchmarks.fresh_clone
 
-Needs git and what `make run` needs, nothing from a virtual environment. Prints one row a run.
-Measured on Linux x86_64, 2 quiet cores, compatible stack, on 2026-11-25 and on a faster machine on
+Needs git and what `make run` needs, but nothing from a virtual environment. Prints one row per run.
+Measured on Linux x86_64, 2 idle cores, compatible stack, on 2026-11-25 and on a faster machine on
 2026-11-26:
 
     fresh clone  140 s  of them the run  91.9 s  pushed, 0 of 10 components cached, mean IoU 0.918

@@ -1,11 +1,11 @@
-"""Twenty kills, ten damaged metadata stores, ten damaged serving folders.
+"""Crash recovery: twenty kills, ten damaged metadata stores, ten damaged serving folders.
 
     python -m benchmarks.hardships
 
-On one output folder, with small settings. A run is killed at a random moment, twenty times; a store
-or a serving folder is damaged, and a run, a list, a history and a rollback follow. Prints what each
-ended with, and ends with an error if a version was ever seen half, a success was told that was
-none, anything that had been released was lost, or a traceback was shown.
+Uses one output folder and small settings. A run is killed at a random moment, twenty times. A store
+or a serving folder is damaged, and a run, a list, a history and a rollback follow. Prints how each
+ended. Ends with an error if a version was ever partly visible, a failed run was reported as
+successful, anything that had been released was lost, or a traceback was shown.
 """
 
 from __future__ import annotations

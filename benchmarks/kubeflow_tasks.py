@@ -1,10 +1,10 @@
-"""Containers and seconds of runs as Kubeflow Pipelines makes them: new, unchanged, a new span.
+"""Containers and seconds of runs on Kubeflow Pipelines: new data, unchanged data, a new span.
 
     python -m benchmarks.kubeflow_tasks IMAGE
 
-Rehearses in containers of an image that Docker has, on built-in data with small settings, once with
-a task for each component and once with grouped tasks. A server starts a pod more for each task, its
-driver, and one for each part of the graph; that count is from the compiled pipeline.
+Rehearses runs in containers of an image that Docker has, on built-in data with small settings, once
+with a task for each component and once with grouped tasks. A server starts another pod for each
+task, its driver, and one for each part of the graph; that count comes from the compiled pipeline.
 """
 
 from __future__ import annotations

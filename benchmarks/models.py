@@ -1,11 +1,12 @@
-"""What each model costs: parameters, multiply-adds, images/s of inference and of training.
+"""Cost of each model: parameters, multiply-adds, images/s of inference and of training.
 
     python -m benchmarks.models
 
-Inference takes one core and batches of 8, training (forward, backward, AdamW) all cores and batches
-of 16. Each in a process of its own, as TensorFlow cannot change its threads later. The models take
-turns, `--rounds` times, and the best round counts, because other jobs on the machine only ever slow
-it down; beside it stand the images per second of processor time, which they disturb less.
+Inference uses one core and batches of 8; training (forward, backward, AdamW) uses all cores and
+batches of 16. Each runs in its own process, because TensorFlow cannot change its threads later. The
+models take turns, `--rounds` times, and the best round counts, because other work on the machine
+can only slow it down. The images per second of CPU time, which such work affects less, are printed
+beside it.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from pipeline.models import _cost
 
 
 def measure(name: str, size: int, seconds: float, what: str) -> dict[str, float]:
-    """Images per second, and per second of processor time, of one model in this process."""
+    """Images per second, and per second of CPU time, of one model in this process."""
     import numpy as np
     import tensorflow as tf
 
@@ -95,7 +96,7 @@ def main() -> None:
     print(
         f"{datetime.date.today()}, {os.cpu_count()} cores ({platform.machine()}), load "
         f"{os.getloadavg()[0]:.1f}, tensorflow {tf.__version__}, keras {keras.__version__}, "
-        f"{args.image_size} pixels; images/s (per second of processor time)"
+        f"{args.image_size} pixels; images/s (per second of CPU time)"
     )
     print(f"{'model':24}{'parameters':>12}{'mega-madds':>12}{'inference':>20}{'training':>20}")
     for name in args.names:

@@ -1,11 +1,11 @@
-"""Memory and time that large photos take on the page.
+"""Memory and time that large photos take on the page of `serve`.
 
     make run
     python -m benchmarks.photo_memory [--output-root output]
 
-The page runs as people start it, in a process of its own, and is asked over HTTP. A row is a
-request, or several at once; what it took of memory is the process's peak (VmHWM), which only grows,
-beside what it held after a first small photo.
+The page runs in its own process, started as users start it, and gets its requests over HTTP. Each
+row is one request, or several concurrent ones. Memory is the peak of the process (VmHWM), which
+only grows, compared with what it held after a first small photo.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def page(model: Path) -> Iterator[tuple[str, int]]:
 
 
 def ask(url: str, contents: bytes) -> int:
-    """Posts a photo; the status of the answer."""
+    """Posts a photo; the status of the response."""
     try:
         with urllib.request.urlopen(f"{url}segment", contents, timeout=600) as answer:
             answer.read()

@@ -1,14 +1,14 @@
-"""Programs that nobody here wrote, asked about a release: whether they say the same, and how soon.
+"""Compares third-party programs that run a release: agreement and latency.
 
     make run
     python -m benchmarks.programs --photos DIR [--output-root output]
 
 Each program segments the same photos, one at a time, with one thread. Its masks are compared with
-those of `serving_default` in Python. A SavedModel gets JPEG files, so that its time includes
-decoding them; the other formats get decoded photos and resize them. Times are medians.
+those of `serving_default` in Python. A SavedModel gets JPEG files, so its time includes decoding
+them; the other formats get decoded photos and resize them. Times are medians.
 
-With ``--int8`` the table is about the formats in 8 bits beside those of floats: mean IoU and IoU of
-the border on the test split of the release, milliseconds of a photo and megabytes.
+With ``--int8``, the table compares the int8 formats with float32: mean IoU and IoU of the border on
+the test split of the release, milliseconds per photo and megabytes.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def client(
 def files_of(
     release: network.Release, folder: Path, pixels: Sequence[NDArray[Any]]
 ) -> Iterator[tuple[str, str, Answers]]:
-    """The programs that load a file of another format."""
+    """The programs that load a file in another format."""
     programs = {"onnx": "onnxruntime", "litert": "ai-edge-litert", "openvino": "openvino"}
     for name, package in programs.items():
         format_ = file_formats.Format(name)

@@ -1,9 +1,10 @@
-"""Pictures of a report on a phone, in dark mode and on paper: docs/images/report-*.png.
+"""Screenshots of a report on a phone, in dark mode and on paper: docs/images/report-*.png.
 
     python -m benchmarks.screenshots [--report output/report.html] [--output docs/images]
 
-Needs Chromium. It is driven over its DevTools protocol, since its own ``--screenshot`` knows no
-window as narrow as a phone and no paper. Those in docs/images are of a report of ``make run``.
+Needs Chromium. It is driven through its DevTools protocol, because its own ``--screenshot``
+supports neither a window as narrow as a phone nor paper. Those in docs/images are of a report of
+``make run``.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""Latency of a release's `serving_default` beside the bare Keras model, as a ratio.
+"""Latency of a release's `serving_default` relative to the bare Keras model.
 
     make run
     python -m benchmarks.serving [--output-root output] [--photos DIR]
 
-In each round three ways to segment the same photos take turns, in one process and on the same
-cores: the signature, from encoded photos to mask and probabilities; the Keras model alone, from
-photos that were decoded, resized and rescaled before; and the Keras model with these steps, as one
-would write them by hand. Reported are the medians over the rounds, of the times and of the ratios
-of one round, which other jobs on the machine disturb less.
+In each round, three ways to segment the same photos take turns, in one process and on the same
+cores: the signature, from encoded photos to mask and probabilities; the Keras model alone, on
+photos that were already decoded, resized and rescaled; and the Keras model with these steps, as one
+would write them by hand. Prints the medians over the rounds of the times and of the ratios within a
+round, which other work on the machine affects less.
 """
 
 from __future__ import annotations

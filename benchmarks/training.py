@@ -1,13 +1,13 @@
-"""What the Trainer costs beside Keras: photos a second of it and of a bare ``model.fit``.
+"""Cost of the Trainer compared with Keras: photos per second of it and of a bare ``model.fit``.
 
     python -m benchmarks.training
 
-Both train the same model with the same loss, optimiser and batches, without augmentation, and judge
-it on a tenth of the photos after each epoch. The bare ``fit`` has its photos in memory as float32
-and counts right pixels; the Trainer reads the examples that Transform wrote, counts confusion for
-the mean IoU, and saves its state after each epoch. The first epoch, in which TensorFlow traces the
-model, does not count. Each runs in a process of its own, in turns; beside the photos a second stand
-those a second of processor time, which other jobs on the machine disturb less, and the most memory.
+Both train the same model with the same loss, optimiser and batches, without augmentation, and
+evaluate it on a tenth of the photos after each epoch. The bare ``fit`` has its photos in memory as
+float32 and counts correct pixels. The Trainer reads the examples that Transform wrote, counts the
+confusion matrix for the mean IoU, and saves its state after each epoch. The first epoch, in which
+TensorFlow traces the model, does not count. Each runs in its own process, in turns. Also prints
+photos per second of CPU time, which other work on the machine affects less, and peak memory.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def prepare(folder: Path, count: int, size: int) -> None:
 
 
 class Stopwatch(logging.Handler):
-    """Notes wall and processor time at the end of each epoch: the engine logs one line then."""
+    """Notes wall and CPU time at the end of each epoch: the engine logs one line then."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ class Stopwatch(logging.Handler):
 def measure(
     contender: str, folder: Path, size: int, batch_size: int, epochs: int
 ) -> dict[str, Any]:
-    """Photos a second, the same of processor time, and most megabytes, of one in this process."""
+    """Photos per second, the same of CPU time, and peak megabytes, of one in this process."""
     watch = Stopwatch()
     chosen = settings.Train(epochs=epochs + 1, augmentation=0, batch_size=batch_size)
     if contender == "Trainer":
@@ -166,12 +166,12 @@ def main() -> None:
         ]
         for contender in CONTENDERS
     }
-    print("medians   photos/s  photos/processor second  MB")
+    print("medians   photos/s  photos/CPU second  MB")
     for contender, values in medians.items():
-        print(f"{contender:8} {values[0]:9.1f} {values[1]:24.1f} {values[2]:5.0f}")
+        print(f"{contender:8} {values[0]:9.1f} {values[1]:18.1f} {values[2]:5.0f}")
     bare, ours = (medians[contender] for contender in CONTENDERS)
     print(
-        f"Trainer / fit: {ours[0] / bare[0]:.3f} by the clock, {ours[1] / bare[1]:.3f} by processor"
+        f"Trainer / fit: {ours[0] / bare[0]:.3f} by the clock, {ours[1] / bare[1]:.3f} by CPU time"
     )
 
 

@@ -39,7 +39,7 @@ def DataGate(
       statistics: StatisticsGen's output.
       anomalies: ExampleValidator's output.
       drift: DriftValidator's output.
-      max_quarantined: maximum share of quarantined items; unless it is 0, one is always tolerated.
+      max_quarantined: maximum fraction of quarantined items; above 0, one is always tolerated.
       on_drift: "stop" refuses data that has drifted.
       gate: the settings of the gate in `CLASS_SETTINGS`, as JSON.
       code: fingerprint of this module, part of the cache key.
@@ -60,6 +60,6 @@ def DataGate(
     drifted = data_drift.describe(data_drift.read(drift))
     if drifted and on_drift == "stop":
         raise DataError(
-            f"The photos have drifted from those of the last release: {drifted}; check them, then "
-            "set data.drift=warn or raise data.drift_bound to train on them."
+            f"The photos have drifted from the data of the last release: {drifted}; check them, "
+            "then set data.drift=warn or raise data.drift_bound to train on them."
         )

@@ -34,7 +34,7 @@ from pipeline.settings import Data
 
 
 class _ReadItem(beam.DoFn):
-    """Turns an item into a serialized tf.train.Example, or into a row of the quarantine."""
+    """Turns an item into a serialised tf.train.Example, or into a row of the quarantine."""
 
     def __init__(self, settings: Data):
         self._settings = settings

@@ -1,4 +1,4 @@
-"""InfraValidator: has a model server load a blessed model and answer requests before its release.
+"""InfraValidator: has a model server load a blessed model and serve requests before its release.
 
 Unlike TFX's component, this one records why a model was refused, skips models that the gate did not
 bless, and does not blame the model for failures of the server.
@@ -107,7 +107,7 @@ def _verdict(failure: Exception) -> str:
             ) from failure
         if isinstance(cause, grpc.RpcError):
             details = textwrap.shorten(str(cause.details()), 200, placeholder=" [...]").rstrip(".")
-            return f"it answered a request with {cause.code().name}: {details}"
+            return f"it responded to a request with {cause.code().name}: {details}"
         return "it failed to load the model; its log is in the log of the run"
     if isinstance(error, error_types.JobAborted):
         return "it exited before it had loaded the model"

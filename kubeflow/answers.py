@@ -1,7 +1,7 @@
 """Typed views of the server's versions, schedules and runs, converted from the SDK's objects.
 
-A proxy or another program may answer with JSON of any shape. Converting at once makes anything that
-does not fit raise here, where `kubeflow.client` turns it into a sentence, and not later.
+A proxy or another program may respond with JSON of any shape. Converting at once makes anything
+that does not fit raise here, where `kubeflow.client` turns it into a sentence, and not later.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ Facts about the server that this code relies on (source: kubeflow/pipelines 2.17
 * Uploading a new pipeline names its first version after the pipeline. So this code first creates
   the pipeline, and then uploads the version to it.
 * ``/apis/v1alpha1/runs/RUN/nodes/POD/log`` has the log of a pod for anyone, from the archive if it
-  is gone. The web page's server has ``/k8s/pod/logs`` instead, for users of the namespace.
+  is gone. The UI's server has ``/k8s/pod/logs`` instead, for users of the namespace.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Server:
         self.host = re.sub(r"//[^/]*@", "//", address)
         self._limits = errors.Limits(self.host, connection.timeout, connection.namespace)
         health = self._health()
-        # The web page's server, which a port-forward reaches, has other names for the same fields.
+        # The UI's server, which a port-forward reaches, has other names for the same fields.
         tag = health.get("tag_name") or health.get("apiServerTagName") or ""
         match = re.match(r"v?(\d+)\.(\d+)", str(tag))
         self.version = (int(match[1]), int(match[2])) if match else None
@@ -193,7 +193,7 @@ class Server:
         if newest is None:
             raise UserError(
                 f"The server at {self.host} accepted the pipeline {name!r} but lists no version; "
-                f"look at its web page."
+                f"look at its UI."
             )
         return newest, True
 
@@ -205,7 +205,7 @@ class Server:
             return str(self._ask("/apis/v2beta1/pipelines", "POST", body=body)["pipeline_id"])
 
     def _version_name(self, pipeline_id: str, code: str) -> str:
-        """Find an unused name for a version; the web page also uses it for runs."""
+        """Find an unused name for a version; the UI also uses it for runs."""
         with self._asking("listing the versions of the pipeline"):
             answer = self._client.list_pipeline_versions(
                 pipeline_id, page_size=_PAGE, sort_by="created_at desc"

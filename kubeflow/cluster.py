@@ -1,4 +1,4 @@
-"""Ask the cluster which failed tasks it retries, which Kubeflow Pipelines' API does not tell."""
+"""Ask the cluster which failed tasks it retries; the Kubeflow Pipelines API does not report it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Turn errors of the connection and of the server into sentences for people."""
+"""Turn errors of the connection and of the server into sentences for users."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from pipeline.core.errors import UserError
 
 
 class ServerError(UserError):
-    """The server did not answer, or failed; a retry may help."""
+    """The server did not respond, or failed; a retry may help."""
 
 
 class NotJson(Exception):
-    """An answer is not JSON; contains its text."""
+    """A response is not JSON; contains its text."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def sentences(doing: str, limits: Limits) -> Iterator[None]:
         raise UserError(_refused(error, doing, limits)) from error
     except NotJson as error:
         raise UserError(
-            f"The server at {limits.host} does not answer like Kubeflow Pipelines "
+            f"The server at {limits.host} does not respond like Kubeflow Pipelines "
             f"({_short(str(error))!r}) when {doing}; check --host, and pass --token-file if the "
             f"server is behind a login page."
         ) from error
@@ -71,8 +71,8 @@ def _unreachable(error: urllib3.exceptions.HTTPError, doing: str, limits: Limits
     reason = getattr(error, "reason", None) or error
     if isinstance(reason, urllib3.exceptions.ReadTimeoutError):
         return (
-            f"The server at {limits.host} did not answer within {limits.timeout:g} s when {doing}; "
-            f"try again, or increase --request-timeout."
+            f"The server at {limits.host} did not respond within {limits.timeout:g} s when {doing};"
+            f" try again, or increase --request-timeout."
         )
     if isinstance(reason, urllib3.exceptions.SSLError):
         return _untrusted(str(reason), limits)
@@ -94,7 +94,7 @@ def _unreachable(error: urllib3.exceptions.HTTPError, doing: str, limits: Limits
 
 def _strange(reason: str, doing: str, limits: Limits) -> str:
     return (
-        f"The server at {limits.host} does not answer like Kubeflow Pipelines ({_short(reason)}) "
+        f"The server at {limits.host} does not respond like Kubeflow Pipelines ({_short(reason)}) "
         f"when {doing}; check --host."
     )
 
@@ -136,13 +136,13 @@ def _refused(error: kfp_server_api.ApiException, doing: str, limits: Limits) -> 
         )
     hint = ""
     if status == 400 and doing.startswith("uploading"):
-        # The upload handler answers 400 to everything, including missing permissions.
+        # The upload handler responds with 400 to everything, including missing permissions.
         hint = "; it says the same if you lack permission, so check --namespace too"
     return f"The server at {limits.host} rejected {doing} ({status}: {message}){hint}."
 
 
 def _message(error: kfp_server_api.ApiException) -> str:
-    """Extract the message from an error answer of the API, of the upload handler or of a proxy."""
+    """Extract the message from an error response of the API, the upload handler or a proxy."""
     body = error.body or ""
     try:
         content = json.loads(body)

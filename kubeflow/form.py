@@ -14,7 +14,7 @@ from kubeflow.settings import KubeflowSettings
 from pipeline.core.errors import UserError
 from pipeline.settings import Settings, loader
 
-# Fields of the form. The web page shows their names in alphabetical order, without help.
+# Fields of the form. The UI shows their names in alphabetical order, without help.
 DATA_ROOT, SETTINGS = "data_root", "more_settings"
 IMAGE, GPU_IMAGE = "image_cpu", "image_gpu"
 _OFFERED = (

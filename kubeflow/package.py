@@ -97,9 +97,9 @@ def read(path: Path) -> Package:
 
 
 def describe(package: Package) -> str:
-    """Write the description of a version for the web page: purpose, parameters, digest.
+    """Write the description of a version for the UI: purpose, parameters, digest.
 
-    The digest is shortened to 128 bits to fit into the page's box; `kubeflow.answers` reads it.
+    The digest is shortened to 128 bits to fit into the UI's box; `kubeflow.answers` reads it.
     """
     helps = [
         f"- {name}: {definition['description']}"

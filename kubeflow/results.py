@@ -24,7 +24,7 @@ Facts = dict[str, dict[str, Any]]  # metadata by artifact key
 
 
 def of(artifacts: RunArtifacts, node: str, settings: Settings) -> tuple[str, Facts]:
-    """Summarize the results of a finished node.
+    """Summarise the results of a finished node.
 
     Args:
       artifacts: of the run.

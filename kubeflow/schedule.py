@@ -102,7 +102,7 @@ def _create(
 
 
 def _description(timing: cron.Cron, follows: bool) -> str:
-    """Write the description of a schedule for the web page."""
+    """Write the description of a schedule for the UI."""
     version = "newest version" if follows else "last version uploaded with submit"
     return f"{cron.describe(timing.expression)} (UTC), {version}, one run at a time."
 

@@ -87,7 +87,8 @@ class Storage(Section):
     )
     data_root: Annotated[str, _Path] = pydantic.Field(
         "/mnt/segmentation/data",
-        description="data folder on the volume, a default of the run form; empty: built-in data",
+        description="data folder on the volume (default value in the run form); empty: built-in "
+        "data",
     )
 
     @pydantic.model_validator(mode="after")
@@ -110,8 +111,8 @@ class Metadata(Section):
     )
     secret: Name = pydantic.Field(
         "segmentation-metadata",
-        description="Secret of the server: host, port, database, user, password; with TLS also "
-        "ca.crt, tls.crt, tls.key",
+        description="name of the Secret with host, port, database, user and password of the "
+        "server; with TLS also ca.crt, tls.crt and tls.key",
     )
     tls: Literal["off", "require", "verify-ca", "verify-full"] = pydantic.Field(
         "off",
@@ -132,10 +133,10 @@ class Metadata(Section):
 
 
 class Retries(Section):
-    count: Count = pydantic.Field(2, description="number of retries of a failed task")
+    count: Count = pydantic.Field(2, description="number of times to retry a failed task")
     on_spot: Count = pydantic.Field(
         8,
-        description="number of retries of a failed task on a spot pool, whose nodes can be "
+        description="number of times to retry a failed task on a spot pool, whose nodes can be "
         "preempted",
     )
     pause_seconds: int = pydantic.Field(60, ge=1, le=3600, description="pause before each retry")

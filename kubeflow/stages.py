@@ -8,7 +8,7 @@ PLAN = "Plan"  # the first task of every run
 START = "start"  # its output: the stage to start with, or NOTHING
 NOTHING = "nothing"
 DATA, TRAINING, RELEASE, COPY = "data", "training", "release", "copy"
-# Names on the web page of the parts of the graph that start with these stages.
+# Names in the UI of the parts of the graph that start with these stages.
 TITLES = {
     DATA: "from-data-to-release",
     TRAINING: "from-training-to-release",

@@ -29,7 +29,7 @@ from pipeline.release import infra_validation, mirror
 from pipeline.report import outcome, publish
 from pipeline.settings import Settings
 
-log = logging.getLogger("pipeline.tasks")  # loggers below `pipeline` are for people
+log = logging.getLogger("pipeline.tasks")  # loggers under `pipeline` are for users
 
 _ASIDE_LOCK = ".set-aside.lock"
 
@@ -207,7 +207,7 @@ def _run_node(run: Run, node_id: str) -> str:
 
 
 def report(run: Run, page: Path) -> tuple[str, results.Facts]:
-    """Write latest_run.json and report.html, and a copy of the report for the web page.
+    """Write latest_run.json and report.html, and a copy of the report for the UI.
 
     Args:
       run: the run, whether it succeeded or not.

@@ -1,4 +1,4 @@
-"""Make the compiled graph readable on the web page: better names, no redundant outputs."""
+"""Make the compiled graph readable in the UI: better names, no redundant outputs."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 ml-metadata's PostgreSQL client is built without TLS. Its MySQL client has TLS, but does not verify
 certificates and falls back to plain text. So both clients connect in plain text to a socket in a
 private folder, and this relay connects to the server. It is a separate process because ml-metadata
-holds Python's GIL while it waits for an answer.
+holds Python's GIL while it waits for a response.
 """
 
 from __future__ import annotations
@@ -186,14 +186,14 @@ def _without_tls(greeting: bytes) -> bytes:
 
 
 def _with_tls(answer: bytes) -> bytes:
-    """Add the TLS capability to the client's answer to the server."""
+    """Add the TLS capability to the client's response to the server."""
     changed = bytearray(answer)
     changed[1] |= _CLIENT_SSL >> 8
     return bytes(changed)
 
 
 def _begin_postgresql(client: socket.socket, server: ssl.SSLSocket) -> None:
-    """Relay the first message and its answer, without the mechanisms SCRAM-...-PLUS.
+    """Relay the first message and its response, without the mechanisms SCRAM-...-PLUS.
 
     They bind SCRAM to the TLS connection. A client that believes its connection is plain text would
     reject a server that offers them.

@@ -12,7 +12,7 @@ import urllib3
 
 from pipeline.core.errors import UserError
 
-MAX_BYTES = 64 * 2**20  # per answer; a list of runs has a few megabytes
+MAX_BYTES = 64 * 2**20  # per response; a list of runs has a few megabytes
 _MAX_REDIRECTS = 3
 _BLOCK = 2**16
 
@@ -31,16 +31,16 @@ class Pool:
 
         Args:
           pool: the pool that sends the requests.
-          timeout: time limit for a complete answer including redirects, in seconds.
-          secret: returns the token, to remove it from answers, because some servers repeat it.
+          timeout: time limit for a complete response including redirects, in seconds.
+          secret: returns the token, to remove it from responses, because some servers repeat it.
         """
         self._pool, self._timeout, self._secret = pool, timeout, secret
 
     def request(self, method: str, url: str, **options: Any) -> urllib3.HTTPResponse:
-        """Send a request and return the complete answer.
+        """Send a request and return the complete response.
 
         Raises:
-          UserError: if the answer is too large, or redirects to another host.
+          UserError: if the response is too large, or redirects to another host.
           urllib3.exceptions.HTTPError: as in urllib3.
         """
         answers: queue.SimpleQueue[urllib3.HTTPResponse | Exception] = queue.SimpleQueue()
@@ -58,7 +58,7 @@ class Pool:
         except queue.Empty:
             pool: Any = None  # only used by retries of urllib3
             raise urllib3.exceptions.ReadTimeoutError(
-                pool, url, "no complete answer in time"
+                pool, url, "no complete response in time"
             ) from None
         if isinstance(answer, Exception):
             raise answer
@@ -91,7 +91,7 @@ class Pool:
                 content += chunk
                 if len(content) > MAX_BYTES:
                     raise UserError(
-                        f"The server at {_origin(url)} sent an answer of more than "
+                        f"The server at {_origin(url)} sent a response of more than "
                         f"{MAX_BYTES // 2**20} MB, which is too large for Kubeflow Pipelines; "
                         "check --host."
                     )

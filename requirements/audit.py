@@ -1,7 +1,7 @@
 """``make audit``: asks a vulnerability service about every locked package, with pip-audit.
 
-Flaws that docs/reference/known_flaws.md lists, with the reason why they stay, are known. Exit code
-0 if there are no others, or the service cannot be asked from here; 1 if there are.
+Vulnerabilities that docs/reference/known_flaws.md lists, with the reason why they stay, are known.
+Exit code 0 if there are no others, or the service cannot be asked from here; 1 if there are.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _PIP_AUDIT = (
 
 
 def main() -> int:
-    """Prints a line for each lock, and for each flaw that is not known; returns the exit code."""
+    """Prints a line for each lock and each unknown vulnerability; returns the exit code."""
     known = set(_FLAW.findall(_KNOWN_IN.read_text(encoding="utf-8")))
     found = False
     if _ask(FOLDER / _SHORT) is None:
@@ -43,7 +43,8 @@ def main() -> int:
             advice = f"fixed in {fixed}" if fixed else "no version mends it"
             print(f"{lock}: {name} {version} has {', '.join(sorted(ids))}; {advice}.")
         asked = sum("skip_reason" not in package for package in packages)
-        print(f"{lock}: {len(new)} unknown flaw(s) in {asked} of {len(packages)} packages.")
+        noun = "vulnerability" if len(new) == 1 else "vulnerabilities"
+        print(f"{lock}: {len(new)} unknown {noun} in {asked} of {len(packages)} packages.")
         found = found or bool(new)
     return int(found)
 
@@ -55,12 +56,12 @@ def _ask(lock: Path) -> list[dict[str, Any]] | None:
         packages = json.loads(done.stdout)["dependencies"]
     except (ValueError, KeyError, TypeError):
         return None
-    # It takes a service that knows no package at all for one that knows no flaw.
+    # It takes a service that knows no package at all for one that knows no vulnerability.
     return packages if any("skip_reason" not in package for package in packages) else None
 
 
 def flaws(packages: list[dict[str, Any]]) -> list[tuple[str, str, set[str], str]]:
-    """Name, version, all identifiers, and the versions that mend it, of each flaw."""
+    """Name, version, all identifiers, and the versions that fix it, of each vulnerability."""
     return [
         (
             package["name"],

@@ -50,7 +50,7 @@ def bench(small_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Bench:
         ),
         (bad_candidates.truncated_export, "because it is damaged ("),
         (bad_candidates.untrained, "Mean IoU (overall) is 0."),
-        (bad_candidates.overfit, "Mean IoU (overall), change from the champion: "),
+        (bad_candidates.overfit, "Mean IoU (overall), change against the champion: "),
     ],
 )
 def test_bad_candidate_is_refused_in_words(

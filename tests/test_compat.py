@@ -1,4 +1,4 @@
-"""What is changed of other libraries' private parts is still as it was when it was written."""
+"""What is changed of other libraries' internals is still as it was when it was written."""
 
 from __future__ import annotations
 

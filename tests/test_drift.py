@@ -84,7 +84,7 @@ def test_drift_can_warn_or_be_off(
     warned = run_locally(batch, fresh_run.output_root)
     assert warned.states()["Transform"] == "executed"
     assert any(row["drifted"] for row in warned.outcome["data"]["drift"]["features"])
-    assert "The photos have drifted from those of version" in capfd.readouterr().out
+    assert "The photos have drifted from the training data of version" in capfd.readouterr().out
     again = warned.again("data.drift_bound=1")
     assert again.states()["DriftValidator"] == "executed"
     assert not any(row["drifted"] for row in again.outcome["data"]["drift"]["features"])

@@ -92,7 +92,7 @@ def test_metrics_equal_those_of_the_direct_runner(run: Run) -> None:
 
 
 def examples(run: Run, output: str, split: str) -> Counter[bytes]:
-    """How often each serialized example is there; of what order its features are is left out."""
+    """How often each serialised example is there; of what order its features are is left out."""
     (artifact,) = (run.output_root / "artifacts" / output).iterdir()
     files = [str(path) for path in (artifact / f"Split-{split}").iterdir()]
     read = map(

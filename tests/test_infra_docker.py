@@ -65,7 +65,9 @@ def test_only_what_the_container_can_serve_is_released(
     assert refused.code == 0
     assert refused.outcome["status"] == "not_blessed"
     assert refused.versions() == []
-    start = f"TensorFlow Serving ({STAND_IN}) could not serve the model: it answered a request with"
+    start = (
+        f"TensorFlow Serving ({STAND_IN}) could not serve the model: it responded to a request with"
+    )
     assert refused.outcome["refused"].startswith(f"{start} FAILED_PRECONDITION: ")
     assert "Could not find variable" in refused.outcome["refused"]
 

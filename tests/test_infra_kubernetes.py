@@ -114,7 +114,7 @@ def test_a_refusal_has_its_reason_and_the_servers_log(
 ) -> None:
     bench.export(sound=False)
     reason = bench.verdict(where=ON_KUBERNETES)[1]
-    assert "it answered a request with FAILED_PRECONDITION: " in reason
+    assert "it responded to a request with FAILED_PRECONDITION: " in reason
     assert "what the server says" in caplog.text
 
 

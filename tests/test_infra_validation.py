@@ -53,7 +53,9 @@ def test_a_model_that_loads_but_cannot_answer_is_refused(bench: Bench) -> None:
     assert tf.saved_model.load(str(path)).signatures[contract.EVALUATE](tf.constant([""]))
     blessed, reason = bench.verdict()
     assert not blessed
-    start = f"TensorFlow Serving ({IMAGE}) could not serve the model: it answered a request with "
+    start = (
+        f"TensorFlow Serving ({IMAGE}) could not serve the model: it responded to a request with "
+    )
     assert reason.startswith(f"{start}FAILED_PRECONDITION: ")
     assert "Could not find variable" in reason
     assert "\n" not in reason
@@ -252,7 +254,9 @@ def test_a_model_that_no_server_can_run_is_not_released(
     assert refused.outcome["status"] == "not_blessed"
     assert refused.outcome["infra_blessed"] is False
     assert refused.versions() == []
-    sentence = f"TensorFlow Serving ({IMAGE}) could not serve the model: it answered a request with"
+    sentence = (
+        f"TensorFlow Serving ({IMAGE}) could not serve the model: it responded to a request with"
+    )
     assert refused.outcome["refused"].startswith(sentence)
     assert f"Not released: {sentence}" in capfd.readouterr().out
     report = (tmp_path / "output" / "report.html").read_text()

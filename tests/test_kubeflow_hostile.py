@@ -119,7 +119,7 @@ def test_an_answer_that_drips_is_bounded_as_a_whole(kubeflow: Kubeflow, body: by
     with raw_server(body, *[b"x"] * 100, pause=0.1) as (url, _):
         begin = time.monotonic()
         said = kubeflow.refusal("status", "--request-timeout", "0.5", host=url)
-    assert "did not answer within 0.5 s" in said
+    assert "did not respond within 0.5 s" in said
     assert time.monotonic() - begin < 2
 
 
@@ -205,7 +205,7 @@ def test_json_of_another_shape_is_one_sentence(
 def test_a_huge_answer_is_one_sentence(kubeflow: Kubeflow, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transport, "MAX_BYTES", 2**20)
     kubeflow.server.troubles = [Trouble("healthz", 200, b" " * 2**21)]
-    assert "an answer of more than 1 MB" in kubeflow.refusal("status")
+    assert "a response of more than 1 MB" in kubeflow.refusal("status")
 
 
 @pytest.mark.parametrize(

@@ -101,14 +101,14 @@ def test_a_slow_server_is_one_sentence_in_time(uploaded: Kubeflow, matches: str)
     begin = time.monotonic()
     said = uploaded.refusal("status", "--request-timeout", "0.2")
     assert time.monotonic() - begin < 2
-    assert "did not answer within 0.2 s" in said
+    assert "did not respond within 0.2 s" in said
     assert "--request-timeout" in said
 
 
 def test_requests_with_side_effects_are_not_retried(uploaded: Kubeflow) -> None:
     uploaded.server.troubles = [Trouble("POST .*/runs", 0, delay=0.5, times=1)]
     assert uploaded.submit("--request-timeout", "0.2") == 2
-    assert "did not answer" in uploaded.err
+    assert "did not respond" in uploaded.err
     time.sleep(0.5)
     assert uploaded.server.requests.count("POST /apis/v2beta1/runs") == 1
 
@@ -157,7 +157,7 @@ def test_another_server_is_one_sentence(kubeflow: Kubeflow) -> None:
     kubeflow.server.troubles = [Trouble("healthz", 404, b"404 page not found")]
     assert "No Kubeflow Pipelines server found at" in kubeflow.refusal("status")
     kubeflow.server.troubles = [Trouble("healthz", 200, b"<html>welcome</html>")]
-    assert "does not answer like Kubeflow Pipelines" in kubeflow.refusal("status")
+    assert "does not respond like Kubeflow Pipelines" in kubeflow.refusal("status")
 
 
 def test_a_server_that_hangs_up_is_one_sentence(kubeflow: Kubeflow) -> None:

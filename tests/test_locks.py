@@ -143,7 +143,7 @@ UNKNOWN = """{"dependencies": [{"name": "uv", "skip_reason": "not found"}], "fix
             1,
             [
                 "compatible.txt: other 2 has PYSEC-1999-2; fixed in 3.",
-                "compatible.txt: 1 unknown flaw(s) in 3 of 3 packages.",
+                "compatible.txt: 1 unknown vulnerability in 3 of 3 packages.",
             ],
         ),
         (UNKNOWN, 0, ["Nothing was audited: pip-audit, or its vulnerability service, is out of"]),

@@ -107,7 +107,7 @@ def test_a_refusal_names_the_thresholds_that_were_missed() -> None:
     assert reasons == [
         "Mean IoU (overall) is 0.412; at least 0.600 is required",
         "IoU border (breed Bengal) is 0.34999; at least 0.35000 is required",
-        "Mean IoU (overall), change from the champion: −0.031 (0.412 vs 0.443);"  # noqa: RUF001
+        "Mean IoU (overall), change against the champion: −0.031 (0.412 vs 0.443);"  # noqa: RUF001
         " at least −0.010 is required",  # noqa: RUF001
     ]
     assert "Version 1795535000 stays in service." in page.text
@@ -149,7 +149,7 @@ def test_a_run_that_failed_early_has_a_page() -> None:
 def test_tables_hold_the_numbers() -> None:
     _, page = render(outcome())
     assert ["✓ met", "Pixel accuracy", "overall", "0.912", "0.800", "at least"] in page.rows
-    change = ["✓ met", "Mean IoU", "overall", "+0.013", "−0.010", "change from champion"]  # noqa: RUF001
+    change = ["✓ met", "Mean IoU", "overall", "+0.013", "−0.010", "change against the champion"]  # noqa: RUF001
     assert change in page.rows
     assert ["cat", "0.912", "0.733", "0.853", "0.904", "0.586", "17"] in page.rows
     breeds = [row[0] for row in page.rows if row[0] in ("Bengal", "Sphynx")]
@@ -313,7 +313,9 @@ def test_photos_in_no_list_are_named() -> None:
     result = outcome()
     result["data"]["unlisted"] = [f"Bengal_{i}" for i in range(41)]
     _, page = render(result)
-    assert any(t.startswith("Skipped 41 photos") and "Bengal_11, …" in t for t in page.text)
+    assert any(
+        t.startswith("Left out 41 unlisted photos") and "Bengal_11, …" in t for t in page.text
+    )
 
 
 def test_a_page_that_cannot_be_made_leaves_the_old_one(tmp_path: Path) -> None:

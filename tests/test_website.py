@@ -116,10 +116,10 @@ def browser() -> Iterator[Page]:
         ('<a href="other.html#there">', None),
         ('<a href="https://example.org/">', None),
         ('<a href="nowhere.html">', "nowhere.html leads to no file."),
-        ('<a href="other.html#here">', "other.html#here leads to no place in its page."),
+        ('<a href="other.html#here">', "other.html#here has no such anchor."),
         ('<img src="nowhere.png">', "nowhere.png leads to no file."),
         ('<script src="https://example.org/x.js">', "https://example.org/x.js is loaded from a"),
-        ('<script src="">', "names nothing to load."),
+        ('<script src="">', "has no address."),
     ],
 )
 def test_a_broken_link_is_found(tmp_path: Path, element: str, problem: str | None) -> None:

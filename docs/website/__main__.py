@@ -91,7 +91,7 @@ def _write(page: Path, text: str) -> None:
 
 
 def strays(pages: Path) -> list[str]:
-    """A sentence for each page that the navigation lacks, or names without there being one."""
+    """A sentence for each page that is missing from the navigation, or listed but not there."""
     config = tomli.loads((ROOT / CONFIG).read_text(encoding="utf-8"))
     listed = set(_listed(config["project"]["nav"]))
     made = {page.relative_to(pages).as_posix() for page in pages.rglob("*.md")}

@@ -46,7 +46,7 @@ def problems(site: Path) -> list[str]:
 
 def _fault(path: Path, tag: str, address: str, pages: dict[Path, _Page]) -> str | None:
     if tag in _LOADS and not address:
-        return "names nothing to load"
+        return "has no address"
     parts = urlsplit(address)
     if parts.scheme in ("data", "mailto", "javascript"):
         return None
@@ -59,5 +59,5 @@ def _fault(path: Path, tag: str, address: str, pages: dict[Path, _Page]) -> str 
         return "leads to no file"
     anchor = unquote(parts.fragment)
     if anchor and target in pages and anchor not in pages[target].ids:
-        return "leads to no place in its page"
+        return "has no such anchor"
     return None

@@ -132,7 +132,7 @@ def _value(value: Any) -> str:
 
 
 def command_page() -> str:
-    """What each command of the two command lines says of itself with ``--help``."""
+    """The ``--help`` output of every command."""
     parts = ["# Command line\n"]
     for program, verbs in (("python -m pipeline", VERBS), (PROGRAM, COMMANDS)):
         parts.append(f"## {program}\n")
@@ -194,7 +194,8 @@ def outcome_page(schema_file: Path) -> str:
     parts = [
         "# latest_run.json\n",
         f"The outcome of the last run, in format {outcome.FORMAT}, for scripts. New fields may "
-        "appear at any time; the format changes only when a field goes or changes its meaning. "
+        "appear at any time; the format number increases only when a field is removed or changes "
+        "its meaning. "
         "[The JSON schema](../latest_run.schema.json) says the same for programs.\n",
         _fields(schema, schema),
     ]

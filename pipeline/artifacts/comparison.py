@@ -1,4 +1,4 @@
-"""The comparison with the champion: whether it is possible, and what people should know of it."""
+"""The comparison with the champion: whether it is possible, and what users should know about it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def note(
     candidate_path: str | None,
     stand_in: types.Artifact | None = None,
 ) -> str | None:
-    """What people should know about the comparison with the champion, in one or two sentences.
+    """What users should know about the comparison with the champion, in one or two sentences.
 
     Args:
       release: the champion's PushedModel artifact.

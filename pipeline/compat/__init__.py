@@ -1,4 +1,4 @@
-"""All code that depends on private parts of libraries, one module per library.
+"""All code that depends on library internals, one module per library.
 
 Each module says why it is needed and for which versions, and lists in `PARTS` what it relies on.
 tests/test_compat.py fails if that changes in a new version. Importing a module changes nothing; its
@@ -27,7 +27,7 @@ MODULES = (
 
 @dataclass(frozen=True)
 class Part:
-    """A private part of a library that this code relies on.
+    """A library internal that this code relies on.
 
     Attributes:
       module: the module that defines it.

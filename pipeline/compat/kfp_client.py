@@ -1,7 +1,7 @@
 """The client of the Kubeflow Pipelines SDK: timeouts, no silent retries, an error unless JSON.
 
 For kfp 2.5 (compatible stack) and 2.16 (current). The SDK's client waits for the server's health
-check without a timeout, has no timeouts on requests either, and turns an answer that is not JSON
+check without a timeout, has no timeouts on requests either, and turns a response that is not JSON
 into an empty object.
 """
 
@@ -59,7 +59,7 @@ def connect(
       credentials: the SDK's credentials, or None.
       ca_cert: file with the CA certificate of the server, or None.
       pool: maps the SDK's connection pool (urllib3) to the one to use.
-      not_json: maps the text of an answer that is not JSON to the error to raise.
+      not_json: maps the text of a response that is not JSON to the error to raise.
     """
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
@@ -71,7 +71,7 @@ def connect(
 
 
 def _request(plain: Any, not_json: Callable[[str], Exception], *args: Any, **kwargs: Any) -> Any:
-    """Send a request whose answer must be JSON."""
+    """Send a request whose response must be JSON."""
     try:
         response = plain(*args, **kwargs)
     except kfp_server_api.ApiException as error:

@@ -38,7 +38,7 @@ def processing(batch_size: int, write: Callable[[str], beam.PTransform]) -> Iter
 
     Args:
       batch_size: examples per batch.
-      write: returns a transform that writes serialized examples to a path.
+      write: returns a transform that writes serialised examples to a path.
     """
 
     @beam.ptransform_fn

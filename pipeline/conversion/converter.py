@@ -93,7 +93,7 @@ def make(
 
     Returns:
       JSON values: ``files`` (SHA-256 by name), ``megabytes``, ``milliseconds`` (per photo, on one
-      core), ``photos`` (number of photos it was compared on) and ``agreement`` (share of pixels
+      core), ``photos`` (number of photos it was compared on) and ``agreement`` (fraction of pixels
       with the SavedModel's class). With data also ``mean_iou`` and ``iou``. In 8 bits also
       ``float``, the same values of the float file. ``fault`` if the file is not good enough.
 
@@ -183,7 +183,7 @@ def make_all(
 
 
 def describe(name: str, facts: dict[str, Any]) -> str:
-    """Describes the result of `make` in one line for people."""
+    """Describes the result of `make` in one line for users."""
     photos_used = f"{facts['photos']} {'test' if 'mean_iou' in facts else 'synthetic'} photos"
     parts = [
         f"{facts['megabytes']:.1f} MB",

@@ -15,7 +15,7 @@ from pipeline.evaluation import metrics
 from pipeline.formats import Output
 from pipeline.formats.photos import Example
 
-# Minimum share of pixels on which a float file has the SavedModel's masks. It is below 1 because
+# Minimum fraction of pixels on which a float file has the SavedModel's masks. It is below 1 because
 # the file resizes differently, and because rounding decides if two classes are equally probable.
 MIN_AGREEMENT = 0.995
 MAX_LOSS = 0.003  # of mean IoU in 8 bits
@@ -60,7 +60,7 @@ def masks(runner: Runner, examples: Sequence[Example]) -> list[images.Pixels]:
 
 
 def agreement(some: Sequence[images.Pixels], others: Sequence[images.Pixels]) -> float:
-    """Share of equal pixels in two lists of masks."""
+    """Fraction of equal pixels in two lists of masks."""
     return float(np.mean([np.mean(a == b) for a, b in zip(some, others, strict=True)]))
 
 

@@ -4,7 +4,7 @@
     <repository>/<model>/labels.txt         class names, one per line, by class id
     <repository>/<model>/<version>/model.onnx
 
-`labels.txt` is for people. `config.pbtxt` does not mention it, because Triton ranks the values of
+`labels.txt` is for users. `config.pbtxt` does not mention it, because Triton ranks the values of
 all pixels together, so the labels would be those of the first pixel.
 
 Source: model_config.proto, docs/user_guide/model_repository.md and, for labels,

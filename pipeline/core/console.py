@@ -1,8 +1,8 @@
 """Terminal output; everything that is printed goes through this module.
 
-File names, breeds, classes and servers' answers are untrusted text. Control characters, line breaks
-and invisible characters in them are escaped (`plain`), so that no name can colour, erase or forge
-the output around it.
+File names, breeds, classes and servers' responses are untrusted text. Control characters, line
+breaks and invisible characters in them are escaped (`plain`), so that no name can colour, erase or
+forge the output around it.
 """
 
 from __future__ import annotations

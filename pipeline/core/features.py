@@ -30,7 +30,7 @@ COLOURS = ("red", "green", "blue")
 
 
 def share_key(class_name: str) -> str:
-    """Return the name of the raw feature with the share of pixels (0 to 1) of a class."""
+    """Return the name of the raw feature with the fraction of pixels (0 to 1) of a class."""
     return f"{class_name}_share"
 
 

@@ -1,4 +1,4 @@
-"""Shows progress and remaining time of work that takes long.
+"""Shows the progress and remaining time of long-running work.
 
 On a terminal, a line appears after ten seconds and disappears when the work is done. Elsewhere, as
 in a log, a line is printed whenever there was no other output for half a minute.

@@ -20,7 +20,7 @@ def of_item(item: Item, shares: dict[str, float]) -> list[tuple[tuple[str, str],
 
     Args:
       item: the item.
-      shares: the share of each class in its mask, by name.
+      shares: the fraction of each class in its mask, by name.
 
     Returns:
       ``((split, slice), [1, 1 or 0 for each class])`` for ``overall``, its species and its breed.

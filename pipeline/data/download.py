@@ -206,10 +206,11 @@ def _receive(url: str, start: int, size: int) -> Iterator[tuple[int, bytes]]:
     except urllib.error.HTTPError as error:
         if error.code < http.client.INTERNAL_SERVER_ERROR:
             raise UserError(
-                f"Cannot download {url}: the server answered {error.code} {_line(error.reason)};"
-                " give another --url."
+                f"Cannot download {url}: the server responded with {error.code}"
+                f" {_line(error.reason)}; give another --url."
             ) from None
-        raise _TransferError(f"the server answered {error.code} {_line(error.reason)}") from None
+        reason = f"the server responded with {error.code} {_line(error.reason)}"
+        raise _TransferError(reason) from None
     except (OSError, http.client.HTTPException) as error:
         reason = _line(getattr(error, "reason", error))
         raise _TransferError(reason or type(error).__name__) from None
@@ -234,7 +235,7 @@ class _Pace:
 
 
 def _first_byte(url: str, response: http.client.HTTPResponse, start: int) -> int:
-    """Return the offset of the server's answer; raise UserError if it is not the requested one."""
+    """Return the offset of the response; raise UserError if it is not the requested one."""
     if response.status != http.client.PARTIAL_CONTENT:
         return 0
     if not response.headers.get("Content-Range", f"bytes {start}-").startswith(f"bytes {start}-"):

@@ -2,7 +2,8 @@
 
 TFX's DistributionValidator compares the statistics of two train splits feature by feature: numbers
 by the Jensen-Shannon divergence (base 2) of their histograms, names by the L-infinity norm (the
-largest change of a name's share). Both are 0 for equal data and 1 for data with nothing in common.
+largest change in the fraction of a name). Both are 0 for equal data and 1 for data with nothing in
+common.
 """
 
 from __future__ import annotations

@@ -153,7 +153,7 @@ def require_fit(
     Args:
       splits: number of usable items in each split.
       quarantined: rows ``{"id", "reason"}``.
-      max_quarantined: maximum share of quarantined items; unless it is 0, one is always tolerated.
+      max_quarantined: maximum fraction of quarantined items; above 0, one is always tolerated.
       causes: what may explain them: sentences without full stop.
       listed: whether the quarantined items have been printed already.
 

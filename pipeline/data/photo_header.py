@@ -1,7 +1,7 @@
 """Reads the format and size of a photo from its header, before anything is decoded.
 
-The limit on a photo's pixels is defined here, for validation, the command line, the web page and
-the exported graph: a file of a few kilobytes can decode to gigabytes.
+The limit on a photo's pixels is defined here, for validation, the command line, the page of `serve`
+and the exported graph: a file of a few kilobytes can decode to gigabytes.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def read(contents: bytes) -> Header:
       contents: the whole file.
 
     Raises:
-      HeaderError: if the file is empty, of another format or too large, or its header is damaged.
+      HeaderError: if the file is empty, in another format or too large, or its header is damaged.
     """
     if not contents:
         raise HeaderError("the file is empty")

@@ -15,13 +15,13 @@ Id = TypeVar("Id", str, bytes)
 
 
 def records(examples_uri: str, split: str) -> Iterator[bytes]:
-    """Yield the serialized examples of a split."""
+    """Yield the serialised examples of a split."""
     files = sorted(fileio.glob(os.path.join(examples_uri, f"Split-{split}", "*")))
     yield from tf.data.TFRecordDataset(files, compression_type="GZIP").as_numpy_iterator()
 
 
 def id_of(record: bytes) -> bytes:
-    """Return the id of a serialized example."""
+    """Return the id of a serialised example."""
     example = tf.train.Example.FromString(record)
     id_: bytes = example.features.feature[features.ID].bytes_list.value[0]
     return id_

@@ -20,7 +20,7 @@ def show(terminal: Console, health: Health) -> None:
     if health.spans:
         console.say(terminal, f"Spans: {', '.join(health.spans)}")
     table = Table(
-        title="Usable items, median size in pixels, mean share of each class in the masks",
+        title="Usable items, median size in pixels, mean fraction of each class in the masks",
         title_justify="left",
         box=None,
         padding=(0, 2, 0, 0),

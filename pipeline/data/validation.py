@@ -43,7 +43,7 @@ class Checked:
     mask_file: bytes  # the trimap PNG, encoded
     height: int  # pixels, after the EXIF orientation if that is applied
     width: int  # likewise
-    class_shares: dict[str, float]  # share of the mask's pixels, by class name
+    class_shares: dict[str, float]  # fraction of the mask's pixels, by class name
     appearance: dict[str, float]  # from `appearance.measure`
     notes: tuple[Row, ...]  # what to check in the item, rows from `items.noted`
 

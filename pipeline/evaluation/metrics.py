@@ -63,7 +63,7 @@ def confusion_of(true: npt.NDArray[Any], predicted: npt.NDArray[Any]) -> npt.NDA
 
 
 def pixel_accuracy(confusion: Numbers) -> float:
-    """Share of correct pixels: (3 + 4 + 1) / 10 = 0.8 in the example."""
+    """Fraction of correct pixels: (3 + 4 + 1) / 10 = 0.8 in the example."""
     return _ratio(np.trace(confusion), confusion.sum())
 
 
@@ -140,7 +140,7 @@ def calibration_error(calibration: Floats) -> float:
 
 
 def images_below_floor(images: Floats, iou_floor: float) -> float:
-    """Share of images whose own mean IoU is below a floor.
+    """Fraction of images whose own mean IoU is below a floor.
 
     For example, 1 of 2 images with the mean IoUs 0.4 and 0.8 is below 0.5, which gives 0.5.
     """

@@ -1,4 +1,4 @@
-"""The function in a file of another format: resizing, network and class ids of decoded photos.
+"""The function in a file in another format: resizing, network and class ids of decoded photos.
 
 None of these formats can decode JPEGs, so callers decode the photos. Resizing is inside, so that
 every caller resizes as in training.
@@ -141,7 +141,7 @@ def resize(photos: tf.Tensor, size: int) -> tf.Tensor:
     lower = tf.reshape(tf.matmul(rows, flat), tf.stack([batch, size, width, 3]))
     narrow = tf.matmul(tf.transpose(lower, [0, 3, 1, 2]), columns, transpose_b=True)
     # Round halves up, as `preprocessing` does. The factor replaces an addition, which LiteRT would
-    # quantize to 8 bits.
+    # quantise to 8 bits.
     return tf.round(tf.transpose(narrow, [0, 2, 3, 1]) * (1 + 2**-20))
 
 

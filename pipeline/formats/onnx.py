@@ -1,7 +1,7 @@
 """Write and run ONNX files, for ONNX Runtime and the servers that use it.
 
 For calibration and 8 bits, see Jacob et al., "Quantization and Training of Neural Networks for
-Efficient Integer-Arithmetic-Only Inference", CVPR 2018. Only convolutions are quantized, because
+Efficient Integer-Arithmetic-Only Inference", CVPR 2018. Only convolutions are quantised, because
 ONNX Runtime's other operations are no faster in 8 bits.
 """
 

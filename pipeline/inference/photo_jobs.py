@@ -96,7 +96,7 @@ def plan(photos: Sequence[Path], output_dir: Path) -> list[Job]:
 
 
 class OutputError(Exception):
-    """No more results can be written; the message is a sentence for people."""
+    """No more results can be written; the message is a sentence for users."""
 
 
 def segment(segmenter: Predictor, jobs: Sequence[Job]) -> Iterator[tuple[Job, str | ImageError]]:

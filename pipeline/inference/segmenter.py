@@ -260,7 +260,7 @@ def orientation_note(contents: bytes, exif: str) -> str | None:
 
 
 def shares(ids: images.Pixels) -> dict[str, float]:
-    """Share of pixels of each class, 0 to 1, by class name; ids are uint8 [height, width]."""
+    """Fraction of pixels of each class, 0 to 1, by class name; ids are uint8 [height, width]."""
     counts = np.bincount(ids.ravel(), minlength=features.NUM_CLASSES) / ids.size
     return dict(zip(features.CLASS_NAMES, counts.tolist(), strict=True))
 

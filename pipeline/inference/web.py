@@ -1,4 +1,4 @@
-"""The web page of ``python -m pipeline serve``: drop a photo, see its mask.
+"""The page of ``python -m pipeline serve``: drop a photo, see its mask.
 
 ``GET /`` returns the page. ``POST /segment`` takes the bytes of one photo and returns JSON. The
 page loads nothing from other hosts, and no photo is stored. `web_guard` decides who may send

@@ -55,7 +55,7 @@ def validation_spec() -> infra_validator_pb2.ValidationSpec:
 def request_spec() -> infra_validator_pb2.RequestSpec:
     """Which signature to call, and with which examples.
 
-    TFX builds requests only from serialized examples, so it cannot call `contract.SERVE`, which
+    TFX builds requests only from serialised examples, so it cannot call `contract.SERVE`, which
     takes photos. `contract.EVALUATE` takes examples, decodes their photos the same way, runs the
     same model, and returns a few numbers.
     """
@@ -87,7 +87,7 @@ def check(release: Release) -> None:
     """Checks that a run on this machine can start a model server.
 
     Raises:
-      UserError: if the Docker daemon does not answer, or this is not a Kubeflow Pipelines pod.
+      UserError: if the Docker daemon does not respond, or this is not a Kubeflow Pipelines pod.
     """
     if release.infra_validation == KUBERNETES and not _in_pod(os.environ):
         raise UserError(
@@ -101,7 +101,7 @@ def check(release: Release) -> None:
             client.ping()
         except docker_errors.DockerException as error:
             denied = "Permission denied" in str(error)
-            fault = "denies access to this user" if denied else "does not answer"
+            fault = "denies access to this user" if denied else "does not respond"
             address = os.environ.get("DOCKER_HOST") or "its default socket"
             raise UserError(
                 f"Setting {SETTING!r} is 'docker', but the Docker daemon at {address} {fault}. "

@@ -298,7 +298,7 @@ def lock(
 
     Args:
       folder: a model's serving folder, which need not exist.
-      say: prints a message for people, for example while this process waits.
+      say: prints a message for users, for example while this process waits.
       purpose: name of the lock; locks with different names do not block each other.
 
     Yields:

@@ -27,7 +27,7 @@ from pipeline.saved_model import contract, rewriting, smoke_test
 _COMMAND = "`python -m pipeline releases"
 _PROCESS = uuid.uuid4().hex[:8]  # unlike this, process ids repeat, above all in containers
 
-# Writes files of other formats into a version's folder, given its record; returns JSON values for
+# Writes files in other formats into a version's folder, given its record; returns JSON values for
 # the record.
 Convert = Callable[[str, dict[str, Any]], dict[str, Any]]
 

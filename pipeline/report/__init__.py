@@ -1,4 +1,4 @@
-"""Results of a run for people: its outcome, the HTML report, the terminal summary, past runs.
+"""Results of a run for users: its outcome, the HTML report, the terminal summary, past runs.
 
 May import: `pipeline.artifacts`, `pipeline.evaluation`, `pipeline.training`, `pipeline.release` and
 what these may import.

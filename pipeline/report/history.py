@@ -28,7 +28,7 @@ class PastRun:
       begin: start of the first component, with time zone.
       seconds: duration; up to the last recorded moment if the run was interrupted.
       interrupted: whether the store has no end of the run.
-      verdict: what became of it, in a few words.
+      verdict: its outcome, in a few words.
       mean_iou: of the candidate, on the test split.
       photos: number of photos used, all splits together.
       spans: names of the spans used.

@@ -120,7 +120,7 @@ def write(
 
 
 def verdict(outcome: Outcome) -> dict[str, Any]:
-    """Describe what became of a run.
+    """Describe the outcome of a run.
 
     Args:
       outcome: of the run.
@@ -208,9 +208,9 @@ def _gate_rows(gate: Sequence[Threshold]) -> list[dict[str, Any]]:
             both = [formatting.number(each) for each in (row.candidate, row.champion)]
             has_values = row.candidate is not None or row.champion is not None
             compared = f" ({' vs '.join(both)})" if has_values else ""
-            kind = f"change from champion{compared}"
+            kind = f"change against the champion{compared}"
             reason = (
-                f"{name} ({where}), change from the champion: {value}{compared};"
+                f"{name} ({where}), change against the champion: {value}{compared};"
                 f" at least {bound} is required"
             )
         else:
@@ -296,7 +296,7 @@ def _components(components: Sequence[Component]) -> list[dict[str, Any]]:
 def _confusion_rows(
     confusion: Mapping[str, Mapping[str, Any]],
 ) -> list[tuple[str, list[tuple[Any, Any]]]]:
-    """Build the confusion matrix: pixels by true and predicted class, with shares of each row."""
+    """Build the confusion matrix: pixels by true and predicted class, and fractions of each row."""
     rows = []
     for true, predicted in confusion.items():
         total = sum(count or 0 for count in predicted.values())

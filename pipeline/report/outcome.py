@@ -73,7 +73,7 @@ class Row(_Part):
 
 
 class Drift(_Part):
-    """How far the photos have drifted from those of a release."""
+    """How far the photos have drifted from the training data of a release."""
 
     against: int | None = pydantic.Field(
         None, description="version compared with; null: no comparison"
@@ -93,9 +93,13 @@ class DataSummary(_Part):
     splits: dict[str, int] = pydantic.Field({}, description="number of photos in each split")
     quarantined: list[Row] = pydantic.Field([], description="quarantined photos, with reasons")
     notes: list[Row] = pydantic.Field([], description="photos in use that are worth a look")
-    unlisted: list[str] = pydantic.Field([], description="skipped ids that no list names")
+    unlisted: list[str] = pydantic.Field(
+        [], description="ids that are not listed and were left out"
+    )
     spans: list[str] = pydantic.Field([], description="spans used")
-    hints: list[str] = pydantic.Field([], description="possible problems of the whole data set")
+    hints: list[str] = pydantic.Field(
+        [], description="possible problems with the data set as a whole"
+    )
     drift: Drift = Drift(against=None)
 
 
@@ -123,9 +127,9 @@ class Tuning(_Part):
 
 
 class Outcome(_Part):
-    """What became of a run."""
+    """The outcome of a run."""
 
-    # First, because `core.ownership` recognizes the file by it.
+    # First, because `core.ownership` recognises the file by it.
     status: Literal["pushed", "not_blessed", "failed"] = "failed"
     format: int = pydantic.Field(FORMAT, description="version of this file format")
     error: str | None = pydantic.Field(None, description="why the run failed, in a sentence")
@@ -152,7 +156,7 @@ class Outcome(_Part):
     tuning: Tuning = Tuning()
     training: dict[str, Any] = pydantic.Field({}, description="facts the Trainer records")
     formats: dict[str, dict[str, Any]] = pydantic.Field(
-        {}, description="files of other formats in the version in service"
+        {}, description="files in other formats in the version in service"
     )
     run_id: str | None = None
     started: str | None = pydantic.Field(None, description="ISO 8601 with time zone")

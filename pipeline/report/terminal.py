@@ -62,7 +62,9 @@ def _show_data(terminal: Console, outcome: Outcome, file: Path) -> None:
         say(terminal, f"Note: {hint}.")
     drift = outcome.data.drift
     if drifted := drift.drifted():
-        terminal.print(f"The photos have drifted from those of version {drift.against}:")
+        terminal.print(
+            f"The photos have drifted from the training data of version {drift.against}:"
+        )
         for row in drifted:
             bound = f"above data.drift_bound = {row['bound']:g}"
             terminal.print(f"    {row['feature']}: distance {row['distance']:.2f}, {bound}")

@@ -25,7 +25,7 @@ MASK_PNG = "mask_png_bytes"  # string [batch], grey PNGs of class ids
 VALID = "valid"  # bool [batch], whether the photo was decoded
 
 EVALUATE = "evaluate"
-EXAMPLES = "examples"  # string [batch], serialized raw examples
+EXAMPLES = "examples"  # string [batch], serialised raw examples
 CONFUSION = "confusion"  # float32 [batch, 9]; a model may have more outputs
 
 SEGMENT = "segment_examples"  # takes `EXAMPLES`; for the report, optional

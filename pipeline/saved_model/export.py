@@ -2,8 +2,8 @@
 
 * ``serving_default``: encoded photos to masks and probabilities; needs only plain TensorFlow.
 * ``serving_png``: encoded photos to masks as PNG files; a bad photo does not fail the others.
-* ``evaluate``: serialized raw examples to pixel counts, for Evaluator.
-* ``segment_examples``: serialized raw examples to ids, true and predicted masks, for the report.
+* ``evaluate``: serialised raw examples to pixel counts, for Evaluator.
+* ``segment_examples``: serialised raw examples to ids, true and predicted masks, for the report.
 
 Servers (TensorFlow Serving, C, Java, Go) load a SavedModel through its restore operation, unlike
 Python's loader. That operation assigns to the variables that the saved module tracks. Keras 3 wraps
@@ -101,7 +101,7 @@ class SegmentationModule(tf.Module):
         """Counts the pixels of each photo: see `pipeline.saved_model.pixel_counts`.
 
         Args:
-          examples: serialized raw examples, string [batch].
+          examples: serialised raw examples, string [batch].
 
         Returns:
           confusion: float32 [batch, 9], the matrix with true classes as rows and predicted classes
@@ -132,7 +132,7 @@ class SegmentationModule(tf.Module):
         return {name: tf.where(finite, count, float("nan")) for name, count in counts.items()}
 
     def segment_examples(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Segments the photos of serialized raw examples, string [batch].
+        """Segments the photos of serialised raw examples, string [batch].
 
         Returns:
           id: string [batch].

@@ -13,7 +13,7 @@ import tensorflow as tf
 from pipeline.core.features import NUM_CLASSES
 
 BINS = 10  # of confidence, equally wide
-BOUNDARY_SHARE = 0.02  # width of a boundary, as a share of the photo's diagonal
+BOUNDARY_SHARE = 0.02  # width of a boundary, as a fraction of the photo's diagonal
 
 
 def most_probable(probabilities: tf.Tensor) -> tf.Tensor:

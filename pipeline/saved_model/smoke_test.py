@@ -28,7 +28,7 @@ TIMEOUT = 600  # seconds
 SMALL, LARGE = ((96, 128), (128, 96), (64, 64)), (3000, 4000)
 UNDECODABLE = b"no photo"
 
-# Minimum shares of equal pixels; if two classes are equally probable, rounding decides.
+# Minimum fractions of equal pixels; if two classes are equally probable, rounding decides.
 _AGREEMENT = 0.999
 _ROTATED_AGREEMENT = 0.98  # a rotated photo is resized in another order
 _ORIENTATION = 6  # EXIF value: rotate by 90 degrees

@@ -33,22 +33,24 @@ class Data(Values):
         0.01,
         ge=0,
         le=1,
-        description="maximum share of quarantined photos; unless it is 0, one is always tolerated",
+        description="maximum fraction of quarantined photos; above 0, one photo is always "
+        "tolerated",
     )
     eval_share: float = pydantic.Field(
         0.1,
         gt=0,
         lt=0.5,
-        description="share of the training photos held out to pick the best epoch",
+        description="fraction of the training photos held out to pick the best epoch",
     )
     test_share: float = pydantic.Field(
         0.1,
         gt=0,
         lt=0.5,
-        description="share of the photos held out for the gate, if there is no test.txt",
+        description="fraction of the photos held out for the gate, if there is no test.txt",
     )
     unlisted: Literal["leave_out", "use"] = pydantic.Field(
-        "leave_out", description="leave_out or use photos that are on no list in annotations/"
+        "leave_out",
+        description="whether to use or leave_out photos that are not listed in annotations/*.txt",
     )
     one_class_masks: OneClassMasks = pydantic.Field(
         "keep",
@@ -70,8 +72,8 @@ class Data(Values):
     )
     drift: Literal["warn", "stop", "off"] = pydantic.Field(
         "warn",
-        description="warn or stop when the photos have drifted from the last release's data, or "
-        "off",
+        description="what to do when the photos have drifted from the data of the last release: "
+        "warn, stop or off",
     )
     drift_bound: float = pydantic.Field(
         0.3,
@@ -117,7 +119,7 @@ class Gate(Values):
         0.5, ge=0, le=1, description="mean IoU below which a single photo counts as failed"
     )
     images_below_floor: float | None = pydantic.Field(
-        None, ge=0, le=1, description="maximum share of photos below gate.iou_floor"
+        None, ge=0, le=1, description="maximum fraction of photos below gate.iou_floor"
     )
     slices: tuple[Literal["overall", "species", "breed"], ...] = pydantic.Field(
         ("overall",),
@@ -140,7 +142,8 @@ class Release(Values):
     )
     infra_validation: Literal["off", "docker", "kubernetes"] = pydantic.Field(
         "off",
-        description="where to test a blessed model on a model server before release, or off",
+        description="where to test a blessed model on a model server before its release: docker, "
+        "kubernetes or off",
     )
     infra_image: str = pydantic.Field(
         "tensorflow/serving:2.20.0",

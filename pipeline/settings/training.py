@@ -43,7 +43,10 @@ class Train(Values):
         description="loss function: cross_entropy, or dice_cross_entropy (cross-entropy plus Dice)",
     )
     label_smoothing: float = pydantic.Field(
-        0, ge=0, lt=1, description="label smoothing: share of the target spread over all classes"
+        0,
+        ge=0,
+        lt=1,
+        description="label smoothing: fraction of the target probability spread over all classes",
     )
     class_balance: float = pydantic.Field(
         0,
@@ -61,11 +64,11 @@ class Train(Values):
         0.05,
         ge=0,
         lt=1,
-        description="share of the training spent warming up, with the cosine schedule",
+        description="fraction of training used for the warm-up of the cosine schedule",
     )
     weight_decay: float = pydantic.Field(0.01, ge=0, description="weight decay, with adamw")
     clip_norm: float | None = pydantic.Field(
-        1, gt=0, description="clip the global gradient norm at this value"
+        1, gt=0, description="clip the global gradient norm to this value"
     )
     ema: float | None = pydantic.Field(
         None,

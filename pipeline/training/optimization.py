@@ -39,7 +39,7 @@ class SegmentationLoss(keras.losses.Loss):
     Args:
       dice: weight of the Dice loss; 0 for none.
       class_weights: one factor per class for the cross-entropy, see `class_weights`; None for 1.
-      label_smoothing: share of the target, 0 to 1, to spread evenly over all classes.
+      label_smoothing: fraction of the target, 0 to 1, to spread evenly over all classes.
     """
 
     def __init__(
@@ -82,12 +82,12 @@ def loss(
 
 
 def class_weights(pixels: Sequence[float], balance: float) -> list[float]:
-    """Weights that give rare classes more influence: w[c] ~ share[c]**-balance, with a mean of 1.
+    """Weights that give rare classes more influence: w[c] ~ fraction[c]**-balance; mean 1.
 
     The mean is taken over pixels, so the balance does not change the size of the loss.
 
     Args:
-      pixels: number (or share) of training pixels of each class.
+      pixels: number (or fraction) of training pixels of each class.
       balance: 0 gives all pixels the same weight, 1 all classes.
 
     Returns:
@@ -137,15 +137,15 @@ def optimizer(
 
 
 def warmup_cosine(progress: float, warmup: float) -> float:
-    """The learning rate as a share of its peak.
+    """The learning rate as a fraction of its peak.
 
     Rises linearly during the first ``warmup`` of training, then falls to 0 along half a cosine
     (Loshchilov and Hutter, "SGDR", ICLR 2017). With warmup 0.2, it is 0.5 at progress 0.1, 1 at
     0.2, 0.5 at 0.6 and 0 at 1.
 
     Args:
-      progress: share of training that is done; values above 1 count as 1.
-      warmup: share of training, from 0 to below 1.
+      progress: fraction of training that is done; values above 1 count as 1.
+      warmup: fraction of training, from 0 to below 1.
     """
     if progress < warmup:
         return progress / warmup
@@ -162,7 +162,7 @@ class WarmupCosine(keras.callbacks.Callback):
       peak: peak learning rate.
       epochs: maximum number of epochs.
       steps_per_epoch: steps per epoch.
-      warmup: share of training during which the learning rate rises.
+      warmup: fraction of training during which the learning rate rises.
       max_minutes: time budget. None for no limit; then the schedule depends only on the step.
       seconds: returns the training time so far, earlier attempts included; None for the time since
         ``fit`` started.

@@ -1,9 +1,9 @@
-"""How much processor time each test file takes: measured, kept in tests/durations.json, and used.
+"""How much CPU time each test file takes: measured, kept in tests/durations.json, and used.
 
     .venv/bin/python -m pytest --measure [FILE ...]
 
 runs tests and writes what they and their child processes took into that file, beside
-what it holds of other test files. It is processor time and not time on the clock, so that a machine
+what it holds of other test files. It is CPU time and not time on the clock, so that a machine
 with other work measures the same. The suite begins with the files that take longest, and says
 beforehand how long it will take.
 """
@@ -60,7 +60,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 class Recorder:
-    """Adds up the processor time of setup, call and teardown of each test."""
+    """Adds up the CPU time of setup, call and teardown of each test."""
 
     def __init__(self) -> None:
         self.files: dict[str, Seconds] = defaultdict(Seconds)

@@ -55,7 +55,7 @@ class ApiServer:
       notes_stops: whether a run's history tells that it was stopped; it does not where Argo ends it
         before the server has looked again.
       logs: component to the log of its pods.
-      logs_at: who gives logs: "api", as the API server does, "page", as the web page's server does,
+      logs_at: who gives logs: "api", as the API server does, "page", as the UI's server does,
         or "none", where no log is kept.
       requests: method and path of all requests, in order.
     """
@@ -116,7 +116,7 @@ class ApiServer:
             return 500, b"{}"
 
     def _log(self, url: Any) -> tuple[int, bytes]:
-        """As ReadRunLogV1 of the API server, or the pod-logs handler of the web page's, answers."""
+        """As ReadRunLogV1 of the API server, or the pod-logs handler of the UI's, answers."""
         page = url.path == "/k8s/pod/logs"
         if page != (self.logs_at == "page"):
             # The one knows no such path, and the other shows its page on any.

@@ -28,7 +28,7 @@ from pipeline.training import augmentation, devices, optimization, trainer
 SCORES = ("accuracy", "mean_iou", *features.CLASS_NAMES)
 CLOCKS: dict[str, Callable[[], float]] = {
     "wall": time.monotonic,
-    # On a machine with other work: the processor time used, spread over all cores.
+    # On a machine with other work: the CPU time used, spread over all cores.
     "cpu": lambda: time.process_time() / (os.cpu_count() or 1),
 }
 

@@ -24,7 +24,7 @@ _TYPES = {"UINT8": np.uint8, "FLOAT": np.float32, "BOOL": np.bool_, "STRING": np
 
 @dataclass
 class Reply:
-    """What became of one request."""
+    """The outcome of one request."""
 
     outputs: dict[str, NDArray[Any]] = field(default_factory=dict)  # strings: object, of bytes
     error: str = ""
