@@ -3,7 +3,7 @@
 #                       left out (ARGS="-k gate" goes to pytest, which has two workers)
 #                       TEST_ALL=1 make test runs everything: the slow tests, the container image, Docker and, on an
 #                       older machine, the other stack
-# make test-debian13    the same on the current stack, in a Debian 13 root; needs root rights
+# make test-debian13    the same on the current stack, in a Debian 13 root; needs root privileges
 # make docs             builds the documentation site into build/docs/site
 # make audit            checks the locked packages against a vulnerability service, if one can be reached
 # make lock             resolves both stacks again from setup.py (ARGS=--upgrade takes the newest versions)

@@ -5,7 +5,7 @@
 
 Takes the examples and the newest release of a finished run, makes candidates from them and sends
 each the way of the pipeline: the Trainer's check of its export, Evaluator, the release. Prints a
-table in Markdown with the verdicts as the report words them, the champion being version V. A breed
+table in Markdown with the outcomes as the report words them, the champion being version V. A breed
 is judged from 5 test photos on, since the built-in data has no more of each.
 """
 
@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", choices=[[], *names], metavar="NAME", default=[])
     args = parser.parse_args()
     bench = bench_of(args.output_root)
-    print("| candidate | what it is | verdict |\n| --- | --- | --- |")
+    print("| candidate | what it is | outcome |\n| --- | --- | --- |")
     for make in CANDIDATES:
         if args.names and make.__name__ not in args.names:
             continue

@@ -4,7 +4,7 @@
 
 Measures the sound photos of a folder once, as ExampleGen does, and lets TFDV compare two parts of
 them by the comparators of `pipeline.data.drift`. By chance: random halves of so many photos, five
-times, and the folder's own splits train and test. Changed: of as many photos, the second half is
+times, and the folder's own train and test splits. Changed: of as many photos, the second half is
 darkened, yellowed, blurred, or of one breed alone. Prints the largest distance that a feature had.
 """
 

@@ -392,7 +392,7 @@ def test_the_command_fetches_and_says_so(
     error = capsys.readouterr().err
     url = f"{server.url}/mirror/annotations.tar.gz"
     assert error == (
-        f"Error: Cannot download {url}: the server answered 404 Not Found; give another --url.\n"
+        f"Error: Cannot download {url}: the server answered 404 Not Found; choose another --url.\n"
     )
 
 

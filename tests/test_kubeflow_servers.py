@@ -178,7 +178,7 @@ def test_tls_that_fails_is_one_sentence(kubeflow: Kubeflow, tmp_path: Path) -> N
         "status", host=secure
     )
     said = kubeflow.refusal("status", "--ca-cert", str(tmp_path / "none.pem"))
-    assert "give a CA certificate" in said
+    assert "specify a CA certificate" in said
 
 
 @pytest.mark.parametrize("option", ["--request-timeout=0", "--request-timeout=soon"])

@@ -93,7 +93,7 @@ class DataSummary(_Part):
     splits: dict[str, int] = pydantic.Field({}, description="number of photos in each split")
     quarantined: list[Row] = pydantic.Field([], description="quarantined photos, with reasons")
     notes: list[Row] = pydantic.Field([], description="photos in use that are worth a look")
-    unlisted: list[str] = pydantic.Field([], description="skipped ids that no list names")
+    unlisted: list[str] = pydantic.Field([], description="ids that are not listed, left out")
     spans: list[str] = pydantic.Field([], description="spans used")
     hints: list[str] = pydantic.Field([], description="possible problems of the whole data set")
     drift: Drift = Drift(against=None)

@@ -48,7 +48,7 @@ class Data(Values):
         description="share of the photos held out for the gate, if there is no test.txt",
     )
     unlisted: Literal["leave_out", "use"] = pydantic.Field(
-        "leave_out", description="leave_out or use photos that are on no list in annotations/"
+        "leave_out", description="leave_out or use photos that are not listed in annotations/"
     )
     one_class_masks: OneClassMasks = pydantic.Field(
         "keep",
