@@ -183,7 +183,7 @@ def test_experiments_are_made_once(kubeflow: Kubeflow) -> None:
         ("epochs=many", "--param epochs is 'many'; it must be a whole number."),
         ("epochs=true", "it must be a whole number"),
         ("bound=high", "it must be a number"),
-        ("epochs", "--param is 'epochs'; give NAME=VALUE"),
+        ("epochs", "--param is 'epochs'; specify NAME=VALUE"),
     ],
 )
 def test_a_bad_parameter_is_found_before_anything_is_sent(
