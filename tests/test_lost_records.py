@@ -75,7 +75,7 @@ def test_a_lost_record_is_reported_and_repaired(
     assert f"repair {second}" in said
 
     assert run.releases("repair", str(second)) == 0
-    assert "a run on the same data" in capsys.readouterr().out
+    assert "run the pipeline again with the same data" in capsys.readouterr().out
     *_, mended = run.versions()
     known = record(run, mended)
     assert known["model_uri"] == str(trained.parent)
