@@ -39,7 +39,7 @@ make_root() { # make_root PACKAGES
         ${1:+--include="$1"} trixie "$building" $(mirror) >"$log" 2>&1; then
         tail -n 5 "$log" >&2
         rm -rf "$building"
-        echo "debian13: debootstrap failed, see $log; mend that and call again." >&2
+        echo "debian13: debootstrap failed; see $log, fix the problem and run this again." >&2
         exit 1
     fi
     rm -rf "$building"/var/cache/apt/archives/*.deb
@@ -89,11 +89,11 @@ enter() {
 export -f enter
 
 if [ $# = 0 ]; then
-    echo "debian13: say which command to run, for example: .ci/debian13.sh make test" >&2
+    echo "debian13: no command given; for example: .ci/debian13.sh make test" >&2
     exit 2
 fi
-[ "$(id -u)" = 0 ] || cannot "this needs root rights; call it as root."
-unshare --mount --pid --fork true 2>/dev/null || cannot "this machine allows no mount namespaces."
+[ "$(id -u)" = 0 ] || cannot "this needs root privileges; run it as root."
+unshare --mount --pid --fork true 2>/dev/null || cannot "this machine does not allow mount namespaces."
 if [ "$1" = --bare ]; then
     root=${2:-}
     if [ -z "$root" ] || [ -e "$root" ]; then

@@ -56,7 +56,7 @@ def main() -> None:
         f" {os.getloadavg()[0]:.1f}, tensorflow {tf.__version__}; {run['model_name']} at"
         f" {run['settings']['transform.image_size']} pixels"
     )
-    print("| signature | batch | first, ms | later, ms | JSON, KB a photo |")
+    print("| signature | batch | first, ms | later, ms | JSON, KB per photo |")
     print("| --- | --- | --- | --- | --- |")
     version = os.path.join(run["serving_dir"], str(run["in_service"]))
     with smoke_test.as_server(version) as (_, ask):

@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", choices=[[], *names], metavar="NAME", default=[])
     args = parser.parse_args()
     bench = bench_of(args.output_root)
-    print("| candidate | what it is | verdict |\n| --- | --- | --- |")
+    print("| candidate | what it is | outcome |\n| --- | --- | --- |")
     for make in CANDIDATES:
         if args.names and make.__name__ not in args.names:
             continue

@@ -107,7 +107,7 @@ def main() -> None:
     random = np.random.default_rng(0)
     for count in args.counts:
         if 2 * count > len(photos):
-            raise SystemExit(f"There are not twice {count} photos; give other --counts.")
+            raise SystemExit(f"There are not twice {count} photos; choose other --counts.")
         found = []
         for _ in range(_ROUNDS):
             drawn = photos.iloc[random.permutation(len(photos))[: 2 * count]]

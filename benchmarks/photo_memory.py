@@ -84,7 +84,7 @@ def main() -> None:
     with page(next(serving.iterdir())) as (url, process):
         ask(url, photo(*SIZES["0.2"], "JPEG"))
         first = peak(process)
-        print("| photo | megapixels | at once | MB | answer | s | peak, GB more |")
+        print("| photo | megapixels | concurrent | MB | status | s | peak, GB more |")
         print("| --- | --- | --- | --- | --- | --- | --- |")
         for image_format, name, count in rows:
             contents = photo(*SIZES[name], image_format)

@@ -110,8 +110,8 @@ def files_of(
 
 
 def eight_bits(release: network.Release, folder: Path) -> None:
-    """Prints the table of formats in 8 bits."""
-    print("| format | mean IoU | floats | border IoU | floats | ms | floats | MB | floats |")
+    """Prints the table of int8 formats."""
+    print("| format | mean IoU | float32 | border IoU | float32 | ms | float32 | MB | float32 |")
     print("| --- " * 9 + "|")
     bench = converter.Bench(release, photos.source(release))
     for name in file_formats.NAMES:
@@ -121,7 +121,7 @@ def eight_bits(release: network.Release, folder: Path) -> None:
         path = folder / format_.file_name
         found = converter.make(name, bench, path, force=True)
         floats = found["float"]
-        cells = [format_.title.partition(",")[0]]
+        cells = [format_.family.title]
         for key, digits in (("mean_iou", 4), ("border", 4), ("milliseconds", 1), ("megabytes", 1)):
             for facts in (found, floats):
                 value = facts["iou"]["border"] if key == "border" else facts[key]
@@ -134,7 +134,7 @@ def main() -> None:
     parser.add_argument("--output-root", type=Path, default=Path("output"))
     parser.add_argument("--photos", type=Path, help="folder of JPEG files; default: the run's")
     parser.add_argument("--count", type=int, default=40, help="photos to ask for")
-    parser.add_argument("--int8", action="store_true", help="the table of formats in 8 bits")
+    parser.add_argument("--int8", action="store_true", help="the table of int8 formats")
     args = parser.parse_args()
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)

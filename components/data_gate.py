@@ -54,9 +54,7 @@ def DataGate(
     coverage.require(ingestion.read_classes(examples.uri), Gate.model_validate_json(gate))
     for split in features.SPLITS:
         if problems := data_checks.read_anomalies(anomalies, split):
-            raise DataError(
-                f"The split '{split}' does not match the schema: {'; '.join(problems)}."
-            )
+            raise DataError(f"The {split} split does not match the schema: {'; '.join(problems)}.")
     drifted = data_drift.describe(data_drift.read(drift))
     if drifted and on_drift == "stop":
         raise DataError(

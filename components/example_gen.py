@@ -82,7 +82,7 @@ def _int64(value: int) -> tf.train.Feature:
 
 
 class Executor(base_beam_executor.BaseBeamExecutor):
-    """Writes the splits train, eval and test, the quarantine and the notes."""
+    """Writes the train, eval and test splits, the quarantine and the notes."""
 
     def Do(
         self,
@@ -162,7 +162,7 @@ class Driver(driver.FileBasedDriver):
 
 
 class PetExampleGen(component.FileBasedExampleGen):
-    """Ingests a data folder; the output `examples` has the splits train, eval and test."""
+    """Ingests a data folder; the output `examples` has the train, eval and test splits."""
 
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)
     DRIVER_CLASS = Driver

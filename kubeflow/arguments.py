@@ -19,8 +19,8 @@ def add_connection(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--host",
         metavar="URL",
-        help="address of Kubeflow Pipelines (default: KF_PIPELINES_ENDPOINT, or the cluster this "
-        "runs in, or the cluster of kubeconfig)",
+        help="URL of the Kubeflow Pipelines API (default: KF_PIPELINES_ENDPOINT, else the cluster "
+        "this runs in, else the cluster in your kubeconfig)",
     )
     group.add_argument("--namespace", help="your namespace, if the server is in multi-user mode")
     group.add_argument(

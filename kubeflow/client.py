@@ -123,7 +123,7 @@ class Server:
         if not namespace:
             raise UserError(
                 f"The server at {self.host} is in multi-user mode; "
-                f"give your namespace with --namespace."
+                f"specify your namespace with --namespace."
             )
         self._limits = dataclasses.replace(self._limits, namespace=namespace)
         return namespace

@@ -24,7 +24,7 @@ _RETRIED = {
     "OnTransientError": "only transient errors are retried",
     "Always": "everything is retried many times, even if that cannot help",
 }
-PATCHED = "lost pods are retried, and failed containers if that may help"
+PATCHED = "lost pods are retried, and so are failed containers when a retry may help"
 
 
 def retries() -> str | None:

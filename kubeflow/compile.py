@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
         files.write_atomically(arguments.output, text.encode())
     except OSError as error:
         raise UserError(
-            f"Cannot write {arguments.output} ({error.strerror}); give another --output."
+            f"Cannot write {arguments.output} ({error.strerror}); choose another --output."
         ) from None
     console.show(f"Compiled: {arguments.output}")
     return 0
@@ -57,5 +57,6 @@ def _require_ours(path: Path, text: str) -> None:
         return
     if not ours:
         raise UserError(
-            f"{path} was not made by this program; move it away, or give another --output."
+            f"{path} was not created by this program; move it elsewhere, or choose another "
+            "--output."
         )

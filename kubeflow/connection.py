@@ -57,7 +57,7 @@ class Connection:
                 "http://localhost:8080 after kubectl port-forward svc/ml-pipeline-ui 8080:80."
             )
         if self.ca_cert and not self.ca_cert.is_file():
-            raise UserError(f"--ca-cert {self.ca_cert} is not a file; give a CA certificate.")
+            raise UserError(f"--ca-cert {self.ca_cert} is not a file; specify a CA certificate.")
         if self.token_file:
             token = TokenFile(self.token_file)
             token.read()
@@ -66,7 +66,7 @@ class Connection:
 
 
 def _check_address(source: str, host: str) -> None:
-    example = "give one such as http://localhost:8080"
+    example = "specify one such as http://localhost:8080"
     if "@" in host:  # do not print it
         raise UserError(
             f"{source} contains a user name or password, which Kubeflow Pipelines does not use; "

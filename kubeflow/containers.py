@@ -111,7 +111,7 @@ class Containers:
                     code, last_line = self._attempt(task, command)
             except errors.DockerException as error:
                 raise UserError(f"Docker cannot run a container for {task}: {error}.") from None
-            seconds = f"{time.monotonic() - begin:.1f} s with its container"
+            seconds = f"{time.monotonic() - begin:.1f} s including the container"
             if code == DONE:
                 self._say(f"+ {last_line.removesuffix('.')} ({seconds})")
                 return code

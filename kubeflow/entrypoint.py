@@ -151,8 +151,8 @@ def _check_run_id(run_id: str) -> None:
     # The server replaces this placeholder in inputs of tasks, but not in command lines.
     if "{{" in run_id:
         raise UserError(
-            f"The server did not replace the placeholder {run_id!r} by the id of the run; compile "
-            "the pipeline again with python -m kubeflow compile."
+            f"The server did not replace the placeholder {run_id!r} with the id of the run; "
+            "compile the pipeline again with python -m kubeflow compile."
         )
 
 

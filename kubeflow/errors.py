@@ -79,7 +79,7 @@ def _unreachable(error: urllib3.exceptions.HTTPError, doing: str, limits: Limits
     if isinstance(
         reason, urllib3.exceptions.LocationParseError | urllib3.exceptions.LocationValueError
     ):
-        return f"--host {limits.host!r} is not a URL; give one such as http://localhost:8080."
+        return f"--host {limits.host!r} is not a URL; specify one such as http://localhost:8080."
     if isinstance(reason, urllib3.exceptions.ConnectTimeoutError) and not isinstance(
         reason, urllib3.exceptions.NewConnectionError
     ):

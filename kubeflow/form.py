@@ -117,7 +117,7 @@ def overrides(text: str) -> list[str]:
     for part in parts:
         if "=" not in part:
             raise UserError(
-                f"The run's parameter '{SETTINGS}' contains {part!r}; give KEY=VALUE, separated by "
-                f"'{_SEPARATOR}'."
+                f"The run's parameter '{SETTINGS}' contains {part!r}; specify KEY=VALUE, separated "
+                f"by '{_SEPARATOR}'."
             )
     return parts

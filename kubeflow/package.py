@@ -179,7 +179,7 @@ def read_parameters(assignments: Sequence[str], spec: Spec) -> dict[str, Any]:
     for assignment in assignments:
         name, separator, text = assignment.partition("=")
         if not separator:
-            raise UserError(f"--param is {assignment!r}; give NAME=VALUE.")
+            raise UserError(f"--param is {assignment!r}; specify NAME=VALUE.")
         if name not in spec.parameters:
             hint = loader.nearest(name, sorted(spec.parameters))
             raise UserError(f"The pipeline {spec.name!r} has no parameter {name!r}; {hint}")

@@ -193,8 +193,8 @@ class Component(Section):
     )
     cpu: str = pydantic.Field(
         "1",
-        description="CPUs requested: 2, 0.5 or 500m; here and in memory, the default is what "
-        "the component was measured to need",
+        description="CPU request, such as 2, 0.5 or 500m; the defaults for cpu and memory depend "
+        "on the component",
     )
     cpu_limit: str | None = pydantic.Field(None, description="CPU limit; none: no limit")
     memory: str = pydantic.Field("4Gi", description="memory requested: 4Gi, 500M")

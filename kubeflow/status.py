@@ -52,6 +52,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _line(run: Run) -> str:
     duration = "" if run.seconds is None else f"{run.seconds:.0f} s"
-    origin = "by schedule" if run.schedule_id else "by hand"
+    origin = "scheduled" if run.schedule_id else "manual"
     begin = f"{run.begin:%Y-%m-%d %H:%M:%S} UTC" if run.begin else "unknown"
     return f"{begin:<23}  {run.state.lower():<10} {duration:>8}  {origin:<11}  {run.name}"

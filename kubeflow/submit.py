@@ -97,7 +97,7 @@ def _compiled(arguments: argparse.Namespace) -> Iterator[package.Package]:
     if arguments.package:
         if arguments.config or arguments.overrides:
             raise UserError(
-                "--config and --set do not apply to --package, which is already compiled; give "
+                "--config and --set do not apply to --package, which is already compiled; specify "
                 "either --package or settings."
             )
         yield package.read(arguments.package)

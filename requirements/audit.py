@@ -36,11 +36,11 @@ def main() -> int:
     for lock in LOCKS:
         packages = _ask(FOLDER / lock)
         if packages is None:
-            print(f"{lock} was not audited: the vulnerability service does not answer any more.")
+            print(f"{lock} was not audited: the vulnerability service stopped responding.")
             continue
         new = [flaw for flaw in flaws(packages) if not flaw[2] & known]
         for name, version, ids, fixed in new:
-            advice = f"fixed in {fixed}" if fixed else "no version mends it"
+            advice = f"fixed in {fixed}" if fixed else "no fixed version yet"
             print(f"{lock}: {name} {version} has {', '.join(sorted(ids))}; {advice}.")
         asked = sum("skip_reason" not in package for package in packages)
         noun = "vulnerability" if len(new) == 1 else "vulnerabilities"

@@ -75,7 +75,7 @@ choose_python() {
     for version in 3.8 3.9 3.10 3.11 3.12 3.13 3.14; do
         [ -z "$(find_python "$version")" ] || found="$found $version"
     done
-    fail "no fitting Python: this machine ($machine) needs $(listed), found${found:- none};" \
+    fail "no suitable Python: this machine ($machine) needs $(listed), but found${found:- none};" \
         "install one, for example with \"pyenv install ${wanted%% *}\", or name one with PYTHON=/path/to/python${wanted%% *}."
 }
 
@@ -91,7 +91,7 @@ take_over_pip_settings() {
 
 install() {
     lacking=$("$python" requirements/check_build.py)
-    [ -z "$lacking" ] || fail "$python lacks $lacking: install that (macOS: xcode-select --install) and call again."
+    [ -z "$lacking" ] || fail "$python lacks $lacking: install that (macOS: xcode-select --install), then run this again."
     echo "setup: $stack stack with $python, $(grep -c '==' "$lock") packages into .venv: a minute or two"
     # From nothing, never on top: what an interrupted or older install left behind is in nobody's lock.
     # The lock also pins what source packages are built with.
@@ -102,7 +102,7 @@ install() {
         take_over_pip_settings &&
         .venv/bin/uv pip sync --quiet --python .venv/bin/python --require-hashes \
             --build-constraints "$lock" "$lock" ||
-        fail "installing $lock failed, the reason stands above; the next call starts afresh."
+        fail "installing $lock failed; see the output above. Run the command again to start from scratch."
 }
 
 look_at_machine

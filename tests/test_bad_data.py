@@ -78,7 +78,7 @@ def test_quarantined_items_do_not_change_the_model(
     assert run.outcome["status"] == "pushed"
     found = run.outcome["data"]
     expected = {id_: (kind.reason or "").format(id=id_) for id_, kind in kinds.items()}
-    expected["copy_1"] = f"the same photo as {judged.stem}, which is in the split test"
+    expected["copy_1"] = f"the same photo as {judged.stem}, which is in the test split"
     assert {row["id"]: row["reason"] for row in found["quarantined"]} == expected
     assert [row["id"] for row in found["notes"]] == [judged.stem]
     assert found["splits"] == two_releases.outcome["data"]["splits"]
@@ -131,7 +131,7 @@ def test_a_class_in_no_test_mask_stops_the_run_if_the_gate_needs_it(
     run = run_locally(data, tmp_path / "output", "gate.class_iou=0.1")
     assert (run.code, run.states()["DataGate"]) == (2, "failed")
     assert "Trainer" not in run.states()
-    said = "No mask of the split test contains the class border, so the gate cannot judge it"
+    said = "No mask in the test split contains the class border, so the gate cannot judge it"
     error = capfd.readouterr().err
     assert error.startswith(f"Error: {said}, but gate.class_iou = 0.1 applies")
     assert command.main(["check", str(data), "--set", "gate.class_iou=0.1"]) == 2
@@ -154,7 +154,9 @@ def test_empty_split_is_refused_with_a_sentence(
     (data / "annotations" / "trainval.txt").write_text("\n".join(p.stem for p in photos(data)))
     run = run_locally(data, tmp_path / "output")
     assert run.code == 2
-    assert "The split 'test' has no usable items (40 in total)" in capfd.readouterr().err
+    assert (
+        "The test split has no usable items (40 in all splits together)" in capfd.readouterr().err
+    )
 
 
 @pytest.mark.usefixtures("untrained")

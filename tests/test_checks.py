@@ -68,7 +68,7 @@ def test_masks_of_one_class_can_be_quarantined(root: Path) -> None:
     (kind,) = (kind for kind in SOUND if kind.name == "one_class_mask")
     add(root, kind, "Bengal_1")
     item = layout.scan(root, Data()).items[0]
-    with pytest.raises(FaultyItem, match="the mask is all background"):
+    with pytest.raises(FaultyItem, match="the mask contains only background"):
         validation.check_item(item, Data(one_class_masks="set_aside"))
 
 

@@ -49,7 +49,7 @@ def test_each_class_in_some_mask_of_each_split_will_do() -> None:
 def test_a_class_missing_from_a_split_is_refused_if_the_gate_needs_it(split: str) -> None:
     found = rows(**{**SOUND, split: [("pug", TWO)]})
     said = refusal(found)
-    assert f"No mask of the split {split} contains the class border, so " in str(said)
+    assert f"No mask in the {split} split contains the class border, so " in str(said)
     assert "gate.class_iou = 0.35" in str(said)
     assert refusal(found, class_iou=0) is None
     (hint,) = coverage.hints(found)
@@ -60,7 +60,7 @@ def test_the_eval_split_gets_a_hint() -> None:
     found = rows(**{**SOUND, "eval": [("pug", {"pet": 0.0, "background": 1.0, "border": 0.0})]})
     assert refusal(found) is None
     assert coverage.hints(found) == [
-        "No mask of the split eval contains the classes pet or border, so the best epoch is picked "
+        "No mask in the eval split contains the classes pet or border, so the best epoch is picked "
         "without them"
     ]
 
@@ -68,7 +68,7 @@ def test_the_eval_split_gets_a_hint() -> None:
 def test_a_class_missing_everywhere_is_reported_once() -> None:
     (hint,) = coverage.hints(rows(**{split: [("pug", TWO)] for split in features.SPLITS}))
     assert hint.startswith(
-        "No mask of the splits train, eval or test contains the class border, so "
+        "No mask in the train, eval or test splits contains the class border, so "
     )
 
 
@@ -77,7 +77,7 @@ def test_gated_slices_count_if_large_enough() -> None:
     few = {"slices": ("overall", "breed"), "min_examples": 2}
     assert refusal(found, **few) is None
     asked = {"slices": ("breed",), "min_examples": 1}
-    said = "No mask of the split test, slice breed Bengal, contains the class border, so"
+    said = "No mask in the test split, slice breed Bengal, contains the class border, so"
     assert said in str(refusal(found, **asked))
     assert refusal(found, **asked, class_iou=0) is None
     lacking = rows(**{**SOUND, "test": [("pug", TWO)]})

@@ -224,7 +224,7 @@ def test_a_rollback_on_a_full_disk_changes_nothing(
     monkeypatch.setattr(io_utils, "copy_dir", full)
     assert run.releases("rollback", str(before[0])) == 1
     error = capsys.readouterr().err
-    assert error.startswith("Error: No space is left on the disk of ")
+    assert error.startswith("Error: No space left on the disk that holds ")
     assert error.count("\n") == 1
     assert run.versions() == before
     assert not list(run.serving_dir.parent.glob(".staging*"))

@@ -150,7 +150,7 @@ def test_copies_of_a_photo_never_lie_in_two_splits(tmp_path: Path) -> None:
         (root / "images" / f"{id_}.jpg").write_text(content)
     result = scan(root)
     assert {row["id"]: row["reason"] for row in result.quarantined} == {
-        f"A_{i}": f"the same photo as A_{i + 20}, which is in the split test" for i in range(10)
+        f"A_{i}": f"the same photo as A_{i + 20}, which is in the test split" for i in range(10)
     }
     assert result.notes == [{"id": "A_39", "note": "the same photo as A_38"}]
     by_content: dict[str, set[str]] = {}

@@ -184,7 +184,7 @@ def test_after_too_many_breaks_the_next_download_resumes(server: Server, tmp_pat
 def test_a_page_in_the_place_of_an_archive_is_not_taken(server: Server, tmp_path: Path) -> None:
     source, archive = server.source(), server.files["annotations.tar.gz"]
     server.files["annotations.tar.gz"] = b"Please log in."
-    with pytest.raises(UserError, match=r"tar.gz is 14 bytes long, not \d\d\d; give"):
+    with pytest.raises(UserError, match=r"tar.gz is 14 bytes long, not \d\d\d; choose"):
         fetch(tmp_path, source)
     assert len(server.requests) == 1
     server.files["annotations.tar.gz"] = archive
@@ -276,7 +276,7 @@ def test_no_more_is_written_than_was_promised(server: Server, tmp_path: Path) ->
     source = server.source()
     server.length, server.endless = False, True
     size = len(server.files["annotations.tar.gz"])
-    with pytest.raises(UserError, match=rf"is more than {size} bytes long, not {size}; give"):
+    with pytest.raises(UserError, match=rf"is more than {size} bytes long, not {size}; choose"):
         fetch(tmp_path, source)
     assert sum(path.stat().st_size for path in tmp_path.rglob("*")) <= size
     server.endless = False
@@ -393,7 +393,7 @@ def test_the_command_fetches_and_says_so(
     url = f"{server.url}/mirror/annotations.tar.gz"
     assert error == (
         f"Error: Cannot download {url}: the server responded with 404 Not Found;"
-        " give another --url.\n"
+        " choose another --url.\n"
     )
 
 

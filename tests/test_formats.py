@@ -248,7 +248,10 @@ def test_mistakes_are_one_sentence(
     for arguments, sentence in (
         (["onnx", "--model", str(tmp_path / "none"), "--output", str(tmp_path)], "is a folder"),
         (["onnx", "--model", model, "--output", str(tmp_path / "d.onnx")], "is a folder"),
-        (["onnx", "--model", model, "--output", str(tmp_path / "x.bin")], "must end in .onnx"),
+        (
+            ["onnx", "--model", model, "--output", str(tmp_path / "x.bin")],
+            "must have the extension .onnx",
+        ),
         (["onnx", "--model", str(tmp_path), "--output", good], "has no readable release.json"),
         (["onnx", "--model", model, "--output", good, "--opset", "99"], "opset"),
         (["litert", "--model", model, "--output", "x.tflite", "--opset", "15"], "does not apply"),

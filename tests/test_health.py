@@ -31,7 +31,7 @@ def test_a_sound_folder_is_fit(root: Path, capfd: pytest.CaptureFixture[str]) ->
     assert command.main(["check", str(root)]) == 0
     output = capfd.readouterr()
     assert output.err == ""
-    for word in (*features.SPLITS, *features.CLASS_NAMES, "Fit to train on."):
+    for word in (*features.SPLITS, *features.CLASS_NAMES, "The data is fit for training."):
         assert word in output.out
     assert "Quarantined" not in output.out
 
@@ -57,7 +57,7 @@ def test_every_item_that_is_not_used_is_named(
     for number, kind in enumerate(FAULTY, start=2):
         assert kind.reason
         assert f"    Bengal_{number}: {kind.reason.format(id=f'Bengal_{number}')}\n" in output.out
-    assert "Worth a look: 1\n    Bengal_1: the mask is all background\n" in output.out
+    assert "Notes: 1\n    Bengal_1: the mask contains only background\n" in output.out
     assert output.err.startswith(
         f"Error: {len(FAULTY)} of {61 + len(FAULTY)} items are quarantined"
     )

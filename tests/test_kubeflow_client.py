@@ -183,7 +183,7 @@ def test_experiments_are_made_once(kubeflow: Kubeflow) -> None:
         ("epochs=many", "--param epochs is 'many'; it must be a whole number."),
         ("epochs=true", "it must be a whole number"),
         ("bound=high", "it must be a number"),
-        ("epochs", "--param is 'epochs'; give NAME=VALUE"),
+        ("epochs", "--param is 'epochs'; specify NAME=VALUE"),
     ],
 )
 def test_a_bad_parameter_is_found_before_anything_is_sent(
@@ -251,7 +251,7 @@ def test_status_shows_version_schedules_and_runs(uploaded: Kubeflow) -> None:
     assert "cron '0 0 2 * * *', next " in uploaded.out
     (line,) = [line for line in uploaded.out.splitlines() if line.endswith("by me")]
     assert "succeeded" in line
-    assert "by hand" in line
+    assert "manual" in line
 
 
 def test_status_without_runs_and_schedules(uploaded: Kubeflow) -> None:
@@ -268,5 +268,5 @@ def test_status_shows_the_last_runs_first(kubeflow: Kubeflow) -> None:
     for number in range(4):
         kubeflow.submit("--no-wait", "--run-name", f"run{number}")
     assert kubeflow("status", "--runs", "2") == 0
-    names = [line.split()[-1] for line in kubeflow.out.splitlines() if "by hand" in line]
+    names = [line.split()[-1] for line in kubeflow.out.splitlines() if "manual" in line]
     assert names == ["run3", "run2"]

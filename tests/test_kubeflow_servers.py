@@ -22,7 +22,7 @@ pytest_plugins = ["tests.support.kfp.fixtures"]
 
 def test_namespaces_of_users(kubeflow: Kubeflow) -> None:
     kubeflow.server.multi_user = True
-    assert "give your namespace with --namespace" in kubeflow.refusal("status")
+    assert "specify your namespace with --namespace" in kubeflow.refusal("status")
     mine = ["--namespace", "ada"]
     assert kubeflow.submit(*mine) == 0
     assert kubeflow("schedule", "--cron", "0 2 * * *", "--param", "data_root=/d", *mine) == 0
@@ -178,7 +178,7 @@ def test_tls_that_fails_is_one_sentence(kubeflow: Kubeflow, tmp_path: Path) -> N
         "status", host=secure
     )
     said = kubeflow.refusal("status", "--ca-cert", str(tmp_path / "none.pem"))
-    assert "give a CA certificate" in said
+    assert "specify a CA certificate" in said
 
 
 @pytest.mark.parametrize("option", ["--request-timeout=0", "--request-timeout=soon"])

@@ -63,7 +63,7 @@ Error: exit status 1
         "Trainer failed: out of memory.",
         "Error: Trainer failed: setting train.epochs is 0; it must be at least 1.",
         "Trainer failed: ValueError: no.\nsomething that a library says when the process ends",
-        "No space is left on the disk of /mnt/segmentation; free some space and start again.",
+        "No space left on the disk that holds /mnt/segmentation; free some space and try again.",
     ],
 )
 def test_a_failed_component_is_exit_code_1_with_reason_and_log(

@@ -75,7 +75,7 @@ def test_a_lost_record_is_reported_and_repaired(
     assert f"repair {second}" in said
 
     assert run.releases("repair", str(second)) == 0
-    assert "a run on the same data" in capsys.readouterr().out
+    assert "run the pipeline again with the same data" in capsys.readouterr().out
     *_, mended = run.versions()
     known = record(run, mended)
     assert known["model_uri"] == str(trained.parent)
@@ -83,7 +83,7 @@ def test_a_lost_record_is_reported_and_repaired(
     assert (run.serving_dir / str(mended) / contract.FACTS).exists()
     assert listed(run, capsys)[-1]["fault"] is None
     assert run.releases("list") == 0
-    assert f"Version {mended}: its record is not complete" in capsys.readouterr().out
+    assert f"Version {mended}: most of its record was lost" in capsys.readouterr().out
     assert run.releases("repair", str(mended)) == 2
 
     again = run.again(SECOND)

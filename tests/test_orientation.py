@@ -191,7 +191,7 @@ def test_check_names_and_counts_them(phone_data: Path, capfd: pytest.CaptureFixt
     chosen = ["--set", "data.exif=apply"]
     assert command.main(["check", str(phone_data), *chosen]) == 0
     output = capfd.readouterr().out
-    assert "Worth a look: 35\n" in output
+    assert "Notes: 35\n" in output
     *others, last = (f"5 with orientation {value}" for value in range(2, 9))
     counts = f"{', '.join(others)} and {last}"
     assert f"35 of 40 photos have an EXIF orientation ({counts}), which is applied" in output

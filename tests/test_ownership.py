@@ -92,7 +92,9 @@ def test_prediction_keeps_what_a_person_made(
     capsys.readouterr()
     assert run(model, tmp_path / "out", *photos) == 2
     error = capsys.readouterr().err
-    assert error.startswith(f"Error: {theirs} was not made by this program or was changed since;")
+    assert error.startswith(
+        f"Error: {theirs} was not created by this program or has been modified since;"
+    )
     assert error.count("\n") == 1
     assert {p.name: p.read_bytes() for p in theirs.parent.iterdir() if p.is_file()} == before
 
@@ -109,7 +111,7 @@ def test_a_file_that_appears_meanwhile_is_kept(model: Path, tmp_path: Path) -> N
     path = tmp_path / "a.png"
     ownership.require_ours([path], "wait")
     path.write_text("notes")
-    with pytest.raises(FileExistsError, match="not made by this program"):
+    with pytest.raises(FileExistsError, match="not created by this program"):
         ownership.write(path, images.encode(drawing(40, 30)))
     assert path.read_text() == "notes"
 
@@ -118,8 +120,8 @@ def test_the_sentence_counts(tmp_path: Path) -> None:
     paths = [tmp_path / name for name in "abc"]
     for path in paths:
         path.touch()
-    with pytest.raises(UserError, match=r"/a \(and 2 more\) was not made .* or give another"):
-        ownership.require_ours(paths, "give another --output-dir")
+    with pytest.raises(UserError, match=r"/a \(and 2 more\) was not created .* or choose another"):
+        ownership.require_ours(paths, "choose another --output-dir")
 
 
 def test_a_full_folder_is_reported_once(
@@ -138,7 +140,7 @@ def test_a_full_folder_is_reported_once(
     output = capsys.readouterr()
     assert output.err == (
         f"Error: No more results can be written to {tmp_path / 'out'} (No space left on device)."
-        " Make room there or give another --output-dir.\n"
+        " Make room there or choose another --output-dir.\n"
     )
     assert "2 of 20 photos" in output.out
 
@@ -200,7 +202,9 @@ def test_a_run_keeps_what_a_person_has_in_its_folder(
     if ours:
         run_folder.make(tmp_path)
     else:
-        with pytest.raises(UserError, match=f"{name} was not made by this program; move it away"):
+        with pytest.raises(
+            UserError, match=f"{name} was not created by this program; move it elsewhere"
+        ):
             run_folder.make(tmp_path)
     assert (tmp_path / name).read_bytes() == contents
 
@@ -232,7 +236,7 @@ def test_a_conversion_keeps_what_a_person_made(
     arguments = [format_, "--model", "none", "--output", str(tmp_path / output)]
     assert convert.main(arguments) == 2
     error = capsys.readouterr().err
-    assert error.startswith(f"Error: {tmp_path / theirs} was not made by this program")
+    assert error.startswith(f"Error: {tmp_path / theirs} was not created by this program")
     assert [path.read_text() for path in tmp_path.iterdir()] == ["notes"]
 
 
@@ -245,7 +249,7 @@ def test_compiling_keeps_what_a_person_made(
     for contents in (b"replicas: 3\n", b"# PIPELINE DEFINITION\n# Name: other\n", b""):
         path.write_bytes(contents)
         assert kubeflow.main(["compile", "--output", str(path)]) == 2
-        assert "was not made by this program" in capsys.readouterr().err
+        assert "was not created by this program" in capsys.readouterr().err
         assert path.read_bytes() == contents
     path.write_text(compiled.replace("components", "before"))
     assert kubeflow.main(["compile", "--output", str(path)]) == 0

@@ -36,12 +36,12 @@ def test_a_plan_says_what_runs_and_why_and_changes_nothing(
     assert set(plan(small_run, capfd).values()) == {"cached"}
     trained = plan(small_run, capfd, "train.epochs=9", "train.seed=3")
     assert trained["Transform"] == "cached"
-    assert trained["Trainer"] == "runs:   changed: train.epochs (4 to 9), train.seed (1 to 3)"
-    assert trained["Evaluator"] == "runs:   after Champion and Trainer"
-    assert trained["Pusher"].startswith("runs:   after ")
+    assert trained["Trainer"] == "runs     changed: train.epochs (4 to 9), train.seed (1 to 3)"
+    assert trained["Evaluator"] == "runs     depends on Champion and Trainer"
+    assert trained["Pusher"].startswith("runs     depends on ")
     gate = plan(small_run, capfd, "gate.mean_iou=0.02")
     assert gate["Trainer"] == "cached"
-    assert gate["Evaluator"] == "runs:   changed: gate settings"
+    assert gate["Evaluator"] == "runs     changed: gate settings"
     assert everything(small_run.output_root) == before
 
 
@@ -55,7 +55,7 @@ def test_new_photos_are_counted(
     synthetic.generate(tmp_path / "data", count=40, seed=3)
     run = run_locally(tmp_path / "data", tmp_path / "output")
     synthetic.generate(tmp_path / "data", count=44, seed=3)
-    assert plan(run, capfd)["ExampleGen"] == "runs:   44 photos, previously 40"
+    assert plan(run, capfd)["ExampleGen"] == "runs     44 photos, previously 40"
     # The run does what the plan said, and then there is nothing to do.
     assert run.again().states()["ExampleGen"] == "executed"
     assert set(plan(run, capfd).values()) == {"cached"}

@@ -273,7 +273,7 @@ def version_without_weights(tmp_path: Path) -> Path:
         (broken_model, "damaged"),
         (
             version_without_weights,
-            "because its folder variables/ is missing. Give another version, ",
+            "because its folder variables/ is missing. Choose another version, ",
         ),
         (version_without_weights, "/m/7."),
         (lambda tmp: save_model(tmp / "other", signature="classify"), "'serving_default'"),

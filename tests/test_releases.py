@@ -122,7 +122,10 @@ def test_mistakes_get_one_sentence(
         (["rollback", newest], "is already in service"),
         (["rollback", "abc"], "Argument VERSION: 'abc' is not a version number; `list` shows"),
         (["prune", "--keep", "0"], "must be at least 1"),
-        (["list", "--serving", str(tmp_path / "none")], "does not exist; give one with --serving"),
+        (
+            ["list", "--serving", str(tmp_path / "none")],
+            "does not exist; specify one with --serving",
+        ),
     ):
         assert releases.main([*arguments[:1], "--serving", str(folder), *arguments[1:]]) == 2
         error = capsys.readouterr().err
@@ -144,7 +147,7 @@ def test_rollback_waits_for_a_release(folder: Path, capfd: pytest.CaptureFixture
         command += ["--serving", str(folder)]
         waiting = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
         assert waiting.stderr is not None
-        sentence = f"Another release is running in {folder}; waiting for it.\n"
+        sentence = f"Another process is releasing to {folder}; waiting for it to finish.\n"
         assert sentence in iter(waiting.stderr.readline, "")
         assert first in model_store.versions(str(folder))
     assert waiting.wait(60) == 0

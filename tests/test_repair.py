@@ -87,11 +87,14 @@ def test_a_version_no_server_can_run_is_named_and_repaired(
     np.testing.assert_array_equal(masks, expected)
 
     assert releases.main(["repair", version, *serving]) == 2
-    assert f"needs no repair: version {after['version']} is its repair" in capsys.readouterr().err
+    assert (
+        f"needs no repair: version {after['version']} is the repaired copy"
+        in capsys.readouterr().err
+    )
     assert releases.main(["rollback", version, *serving]) == 2
     assert "no server can run it" in capsys.readouterr().err
     assert releases.main(["list", *serving]) == 0
-    assert f"Version {after['version']} is its repair" in capsys.readouterr().out
+    assert f"Version {after['version']} is the repaired copy" in capsys.readouterr().out
     assert releases.main(["repair", str(after["version"]), *serving]) == 2
     assert "needs no repair: servers can run it" in capsys.readouterr().err
     assert visible(old.serving_dir.parent) == [old.serving_dir.name]

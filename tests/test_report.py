@@ -303,10 +303,10 @@ def test_confusion_matrix_has_shares_and_pixels() -> None:
 def test_spans_and_notes_are_named() -> None:
     result = outcome()
     result["data"]["spans"] = ["span-2", "span-1"]
-    result["data"]["notes"] = [{"id": "Bengal_7", "note": "the mask is all pet"}]
+    result["data"]["notes"] = [{"id": "Bengal_7", "note": "the mask contains only pet"}]
     _, page = render(result)
     assert "Spans: span-2, span-1." in page.text
-    assert ["Bengal_7", "the mask is all pet"] in page.rows
+    assert ["Bengal_7", "the mask contains only pet"] in page.rows
 
 
 def test_photos_in_no_list_are_named() -> None:

@@ -181,7 +181,7 @@ def test_built_in_model_does_not_replace_one_of_real_data(
     model = next(each for each in SMALL if each.startswith("model.name="))
     arguments = ["--output-root", str(small_run.output_root), "--set", model]
     assert local_runner.main(arguments) == 2
-    assert f"trained on {small_run.data_root}; give the run on" in capfd.readouterr().err
+    assert f"trained on {small_run.data_root}; use another --output-root" in capfd.readouterr().err
 
 
 @pytest.mark.slow

@@ -177,7 +177,7 @@ def test_no_fitting_python_is_one_sentence(machine: Machine) -> None:
         assert part in said
     machine.system("Linux", "x86_64", glibc="2.41")
     (machine.bin / "python3.12").unlink()
-    assert "needs Python 3.13 or 3.12 or 3.11 or 3.10, found none" in machine.refusal()
+    assert "needs Python 3.13 or 3.12 or 3.11 or 3.10, but found none" in machine.refusal()
 
 
 @pytest.mark.parametrize(

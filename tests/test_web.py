@@ -149,7 +149,7 @@ def test_wrong_calls_get_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixt
         port = str(taken.getsockname()[1])
         for arguments, words in (
             (["--port", port], f"at 127.0.0.1, port {port} ("),
-            (["--port", "99999"], "99999 is not a valid port. Give one from 1 to 65535"),
+            (["--port", "99999"], "99999 is not a valid port. Choose one from 1 to 65535"),
             (["--host", "no.such.name.invalid"], "at no.such.name.invalid, port 8510 ("),
             (["photo.jpg"], "Unrecognized arguments: photo.jpg; --help lists all arguments."),
         ):

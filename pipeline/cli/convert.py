@@ -4,8 +4,8 @@ FORMAT is one of `pipeline.core.file_formats.NAMES`, or ``triton`` for a model r
 contains the ONNX file. A converted model takes decoded photos of any size and returns the outputs
 of ``serving_default``; `pipeline.formats.network` describes its names and contents.
 
-Each file is compared with the SavedModel before it is kept. An 8-bit file is calibrated on training
-photos and compared with a float file on the test split. Files that this program did not write are
+Each file is compared with the SavedModel before it is kept. An int8 file is calibrated on training
+photos and compared with a float32 file on the test split. Files that this program did not write are
 never overwritten.
 
 Exit codes: 0 written, 1 failed the checks, 2 bad arguments.
@@ -41,7 +41,7 @@ def _convert(arguments: argparse.Namespace) -> int:
     if arguments.opset and "onnx" not in file_formats.Format(name).family.converters:
         raise UserError(f"--opset does not apply to {name}, which is not made from ONNX.")
     if arguments.model.is_file():
-        raise UserError(f"{arguments.model} is a file; give the folder of a released version.")
+        raise UserError(f"{arguments.model} is a file; specify the folder of a released version.")
     file_formats.check_packages(name)
     model_path = find_saved_model(arguments.model)
     fault: str | None = None
@@ -116,12 +116,12 @@ def _check_output(output: Path, format_: file_formats.Format, to_folder: bool) -
     """Check the output path before the slow work starts."""
     if to_folder:
         if os.path.lexists(output):
-            raise UserError(f"{output} already exists; give a new folder.")
+            raise UserError(f"{output} already exists; choose a new folder.")
         return
     if output.is_dir():
-        raise UserError(f"{output} is a folder; give the file to write.")
+        raise UserError(f"{output} is a folder; specify the file to write.")
     if output.suffix != format_.family.ending:
-        raise UserError(f"{output} must end in {format_.family.ending}.")
+        raise UserError(f"{output} must have the extension {format_.family.ending}.")
     written = [output.with_suffix(ending) for ending in format_.family.endings]
     ownership.require_ours(written, "choose another --output")
 

@@ -88,4 +88,4 @@ def _check(arguments: argparse.Namespace) -> None:
         table.show_hints(terminal, result.causes)
         coverage.require(result.classes, settings.gate)
         health.require_breeds(result, data.breeds)
-    console.show("Fit to train on.")
+    console.show("The data is fit for training.")

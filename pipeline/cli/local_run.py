@@ -101,8 +101,8 @@ class LocalRun:
         origin = released and model_store.record(folder, released[-1]).get(pushed_model.DATA_ROOT)
         if built_in and origin and origin != str(self._data_root):
             raise UserError(
-                f"{self._serving_dir} serves a model trained on {origin}; give the run on built-in "
-                "data another --output-root."
+                f"{self._serving_dir} serves a model trained on {origin}; use another "
+                "--output-root for the built-in data."
             )
 
     def announce(self) -> None:
@@ -140,13 +140,13 @@ class LocalRun:
         except (ml_metadata.errors.StatusError, RuntimeError) as error:
             raise UserError(
                 f"{self._output_root / run_folder.METADATA} is not an ML Metadata store "
-                f"({errors.first_line(error)}); move it away, or give another --output-root."
+                f"({errors.first_line(error)}); move it elsewhere, or choose another --output-root."
             ) from None
         for artifact in recorded:
             if not Path(artifact.uri).is_relative_to(artifacts):
                 raise UserError(
                     f"The output folder was moved: {run_folder.METADATA} in {self._output_root} "
-                    f"refers to {artifact.uri}; move the folder back, or give another "
+                    f"refers to {artifact.uri}; move the folder back, or choose another "
                     "--output-root."
                 )
 

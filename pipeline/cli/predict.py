@@ -6,8 +6,8 @@ the model saw the photo: as stored or, if the model was trained with ``data.exif
 its EXIF orientation.
 
 MODEL is a serving folder, a SavedModel, or a converted file (ONNX, LiteRT, OpenVINO). PHOTO is a
-file, a folder of photos, or ``-`` for one photo from a pipe. Files that this program did not write
-are never overwritten (`pipeline.core.ownership`).
+file, a folder of photos, or ``-`` to read one photo from standard input. Files that this program
+did not write are never overwritten (`pipeline.core.ownership`).
 
 Exit codes: 0 all photos segmented, 1 some photos failed, 2 bad arguments.
 """
@@ -38,10 +38,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _segment(arguments: argparse.Namespace) -> int:
     output_dir: Path = arguments.output_dir
     if output_dir.exists() and not output_dir.is_dir():
-        raise UserError(f"--output-dir {output_dir} is a file; give a folder.")
+        raise UserError(f"--output-dir {output_dir} is a file; specify a folder.")
     jobs = plan(photos_in(arguments.images), output_dir)
     results = [path for job in jobs for path in (job.mask, job.overlay)]
-    ownership.require_ours(results, "give another --output-dir")
+    ownership.require_ours(results, "choose another --output-dir")
     if output_dir.exists():
         _require_writable(output_dir)
     segmenter = load(arguments.model)
@@ -49,7 +49,7 @@ def _segment(arguments: argparse.Namespace) -> int:
         output_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
-            f"Cannot create {output_dir} ({error.strerror}); give another --output-dir."
+            f"Cannot create {output_dir} ({error.strerror}); choose another --output-dir."
         ) from error
     _require_writable(output_dir)
     done = 0
@@ -76,7 +76,7 @@ def _require_writable(folder: Path) -> None:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise UserError(
-            f"Cannot write to {folder} ({error.strerror}); give another --output-dir."
+            f"Cannot write to {folder} ({error.strerror}); choose another --output-dir."
         ) from error
 
 
@@ -142,8 +142,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(
         prog="python -m pipeline predict",
         description="Segment photos with a released model. Writes a mask PNG (1 pet, 2 background,"
-        " 3 border) and an overlay PNG for each photo, in the size of the photo as stored, or"
-        " upright by its EXIF orientation if the model was trained with data.exif=apply.",
+        " 3 border) and an overlay PNG for each photo, at the size of the photo as stored, or"
+        " rotated upright by its EXIF orientation if the model was trained with data.exif=apply.",
         epilog="Exit codes: 0 all photos segmented, 1 some photos failed, 2 bad arguments.",
     )
     add_model(parser)
@@ -157,6 +157,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         nargs="+",
         type=Path,
         metavar="PHOTO",
-        help="a JPEG, PNG, GIF or BMP file, a folder of photos, or - for a photo from a pipe",
+        help="a JPEG, PNG, GIF or BMP file, a folder of photos, or - to read one photo from "
+        "standard input",
     )
     return parser.parse_args(argv)

@@ -30,8 +30,8 @@ from pipeline.settings.arguments import Parser, add_verbose
 from pipeline.settings.training import Model
 
 _INCOMPLETE = (
-    "its record is not complete because most of it was lost; a run on the same data with the same "
-    "settings releases the model with a complete record."
+    "was lost; to release the model with a complete record, run the pipeline again with the same "
+    "data and settings."
 )
 
 
@@ -90,7 +90,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     prune.add_argument(
         "--keep", type=int, required=True, metavar="N", help="number of newest versions to keep"
     )
-    add("copy", _copy, "copy the version in service to the release.copy_to of the last run")
+    add("copy", _copy, "copy the version in service to the last run's release.copy_to")
     return parser.parse_args(argv)
 
 
@@ -109,7 +109,7 @@ def _list(arguments: argparse.Namespace) -> None:
         return
     if not records:
         raise UserError(
-            f"{arguments.serving} has no versions; give the serving folder of a model with"
+            f"{arguments.serving} has no versions; specify the serving folder of a model with"
             " --serving, such as output/serving/MODEL."
         )
     table = Table(title=f"Releases in {escape(str(arguments.serving))}", title_justify="left")
@@ -138,12 +138,12 @@ def _list(arguments: argparse.Namespace) -> None:
             advice = _advice(arguments, record, repairs)
             console.show(f"Version {record['version']}: {record['fault']}.{advice}")
         elif record.get("incomplete"):
-            console.show(f"Version {record['version']}: {_INCOMPLETE}")
+            console.show(f"Version {record['version']}: most of its record {_INCOMPLETE}")
     from pipeline.release import model_store
 
     if strays := model_store.strays(str(arguments.serving)):
         console.show(
-            "Not a version, but TensorFlow Serving may try to load it; move it away: "
+            "Not a version, but TensorFlow Serving may try to load it; move it elsewhere: "
             f"{', '.join(strays)}."
         )
 
@@ -151,7 +151,7 @@ def _list(arguments: argparse.Namespace) -> None:
 def _advice(arguments: argparse.Namespace, record: dict[str, Any], repairs: list[int]) -> str:
     """Say in a further sentence what to do about a broken version."""
     if repairs:
-        return f" Version {repairs[-1]} is its repair."
+        return f" Version {repairs[-1]} is the repaired copy."
     if not record["repairable"]:
         if record["status"] == "in service":
             return " No other copy of its model was found: roll back, or run the pipeline again."
@@ -237,7 +237,7 @@ def _bring_back(
         f"{what.format(arguments.version)}, and replaces version {done['from']}."
     )
     if incomplete:
-        console.show(f"Note: {_INCOMPLETE}")
+        console.show(f"Note: most of the record of version {version} {_INCOMPLETE}")
     if copied_to:
         console.show(f"Copy: {copied_to}")
 
@@ -261,8 +261,8 @@ def _copy(arguments: argparse.Namespace) -> None:
     copied_to = _copy_on(arguments.serving)
     if copied_to is None:
         raise UserError(
-            f"Nothing to copy: {arguments.serving} has no version, or its last run had no "
-            "release.copy_to."
+            f"Nothing to copy: {arguments.serving} has no version, or release.copy_to was "
+            "not set in the last run."
         )
     if arguments.json:
         console.show_json({"copied_to": copied_to})
@@ -314,7 +314,9 @@ def _history(folder: Path) -> list[dict[str, Any]]:
 def _check(folder: Path) -> None:
     paths.check_no_pattern(folder)
     if not folder.is_dir():
-        raise UserError(f"The serving folder {folder} does not exist; give one with --serving DIR.")
+        raise UserError(
+            f"The serving folder {folder} does not exist; specify one with --serving DIR."
+        )
 
 
 def _lock(folder: Path) -> contextlib.AbstractContextManager[bool]:

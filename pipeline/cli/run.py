@@ -107,7 +107,7 @@ def _show_plan(arguments: argparse.Namespace, settings: Settings) -> int:
         for made in set(output_root.glob(_TFX_FOLDERS)) - before:  # TFX's drivers create them
             shutil.rmtree(made)
     for step in steps:
-        console.show(f"{step.node:<18} {'runs:   ' + step.why if step.runs else 'cached'}")
+        console.show(f"{step.node:<18} {'runs     ' + step.why if step.runs else 'cached'}")
     if not any(step.runs for step in steps):
         console.show("Nothing would run.")
     return errors.DONE

@@ -185,6 +185,9 @@ class Launcher(launcher.Launcher):
         except (OSError, NotImplementedError) as error:
             if not locks.are_missing(error):
                 raise
-            log.warning("The disk of %s has no file locks; do not start two runs at once.", folder)
+            log.warning(
+                "The file system of %s does not support locks; do not start two runs at once.",
+                folder,
+            )
         self._held.callback(lock.release)
         return waited

@@ -33,7 +33,7 @@ class Bench:
 
     Args:
       release: the released version.
-      source: its data; None to compare masks on synthetic photos, which rules out 8 bits.
+      source: its data; None to compare masks on synthetic photos, which rules out int8.
     """
 
     def __init__(self, release: network.Release, source: photos.Source | None) -> None:
@@ -48,7 +48,7 @@ class Bench:
     @cached_property
     def training(self) -> list[photos.Example]:
         """Examples of the training split, for calibration."""
-        assert self._source is not None, "8 bits need data"
+        assert self._source is not None, "int8 needs data"
         return self._source(features.TRAIN, MAX_CALIBRATION_PHOTOS)
 
     @cached_property
@@ -88,14 +88,14 @@ def make(
       bench: the release, and the photos to compare on.
       path: the file, in an existing folder; OpenVINO's weights go beside it.
       opset: ONNX opset.
-      judge_speed: whether 8 bits must be faster than floats.
+      judge_speed: whether int8 must be faster than float32.
       force: whether to keep a file that is not good enough.
 
     Returns:
       JSON values: ``files`` (SHA-256 by name), ``megabytes``, ``milliseconds`` (per photo, on one
       core), ``photos`` (number of photos it was compared on) and ``agreement`` (fraction of pixels
-      with the SavedModel's class). With data also ``mean_iou`` and ``iou``. In 8 bits also
-      ``float``, the same values of the float file. ``fault`` if the file is not good enough.
+      with the SavedModel's class). With data also ``mean_iou`` and ``iou``. In int8 also
+      ``float``, the same values of the float32 file. ``fault`` if the file is not good enough.
 
     Raises:
       ConversionError: if the file is not good enough.
@@ -195,7 +195,7 @@ def describe(name: str, facts: dict[str, Any]) -> str:
     if "float" in facts:
         floats = facts["float"]
         parts.append(
-            f"float: mean IoU {floats['mean_iou']:.4f}, {floats['milliseconds']:.1f} ms,"
+            f"float32: mean IoU {floats['mean_iou']:.4f}, {floats['milliseconds']:.1f} ms,"
             f" {floats['megabytes']:.1f} MB"
         )
     if "fault" in facts:
@@ -219,7 +219,7 @@ def _costs_too_much(facts: dict[str, Any]) -> str | None:
         return None
     return (
         f"its mean IoU on {facts['photos']} test photos is {facts['mean_iou']:.4f}, but"
-        f" {floats['mean_iou']:.4f} with floats; the maximum loss is {judgement.MAX_LOSS}"
+        f" {floats['mean_iou']:.4f} in float32; the maximum drop is {judgement.MAX_LOSS}"
     )
 
 
@@ -228,7 +228,7 @@ def _is_slow(facts: dict[str, Any]) -> str | None:
         return None
     return (
         f"a photo takes {facts['milliseconds']:.1f} ms on one core, not less than the"
-        f" {facts['float']['milliseconds']:.1f} ms with floats"
+        f" {facts['float']['milliseconds']:.1f} ms in float32"
     )
 
 

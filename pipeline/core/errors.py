@@ -82,7 +82,7 @@ def explain(error: BaseException, what: str, again: str = "") -> tuple[str, int]
     if isinstance(error, MemoryError):
         return f"{what} failed: out of memory.", FAILED
     if disk := _full_disk(error):
-        return f"No space is left on {disk}; free some space and start again.", FAILED
+        return f"No space left on {disk}; free some space and try again.", FAILED
     return f"{what} failed: {first_line(error)}.", FAILED
 
 
@@ -92,7 +92,7 @@ def _full_disk(error: BaseException) -> str | None:
     while cause is not None:
         if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
             path = cause.filename2 or cause.filename
-            return f"the disk of {path}" if path else "the disk"
+            return f"the disk that holds {path}" if path else "the disk"
         if any(text in str(cause) for text in ("No space left on device", "disk is full")):
             return "the disk"
         cause = cause.__cause__ or cause.__context__

@@ -1,4 +1,4 @@
-"""Formats that a release can be converted to: names, file endings, packages.
+"""Formats that a release can be converted to: names, file extensions, packages.
 
 Loads none of the packages; `pipeline.formats` writes and runs the formats.
 """
@@ -14,7 +14,7 @@ from pipeline.core import code
 from pipeline.core.errors import UserError
 
 _INT8 = "_int8"
-WEIGHTS = ".bin"  # ending of OpenVINO's second file
+WEIGHTS = ".bin"  # extension of OpenVINO's second file
 # ONNX opset versions: from the lowest that has all operations we need to the highest that the
 # converter supports, and the default.
 OPSETS, OPSET = range(13, 19), 17
@@ -22,7 +22,7 @@ OPSETS, OPSET = range(13, 19), 17
 
 @dataclass(frozen=True)
 class Family:
-    """Formats of one runtime, as floats and in 8 bits."""
+    """Formats of one runtime, in float32 and int8."""
 
     title: str
     ending: str  # of its files
@@ -32,7 +32,7 @@ class Family:
 
     @property
     def endings(self) -> tuple[str, ...]:
-        """Endings of all files of a model; OpenVINO has two."""
+        """Extensions of all files of a model; OpenVINO has two."""
         return (self.ending, WEIGHTS) if self.ending == ".xml" else (self.ending,)
 
 
@@ -47,13 +47,13 @@ NAMES = tuple(name + kind for name in FAMILIES for kind in ("", _INT8))
 
 @dataclass(frozen=True)
 class Format:
-    """One of `NAMES`: a family, as floats or in 8 bits."""
+    """One of `NAMES`: a family, in float32 or int8."""
 
     name: str
 
     @property
     def int8(self) -> bool:
-        """Whether the model computes in 8 bits."""
+        """Whether the model computes in int8."""
         return self.name.endswith(_INT8)
 
     @property
@@ -69,7 +69,7 @@ class Format:
     @property
     def title(self) -> str:
         """The name shown to users."""
-        return self.family.title + (", 8 bits" if self.int8 else "")
+        return self.family.title + (" (int8)" if self.int8 else "")
 
     @property
     def file_name(self) -> str:
@@ -120,5 +120,5 @@ def _installed(package: str) -> bool:
 
 
 def family_of(ending: str) -> Family | None:
-    """Return the family whose files have this ending, if any."""
+    """Return the family whose files have this extension, if any."""
     return next((each for each in FAMILIES.values() if each.ending == ending), None)

@@ -77,7 +77,7 @@ def require_ours(paths: Iterable[Path], advice: str) -> None:
 
     Args:
       paths: the files that will be written.
-      advice: an alternative to moving the file, such as "give another --output-dir".
+      advice: an alternative to moving the file, such as "choose another --output-dir".
 
     Raises:
       UserError: if one of them exists and this program did not make it.
@@ -86,8 +86,8 @@ def require_ours(paths: Iterable[Path], advice: str) -> None:
     if foreign:
         more = f" (and {len(foreign) - 1} more)" if foreign[1:] else ""
         raise UserError(
-            f"{foreign[0]}{more} was not made by this program or was changed since; move it away or"
-            f" {advice}."
+            f"{foreign[0]}{more} was not created by this program or has been modified since; "
+            f"move it elsewhere or {advice}."
         )
 
 
@@ -111,7 +111,8 @@ def require_own_results(outcome: Path, report: Path) -> None:
             continue
         if not ours:
             raise UserError(
-                f"{path} was not made by this program; move it away or give another --output-root."
+                f"{path} was not created by this program; move it elsewhere or choose another "
+                "--output-root."
             )
 
 
@@ -122,7 +123,7 @@ def write(path: Path, contents: bytes) -> None:
       OSError: if it cannot be written, or would overwrite a file that this program did not make.
     """
     if os.path.lexists(path) and not is_ours(path):
-        raise FileExistsError(errno.EEXIST, f"{path} was not made by this program", str(path))
+        raise FileExistsError(errno.EEXIST, f"{path} was not created by this program", str(path))
     files.write_atomically(path, sign(contents, path.suffix))
 
 

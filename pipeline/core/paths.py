@@ -58,7 +58,7 @@ def check_no_pattern(path: Path | str) -> None:
         if set(PATTERN) & set(text):
             raise UserError(
                 f"{_subject(path, text)} contains one of the characters {PATTERN_NAMES}, "
-                f"{_PATTERN_WHY}; give another path."
+                f"{_PATTERN_WHY}; choose another path."
             )
 
 
@@ -75,7 +75,9 @@ def _subject(path: Path | str, text: str) -> str:
 
 def _fault(text: str) -> str | None:
     if any(map(_is_control, text)):
-        return "contains a line break or another control character; rename it or give another path"
+        return (
+            "contains a line break or another control character; rename it or choose another path"
+        )
     if text.isascii():
         return None
     encoding = codecs.lookup(sys.getfilesystemencoding()).name
@@ -85,7 +87,7 @@ def _fault(text: str) -> str | None:
             "as LC_ALL=C.UTF-8"
         )
     if not _is_utf8(text):
-        return "is not UTF-8, as TensorFlow and ML Metadata need; rename it or give another path"
+        return "is not UTF-8, as TensorFlow and ML Metadata need; rename it or choose another path"
     return None
 
 

@@ -45,7 +45,7 @@ def require_own_results(path: Path) -> None:
 
 
 def lock(
-    path: Path, advice: str = ", or give another --output-root"
+    path: Path, advice: str = ", or choose another --output-root"
 ) -> AbstractContextManager[object]:
     """Lock the folder against other runs until the returned context exits.
 
@@ -133,10 +133,10 @@ def check_metadata(path: Path) -> None:
             ) from None
         if "readonly" in reason or "unable to open" in reason or store.is_dir():
             raise UserError(
-                f"Cannot open {store} for writing ({reason}); make it a writable file or give "
+                f"Cannot open {store} for writing ({reason}); make it a writable file or choose "
                 "another --output-root."
             ) from None
         raise UserError(
-            f"{store} is damaged ({reason}); restore a backup, move it away, or give another "
-            "--output-root. The releases in serving/ are untouched."
+            f"{store} is damaged ({reason}); restore a backup, move it elsewhere, or choose "
+            "another --output-root. The releases in serving/ are untouched."
         ) from None

@@ -65,14 +65,14 @@ def require(rows: Iterable[Row], gate: Gate) -> None:
         names, where = min(missing, key=lambda each: (each[1] != features.OVERALL, each[1]))
         place = "" if where == features.OVERALL else f", slice {formatting.slice_label(where)},"
         raise DataError(
-            f"No mask of the split test{place} contains {_classes(names)}, so the gate cannot "
+            f"No mask in the test split{place} contains {_classes(names)}, so the gate cannot "
             f"judge {_pronoun(names)}, but {rule}; add masks that contain {_pronoun(names)}, or "
             "set gate.class_iou=0 to release without that threshold."
         )
     names = _absent(by_place.get((features.TRAIN, features.OVERALL)))
     if names and judged:
         raise DataError(
-            f"No mask of the split train contains {_classes(names)}, so no model can learn "
+            f"No mask in the train split contains {_classes(names)}, so no model can learn "
             f"{_pronoun(names)}, but {rule}; add masks that contain {_pronoun(names)}, or set "
             "gate.class_iou=0."
         )
@@ -91,7 +91,7 @@ def hints(rows: Iterable[Row]) -> list[str]:
         if names := _absent(overall.get(split)):
             lacking[tuple(names)].append(split)
     return [
-        f"No mask of the split{'s' if len(splits) > 1 else ''} {formatting.listed(splits, 'or')} "
+        f"No mask in the {formatting.listed(splits, 'or')} split{'s' if len(splits) > 1 else ''} "
         f"contains {_classes(names)}, so "
         + formatting.listed([f"{consequences[split]} {_pronoun(names)}" for split in splits])
         for names, splits in lacking.items()

@@ -118,7 +118,7 @@ def download(root: Path, source: Source, console: Console) -> None:
                 is_users = file.is_file()
                 if is_users and not _is_right(file, archive):
                     raise UserError(
-                        f"{file} is not the expected archive; move it away and run the command"
+                        f"{file} is not the expected archive; move it elsewhere and run the command"
                         " again."
                     )
                 if not is_users:
@@ -129,7 +129,8 @@ def download(root: Path, source: Source, console: Console) -> None:
         _verify_counts(root, source.counts)
     except OSError as error:
         raise UserError(
-            f"Cannot write to {root}: {error.strerror or error}; fix that or give another folder."
+            f"Cannot write to {root}: {error.strerror or error}; fix the problem or choose another "
+            "folder."
         ) from None
 
 
@@ -207,7 +208,7 @@ def _receive(url: str, start: int, size: int) -> Iterator[tuple[int, bytes]]:
         if error.code < http.client.INTERNAL_SERVER_ERROR:
             raise UserError(
                 f"Cannot download {url}: the server responded with {error.code}"
-                f" {_line(error.reason)}; give another --url."
+                f" {_line(error.reason)}; choose another --url."
             ) from None
         reason = f"the server responded with {error.code} {_line(error.reason)}"
         raise _TransferError(reason) from None
@@ -239,12 +240,12 @@ def _first_byte(url: str, response: http.client.HTTPResponse, start: int) -> int
     if response.status != http.client.PARTIAL_CONTENT:
         return 0
     if not response.headers.get("Content-Range", f"bytes {start}-").startswith(f"bytes {start}-"):
-        raise UserError(f"The server sent the wrong part of {url}; give another --url.")
+        raise UserError(f"The server sent the wrong part of {url}; choose another --url.")
     return start
 
 
 def _wrong_length(url: str, length: str, size: int) -> UserError:
-    return UserError(f"{url} is {length} bytes long, not {size:,}; give another --url.")
+    return UserError(f"{url} is {length} bytes long, not {size:,}; choose another --url.")
 
 
 def _line(text: object) -> str:

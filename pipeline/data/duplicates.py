@@ -39,7 +39,7 @@ def keep_apart(items: Iterable[Item], settings: Data) -> tuple[list[Item], list[
             if copy.split == first.split:
                 notes.append(noted(copy.id, f"the same photo as {first.id}"))
             else:
-                reason = f"the same photo as {first.id}, which is in the split {first.split}"
+                reason = f"the same photo as {first.id}, which is in the {first.split} split"
                 quarantined.append(faulty(copy.id, reason))
                 removed.add(copy.id)
     return [item for item in all_items if item.id not in removed], quarantined, notes

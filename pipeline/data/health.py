@@ -27,7 +27,7 @@ class Health:
     sound: dict[str, list[Sound]]  # usable items by split, without the contents of their files
     quarantined: list[items.Row]  # rows from `items.faulty`
     notes: list[items.Row]  # on items that are used, rows from `items.noted`
-    unlisted: list[str]  # ids on none of the lists, left out
+    unlisted: list[str]  # ids that are not listed, left out
     spans: list[str]  # names of the batches that are used, newest first
     classes: list[items.Row]  # counts of the classes in the masks, rows from `coverage.row`
     causes: list[str]  # what may explain the quarantined items, from `causes`
@@ -178,5 +178,6 @@ def require_fit(
                 "add photos, or change data.eval_share, data.test_share or annotations/*.txt"
             )
             raise DataError(
-                f"The split '{split}' has no usable items ({usable} in total); {advice}."
+                f"The {split} split has no usable items ({usable} in all splits together); "
+                f"{advice}."
             )

@@ -45,7 +45,7 @@ class Scan:
     items: list[Item] = field(default_factory=list)
     quarantined: list[Row] = field(default_factory=list)  # rows from `items.faulty`
     notes: list[Row] = field(default_factory=list)  # on used items, rows from `items.noted`
-    unlisted: list[str] = field(default_factory=list)  # ids on none of the lists, left out
+    unlisted: list[str] = field(default_factory=list)  # ids that are not listed, left out
     spans: list[str] = field(default_factory=list)  # names of the spans in use, newest first
     hints: list[str] = field(default_factory=list)  # on the folder: sentences without full stop
 
@@ -130,7 +130,7 @@ def _check_layout(root: Path, span_count: int) -> list[Path]:
     if batches and (root / IMAGES).is_dir():
         raise DataError(
             f"The data folder {root} has both {IMAGES}/ and the span {batches[0].path.name}/; "
-            "move one of them away."
+            "move one of them elsewhere."
         )
     folders = [batch.path for batch in batches] or [root]
     for folder in folders:
@@ -220,7 +220,7 @@ def _scan_folder(root: Path, settings: Data) -> Scan:
             result.quarantined.append(faulty(id_, str(fault)))
             continue
         if trainval and test and id_ in trainval and id_ in test:
-            note = "listed in both trainval.txt and test.txt; used only in the split test"
+            note = "listed in both trainval.txt and test.txt; used only in the test split"
             result.notes.append(noted(id_, note))
         result.items.append(
             Item(
@@ -272,7 +272,7 @@ def _require_read(
     folder: Path,
     endings: Sequence[str],
 ) -> None:
-    """Raise FaultyItem if the only file of an id has an ending that is not read."""
+    """Raise FaultyItem if the only file of an id has an extension that is not read."""
     if id_ in others and id_ not in usable:
         raise FaultyItem(
             f"{folder}/{others[id_]} is not read; only {formatting.listed(endings)} files are"

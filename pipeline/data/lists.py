@@ -1,6 +1,6 @@
 """Reads the lists of ids in a data folder, tolerant of how they were written.
 
-A line is an id, or an id and three numbers. Lists made by hand or by tools also have file endings,
+A line is an id, or an id and three numbers. Lists made by hand or by tools also have extensions,
 paths, commas, a heading, or UTF-16 (Windows PowerShell). If a line as it stands is not the id of a
 file in the folder, the reader looks for such an id in it.
 """

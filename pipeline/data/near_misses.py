@@ -1,6 +1,6 @@
 """Hints for data folders that are not in the layout: what is there instead, and what to do.
 
-Files with other names and endings are only mentioned, never used as data.
+Files with other names and extensions are only mentioned, never used as data.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def _pronoun(names: Sequence[str]) -> str:
 
 
 def by_id(folder: Path, read: Collection[str]) -> dict[str, str]:
-    """Return the images in a folder whose endings are not read, by name without ending."""
+    """Return the images in a folder whose extensions are not read, by name without extension."""
     return {
         unicodedata.normalize("NFC", Path(name).stem): name
         for name in _names(folder)
@@ -107,7 +107,7 @@ def by_id(folder: Path, read: Collection[str]) -> dict[str, str]:
 
 
 def unread(names: Iterable[str], folder: Path, read: Collection[str], advice: str) -> str | None:
-    """Return a hint about images whose endings are not read."""
+    """Return a hint about images whose extensions are not read."""
     counts = Counter(Path(name).suffix.lower() for name in names)
     if not counts:
         return None
@@ -121,8 +121,8 @@ def renamed(photos: set[str], masks: set[str]) -> str | None:
     """Return a hint if photos and masks would match but for a part of their names.
 
     Args:
-      photos: names, without ending, of photos that have no mask.
-      masks: names, without ending, of masks that have no photo.
+      photos: names, without extension, of photos that have no mask.
+      masks: names, without extension, of masks that have no photo.
     """
     for names, others, what in ((masks, photos, "masks"), (photos, masks, "photos")):
         affixes = Counter(affix for name in names for affix in _affixes(name, others))
@@ -178,7 +178,7 @@ def unknown_ids(name: str, ids: Mapping[str, object], known: Collection[str]) ->
         return None
     return (
         f"{len(strange)} of {len(ids)} lines of {name} match no photo or mask, such as "
-        f"{strange[0]!r}: each line must be the file name of a photo without its ending"
+        f"{strange[0]!r}: each line must be the file name of a photo without its extension"
     )
 
 
@@ -212,7 +212,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _pictures(folder: Path) -> Counter[str]:
-    """Count the images in a folder by ending."""
+    """Count the images in a folder by extension."""
     endings = (Path(name).suffix.lower() for name in _names(folder))
     return Counter(ending for ending in endings if ending in PICTURES)
 

@@ -55,7 +55,7 @@ def generate(root: Path, count: int = 160, seed: int = 0) -> None:
     if foreign:
         raise DataError(
             f"{root} contains files that are not built-in data, such as {min(foreign)}; move them "
-            "away or give another folder."
+            "elsewhere or choose another folder."
         )
     root.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{root.name}-", dir=root.parent) as scratch:

@@ -30,14 +30,14 @@ def show(terminal: Console, health: Health) -> None:
     for split, sound in health.sound.items():
         table.add_row(split, *_cells(sound))
     console.print_whole(terminal, table)
-    for title, rows in (("Quarantined", health.quarantined), ("Worth a look", health.notes)):
+    for title, rows in (("Quarantined", health.quarantined), ("Notes", health.notes)):
         if rows:
             terminal.print(f"{title}: {len(rows)}")
         for row in rows:
             console.say(terminal, f"    {row['id']}: {row.get('reason') or row['note']}")
     if health.unlisted:
         ids = ", ".join(health.unlisted)
-        console.say(terminal, f"Left out because on no list: {len(health.unlisted)}")
+        console.say(terminal, f"Not listed, left out: {len(health.unlisted)}")
         console.say(terminal, f"    {ids}")
 
 

@@ -91,7 +91,7 @@ def _check(item: Item, settings: Data) -> Checked:
     shares = (counts[allowed] / mask.size).tolist()
     notes = []
     if 1 in shares:
-        note = f"the mask is all {features.CLASS_NAMES[shares.index(1)]}"
+        note = f"the mask contains only {features.CLASS_NAMES[shares.index(1)]}"
         if settings.one_class_masks == "set_aside":
             raise FaultyItem(note)
         notes.append(noted(item.id, note))

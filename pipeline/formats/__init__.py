@@ -7,7 +7,7 @@
 A family module has
 
 * ``write(release, path, examples=None, opset=None)``, which writes a file; with examples, it
-  quantizes to 8 bits and calibrates on their photos;
+  quantizes to int8 and calibrates on their photos;
 * ``Runner(path, threads=None)``, which loads a file and returns the `Output` of photos, uint8
   [batch, height, width, 3].
 

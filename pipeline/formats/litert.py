@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # these modules load TensorFlow and TFX
     from pipeline.formats.network import Release
     from pipeline.formats.photos import Example
 
-# The operations of resizing and softmax stay floats: 8 bits would move pixels and blur
+# The operations of resizing and softmax stay in float32: int8 would move pixels and blur
 # probabilities.
 _FLOATS = (
     "BATCH_MATMUL",
@@ -45,7 +45,7 @@ def write(
     Args:
       release: the released version.
       path: the file to write.
-      examples: calibration photos for 8 bits; None for floats.
+      examples: calibration photos for int8; None for float32.
       opset: unused.
     """
     import tensorflow as tf

@@ -86,7 +86,7 @@ def read(model_path: Path) -> Release:
     if not record:
         name = Path(model_store.RECORD).name
         raise UserError(
-            f"{model_path} has no readable {name}. Give a version that this pipeline released."
+            f"{model_path} has no readable {name}. Specify a version that this pipeline released."
         )
     return Release(model_path, record)
 
@@ -141,7 +141,7 @@ def resize(photos: tf.Tensor, size: int) -> tf.Tensor:
     lower = tf.reshape(tf.matmul(rows, flat), tf.stack([batch, size, width, 3]))
     narrow = tf.matmul(tf.transpose(lower, [0, 3, 1, 2]), columns, transpose_b=True)
     # Round halves up, as `preprocessing` does. The factor replaces an addition, which LiteRT would
-    # quantise to 8 bits.
+    # quantise to int8.
     return tf.round(tf.transpose(narrow, [0, 2, 3, 1]) * (1 + 2**-20))
 
 
@@ -149,7 +149,7 @@ def _weights(side: tf.Tensor, size: int, shrinks: tf.Tensor) -> tf.Tensor:
     """The weight of each pixel of a side in each pixel of the result: float32 [size, side].
 
     Integers up to the last step, because runtimes that compute in half precision (OpenVINO on some
-    processors) or in 8 bits leave integers alone. Their floats could not represent large
+    processors) or in int8 leave integers alone. Their floats could not represent large
     coordinates.
 
     Args:

@@ -1,8 +1,8 @@
 """Write and run ONNX files, for ONNX Runtime and the servers that use it.
 
-For calibration and 8 bits, see Jacob et al., "Quantization and Training of Neural Networks for
+For calibration and int8, see Jacob et al., "Quantization and Training of Neural Networks for
 Efficient Integer-Arithmetic-Only Inference", CVPR 2018. Only convolutions are quantised, because
-ONNX Runtime's other operations are no faster in 8 bits.
+ONNX Runtime's other operations are no faster in int8.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def write(
     Args:
       release: the released version.
       path: the file to write.
-      examples: calibration photos for 8 bits; None for floats.
+      examples: calibration photos for int8; None for float32.
       opset: ONNX opset, one of `file_formats.OPSETS`; None for `file_formats.OPSET`.
     """
     import onnx

@@ -1,6 +1,6 @@
 """Write and run OpenVINO IR files, for Intel and AMD processors: an XML file and a BIN file.
 
-OpenVINO reads the model from an ONNX file. NNCF, of the OpenVINO project, quantizes it to 8 bits.
+OpenVINO reads the model from an ONNX file. NNCF, of the OpenVINO project, quantizes it to int8.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def write(
     Args:
       release: the released version.
       path: the XML file to write.
-      examples: calibration photos for 8 bits; None for floats.
+      examples: calibration photos for int8; None for float32.
       opset: opset of the intermediate ONNX file.
     """
     import openvino
@@ -54,7 +54,7 @@ def _quantize(model: Any, examples: Sequence[Example]) -> Any:
     nncf.set_log_level(logging.ERROR)
     operations = model.get_ordered_ops()
     first = next(i for i, each in enumerate(operations) if "Convolution" in each.get_type_name())
-    # Resizing precedes the first convolution and stays as floats: 8 bits would move pixels.
+    # Resizing precedes the first convolution and stays in float32: int8 would move pixels.
     resizing = [
         each.get_friendly_name()
         for each in operations[:first]

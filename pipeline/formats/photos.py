@@ -66,7 +66,7 @@ def source(release: network.Release, data_root: Path | None = None) -> Source:
     if data_root is None and not (recorded and folder.is_dir()):
         raise UserError(
             f"The data of version {record['version']} is no longer in"
-            f" {recorded or 'the folder of its run'}. Give a data folder with --data-root."
+            f" {recorded or 'the folder of its run'}. Specify a data folder with --data-root."
         )
     return lambda split, count: _of_folder(folder, settings, split, count)
 

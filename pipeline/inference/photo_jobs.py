@@ -220,7 +220,7 @@ def _write(job: Job, photo: images.Pixels, prediction: Prediction, note: str | N
         if error.errno in _FATAL:
             raise OutputError(
                 f"No more results can be written to {job.mask.parent} ({error.strerror}). Make room"
-                " there or give another --output-dir."
+                " there or choose another --output-dir."
             ) from error
         raise ImageError(f"its result cannot be written ({error.strerror or error})") from error
     text = ", ".join(f"{name} {share:.0%}" for name, share in shares(ids).items())

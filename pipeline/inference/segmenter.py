@@ -76,7 +76,7 @@ class Segmenter:
             names = ", ".join(sorted(signatures)) or "none"
             raise UserError(
                 f"The model in {self.path} has no signature {contract.SERVE!r} (it has: {names})."
-                " Give a model that this pipeline released."
+                " Specify a model that this pipeline released."
             )
         self._serve = signatures[contract.SERVE]
         inputs = set(self._serve.structured_input_signature[1])
@@ -85,7 +85,7 @@ class Segmenter:
             raise UserError(
                 f"The signature {contract.SERVE!r} of the model in {self.path} does not take"
                 f" {contract.IMAGE_BYTES!r} and return {contract.MASK!r} and"
-                f" {contract.PROBABILITIES!r}. Give a model that this pipeline released."
+                f" {contract.PROBABILITIES!r}. Specify a model that this pipeline released."
             )
 
     def predict(self, photos: Sequence[bytes]) -> list[Prediction]:
@@ -143,8 +143,8 @@ class FileSegmenter:
         if family is None:
             *others, last = (each.ending for each in file_formats.FAMILIES.values())
             raise UserError(
-                f"{file} is not a model. Give a file ending in {', '.join(others)} or {last}, or"
-                " the folder of a released model."
+                f"{file} is not a model. Specify a file with the extension {', '.join(others)}"
+                f" or {last}, or the folder of a released model."
             )
         file_formats.check_runtime(family)
         try:
@@ -188,8 +188,8 @@ def find_saved_model(model_dir: Path) -> Path:
     paths.check_no_pattern(model_dir)
     if not model_dir.is_dir():
         raise UserError(
-            f"The model folder {model_dir} does not exist. Give the folder of a released model, or"
-            " a file that `python -m pipeline convert` wrote."
+            f"The model folder {model_dir} does not exist. Specify the folder of a released model,"
+            " or a file that `python -m pipeline convert` wrote."
         )
     if _is_saved_model(model_dir):
         return model_dir
@@ -197,7 +197,9 @@ def find_saved_model(model_dir: Path) -> Path:
     if newest:
         return newest
     hint = next((d for d in sorted(model_dir.iterdir()) if d.is_dir() and _newest_version(d)), None)
-    advice = f"Did you mean {hint}?" if hint else "Give a SavedModel or a model's serving folder."
+    advice = (
+        f"Did you mean {hint}?" if hint else "Specify a SavedModel or a model's serving folder."
+    )
     raise UserError(f"{model_dir} is not a SavedModel and has no versions of one. {advice}")
 
 
@@ -293,8 +295,8 @@ def _advice(version: Path) -> str:
     others = [d for d in version.parent.iterdir() if d.name.isdecimal() and d != version]
     complete = [d for d in others if version.name.isdecimal() and not contract.missing(str(d))]
     if not complete:
-        return "Give another version"
-    return f"Give another version, such as {max(complete, key=lambda d: int(d.name))}"
+        return "Choose another version"
+    return f"Choose another version, such as {max(complete, key=lambda d: int(d.name))}"
 
 
 def _is_saved_model(folder: Path) -> bool:

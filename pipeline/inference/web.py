@@ -57,7 +57,7 @@ def listen(host: str, port: int) -> socket.socket:
     """
     if not 0 <= port < 2**16:
         raise UserError(
-            f"{port} is not a valid port. Give one from 1 to {2**16 - 1}, or 0 for any free port."
+            f"{port} is not a valid port. Choose one from 1 to {2**16 - 1}, or 0 for any free port."
         )
     try:
         addresses = socket.getaddrinfo(host.strip("[]"), None, type=socket.SOCK_STREAM)
@@ -70,8 +70,8 @@ def listen(host: str, port: int) -> socket.socket:
         # The text of `create_server` would repeat the address.
         reason = os.strerror(code) if code > 0 else getattr(error, "strerror", None) or error
         raise UserError(
-            f"The page cannot be served at {host}, port {port} ({reason}). Give another --port or"
-            " --host."
+            f"The page cannot be served at {host}, port {port} ({reason}). Choose another --port"
+            " or --host."
         ) from error
 
 

@@ -61,7 +61,7 @@ def make(
         name = node.node_info.id
         waits = [other for other in node.upstream_nodes if steps[other].runs]
         if waits:
-            steps[name] = Step(name, True, f"after {' and '.join(sorted(waits))}")
+            steps[name] = Step(name, True, f"depends on {' and '.join(sorted(waits))}")
             continue
         before(name)
         if launcher.take_from_cache(ir, name, run_id):

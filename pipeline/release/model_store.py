@@ -37,7 +37,7 @@ IN_SERVICE, REPLACED, WITHDRAWN = "in service", "replaced", "withdrawn"
 log = logging.getLogger(__name__)
 
 _MAX_VERSION = 2**63 - 1  # TensorFlow Serving reads versions as int64
-_LOCK_TIMEOUT_S = 3600  # a release that converts to 8 bits can take this long
+_LOCK_TIMEOUT_S = 3600  # a release that converts to int8 can take this long
 
 
 class _Data(pydantic.BaseModel):
@@ -314,19 +314,23 @@ def lock(
         try:
             file_lock.acquire(timeout=1)
         except filelock.Timeout:
-            say(f"Another release is running in {folder}; waiting for it.")
+            say(f"Another process is releasing to {folder}; waiting for it to finish.")
             file_lock.acquire(timeout=_LOCK_TIMEOUT_S)
     except filelock.Timeout:
         raise UserError(
-            f"Another release has been running in {folder} for an hour. Wait for it, or stop it."
+            f"Another process has been releasing to {folder} for an hour; wait for it to finish, "
+            "or stop it."
         ) from None
     except (OSError, NotImplementedError, tf.errors.OpError) as error:
         if not locks.are_missing(error):
             raise UserError(
-                f"The parent folder of {folder} cannot be written to ({first_line(error)}). Make "
-                "it writable."
+                f"The parent folder of {folder} is not writable ({first_line(error)}); make it "
+                "writable."
             ) from None
-        say(f"The disk of {folder} does not support locks; make sure nothing else releases there.")
+        say(
+            f"The file system of {folder} does not support locks; make sure that nothing else "
+            "releases there at the same time."
+        )
     try:
         yield file_lock.is_locked
     finally:

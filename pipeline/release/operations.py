@@ -200,7 +200,8 @@ def repair(folder: str, version: int) -> int:
         repaired = model_store.record(folder, newest).get("repaired") == version
         if repaired and not fault_of(folder, newest):
             raise UserError(
-                f"Version {version} in {folder} needs no repair: version {newest} is its repair."
+                f"Version {version} in {folder} needs no repair: version {newest} is the "
+                "repaired copy."
             )
         if fault := model_store.damage(folder, version) or model_store.lost_record(folder, version):
             source, record = salvage.find(folder, version)

@@ -125,7 +125,7 @@ def announce(settings: Settings | None, output_root: Path, error: str | None = N
         if (output_root / name).is_dir():
             raise UserError(
                 f"{output_root / name} is a folder, but the run writes its results to that path; "
-                "move it away, or give another --output-root."
+                "move it elsewhere, or choose another --output-root."
             )
     result = run_summary.unfinished(settings, error)
     outcome.write(output_root / OUTCOME, result)

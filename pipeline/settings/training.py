@@ -92,7 +92,9 @@ class Train(Values):
         0, ge=0, description="number of initial epochs with a frozen pretrained encoder"
     )
     start_from: Literal["scratch", "champion"] = pydantic.Field(
-        "scratch", description="initial weights: scratch, or champion (the newest release)"
+        "scratch",
+        description="initial weights: random (scratch), or those of the model in service "
+        "(champion)",
     )
     precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = pydantic.Field(
         "auto", description="numeric precision; auto: mixed precision on GPUs that support it"

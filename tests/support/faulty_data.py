@@ -138,7 +138,7 @@ SOUND = (
     Kind(
         "one_class_mask",
         _save_mask(lambda mask: PIL.Image.new("L", mask.size, 2)),
-        note="the mask is all background",
+        note="the mask contains only background",
     ),
 )
 

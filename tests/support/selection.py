@@ -49,7 +49,7 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
 
 def _time(slow: bool) -> str:
-    time = f"{durations.minutes(slow):.0f} min on two quiet cores, by tests/durations.json"
+    time = f"{durations.minutes(slow):.0f} min on two idle cores, according to tests/durations.json"
     if missing := durations.unmeasured():
         return f"at least {time}; {missing} test files are not measured yet"
     return f"about {time}"
