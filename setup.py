@@ -1,10 +1,12 @@
 """The installable distribution; Beam workers install it from this ``--setup_file``."""
 
 import re
+import shutil
 from pathlib import Path
 
 from setuptools import find_namespace_packages, setup
 from setuptools.command.build_py import build_py
+from setuptools.command.egg_info import egg_info
 
 _PACKAGE = Path(__file__).with_name("pipeline") / "__init__.py"
 (VERSION,) = re.findall(r'^__version__ = "(.+?)"', _PACKAGE.read_text(), re.MULTILINE)
@@ -23,10 +25,24 @@ OPENVINO = ["nncf", "openvino", *ONNX]
 DOCS = ["griffelib", "zensical"]
 
 
+# Subfolders included; a folder beside them, such as pipeline-out, is not.
+PACKAGES = ["components", "kubeflow", "pipeline", "schemas"]
+
+
+class EggInfo(egg_info):
+    """Forgets which files an earlier sdist took: setuptools would take them again."""
+
+    def find_sources(self) -> None:
+        Path(self.egg_info, "SOURCES.txt").unlink(missing_ok=True)
+        super().find_sources()
+
+
 class BuildPy(build_py):
     """Leaves out what the Kubeflow SDK, PyPI's `kubeflow`, has too (docs/decisions/0006-*.md)."""
 
     def run(self) -> None:
+        for package in PACKAGES:  # modules of an earlier build that have been removed since
+            shutil.rmtree(Path(self.build_lib, package), ignore_errors=True)
         super().run()
         for shared in ("__init__.py", "py.typed"):
             Path(self.build_lib, "kubeflow", shared).unlink(missing_ok=True)
@@ -35,17 +51,15 @@ class BuildPy(build_py):
 setup(
     name="segmentation-pipeline",
     version=VERSION,
-    license="Apache-2.0",
+    license_expression="Apache-2.0",
     license_files=["LICENSE"],
     description="Keeps an image-segmentation model fresh, on one machine or on Kubeflow Pipelines.",
     python_requires=">=3.10,<3.14",
-    packages=find_namespace_packages(include=["pipeline*", "components*", "schemas*", "kubeflow*"]),
+    packages=find_namespace_packages(include=[*PACKAGES, *(f"{name}.*" for name in PACKAGES)]),
     py_modules=["local_runner"],
-    cmdclass={"build_py": BuildPy},
-    # Files other than modules: schemas, templates, presets.
-    package_data={"": ["*"]},
-    # Filled-in templates may contain a password or a key.
-    exclude_package_data={"": ["metadata.env", "ca.crt", "tls.crt", "tls.key"]},
+    cmdclass={"build_py": BuildPy, "egg_info": EggInfo},
+    # By kind, as in .dockerignore: filled-in templates, keys and their backups are secrets.
+    package_data={"": ["*.html", "*.j2", "*.pbtxt", "*.template", "*.yaml", "py.typed"]},
     install_requires=[
         f"tfx==1.21.0; {CURRENT}",
         f"tensorflow==2.21.0; {CURRENT}",

@@ -1,4 +1,5 @@
 """The pipeline's own TFX components.
 
-May import: the packages of `pipeline` except cli, orchestration and report.
+May import: `pipeline.conversion`, `pipeline.training`, `pipeline.artifacts` and what these may
+import.
 """

@@ -1,6 +1,7 @@
 """The pipeline on Kubeflow Pipelines (KFP); no other package knows KFP.
 
-May import: everything; nothing imports it.
+May import: `pipeline.orchestration`, `pipeline.report` and what these may import. Nothing
+imports it.
 """
 
 import pkgutil

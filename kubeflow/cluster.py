@@ -59,11 +59,12 @@ def explain(data: Mapping[str, Any]) -> str | None:
 def _strategy(data: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """Return Argo's default retry strategy; empty if there is none, None if it is unusual."""
     try:
-        defaults = yaml_text.load(data.get("workflowDefaults") or "{}") or {}
-        templates = (defaults.get("spec") or {}).get("templateDefaults") or {}
-        strategy = templates.get("retryStrategy") or {}
+        found = yaml_text.load(data.get("workflowDefaults") or "{}")
+        for name in ("spec", "templateDefaults", "retryStrategy"):
+            found = found and found.get(name)
     except (yaml_text.Malformed, AttributeError, TypeError):
         return None
+    strategy = found or {}
     return strategy if isinstance(strategy, Mapping) else None
 
 

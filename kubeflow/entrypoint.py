@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 from kubeflow import form, termination
 from pipeline.core import console, errors, paths, progress, run_folder, yaml_text
-from pipeline.core.errors import UserError
+from pipeline.core.errors import CommandError, UserError
 from pipeline.data import layout, synthetic
 from pipeline.report import outcome
 from pipeline.settings.arguments import Parser
@@ -42,8 +42,7 @@ _PERMANENT = {errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errn
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the task and return the exit code."""
     os.umask(0o022)  # Argo's executor sets 0, which would let anyone change releases on the volume
-    name = "Task"
-    arguments = None
+    name, again = "Task", False
     begin = time.monotonic()
     try:
         with errors.stoppable():
@@ -54,18 +53,20 @@ def main(argv: Sequence[str] | None = None) -> int:
             state, *clause = _run(arguments)
         code, seconds = errors.DONE, f"{time.monotonic() - begin:.1f} s"
         last = f"{name}: {state} in {seconds}{''.join(f': {each}' for each in clause if each)}."
-    except UserError as error:
-        code, last = errors.USER_ERROR, f"Error: {name} failed: {error}"
+    except (UserError, CommandError) as error:
+        sentence, code = errors.explain(error, name)
+        last = f"Error: {name} failed: {sentence}"
     except errors.Stopped:
         code, last = errors.STOPPED, f"{name}: stopped; the next attempt resumes here."
+        again = True
     except Exception as error:
         logging.getLogger(__name__).exception("%s failed", name)
         sentence, code = errors.explain(error, name)
-        last = f"Error: {sentence}"
+        last, again = f"Error: {sentence}", True
     sys.stdout.flush()
     sys.stderr.flush()
     console.show(last)
-    termination.note(last, again=code in (errors.FAILED, errors.STOPPED))
+    termination.note(last, again)
     return code
 
 

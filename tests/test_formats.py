@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any, get_args
 
 import hypothesis
@@ -19,7 +21,7 @@ from pipeline import formats, settings
 from pipeline.cli import convert, predict, releases
 from pipeline.conversion import converter, judgement
 from pipeline.conversion.judgement import ConversionError
-from pipeline.core import file_formats
+from pipeline.core import file_formats, ownership
 from pipeline.data import preprocessing
 from pipeline.formats import network, photos
 from pipeline.inference import segmenter
@@ -270,6 +272,32 @@ def test_mistakes_are_one_sentence(
     assert convert.main(["onnx", "--model", model, "--output", good]) == 2
     error = capsys.readouterr().err
     assert "needs the package tf2onnx; install segmentation-pipeline[onnx]." in error
+
+
+@pytest.mark.parametrize(
+    ("module", "function", "sentence"),
+    [
+        (converter, "make", "Cannot convert "),
+        (ownership, "write", "Cannot write "),
+    ],
+)
+def test_a_conversion_that_fails_is_not_blamed_on_the_arguments(
+    module: ModuleType,
+    function: str,
+    sentence: str,
+    small_run: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(module, function, fail)
+    code, _ = write("litert", small_run, tmp_path, "--force")
+    assert code == 1
+    assert capsys.readouterr().err.startswith(f"Error: {sentence}")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow

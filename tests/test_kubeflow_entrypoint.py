@@ -17,6 +17,7 @@ import ml_metadata
 import pytest
 
 from kubeflow import entrypoint, tasks, termination
+from pipeline.core.errors import CommandError
 from pipeline.data import synthetic
 from tests.support.forked import Forked
 from tests.support.kfp.tasks import NODES, Cluster, ended
@@ -354,7 +355,10 @@ def test_the_report_explains_an_unwritable_volume(
 
 
 def test_the_termination_message_says_whether_to_retry(
-    small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     message = tmp_path / "message"
     monkeypatch.setattr(termination, "_FILE", message)
@@ -367,6 +371,15 @@ def test_the_termination_message_says_whether_to_retry(
     assert entrypoint.main([*arguments, "--set", "beam.runner=NoRunner"]) == 1
     assert message.read_text().startswith("Error: ExampleGen failed: ValueError: ")
     assert message.read_text().endswith(f"; {termination.AGAIN}.")
+
+    def broken(*_: object) -> None:
+        raise CommandError("Version 3 is in service and broken.")
+
+    monkeypatch.setattr(entrypoint, "_run", broken)
+    caplog.clear()
+    assert entrypoint.main(arguments) == 1
+    assert message.read_text() == "Error: ExampleGen failed: Version 3 is in service and broken."
+    assert caplog.records == []
 
     def killed(*_: object) -> None:
         raise SystemExit(137)  # as far as this process can tell: nothing is said any more

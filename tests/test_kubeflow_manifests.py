@@ -8,9 +8,6 @@ import inspect
 import re
 import shutil
 import subprocess
-import sys
-import tarfile
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -286,25 +283,6 @@ def test_no_secret_is_in_the_tree() -> None:
         command = ["git", "check-ignore", "-q", f"kubeflow/manifests/{file}"]
         ignored = subprocess.run(command, cwd=ROOT)
         assert ignored.returncode == 0 or not (ROOT / ".git").exists()
-
-
-def test_the_filled_in_secret_gets_into_no_distribution(tmp_path: Path) -> None:
-    tree = tmp_path / "tree"
-    for package in ("kubeflow", "pipeline"):
-        shutil.copytree(ROOT / package, tree / package)
-    for file in SECRETS:
-        (tree / "kubeflow" / "manifests" / file).write_text("password=secret")
-    for file in ["LICENSE", "setup.py", "pyproject.toml", "local_runner.py"]:
-        shutil.copy(ROOT / file, tree / file)
-    command = [str(Path(sys.prefix) / "bin" / "uv"), "build", "--quiet", "--offline", "--wheel"]
-    command += ["--sdist", "--no-build-isolation", "--python", sys.executable]
-    subprocess.run([*command, "--out-dir", str(tmp_path / "dist"), str(tree)], check=True)
-    (wheel,) = (tmp_path / "dist").glob("*.whl")
-    (sdist,) = (tmp_path / "dist").glob("*.tar.gz")
-    with zipfile.ZipFile(wheel) as packed, tarfile.open(sdist) as source:
-        names = packed.namelist() + source.getnames()
-    assert not [name for name in names if name.endswith(tuple(Path(f).name for f in SECRETS))]
-    assert [name for name in names if name.endswith("metadata.env.template")]
 
 
 @pytest.mark.parametrize(

@@ -127,8 +127,10 @@ def test_tls_is_for_servers() -> None:
             "pools: {a: {node_selector: {b: c}, tolerations: [{key: a, operater: Exists}]}}",
             "operator",
         ),
-        ("pools: 3", "'pools' must contain keys such as 'NAME:'."),
-        ("pools: {a: 3}", "'pools.a' must contain keys such as 'accelerator:'."),
+        ("pools: 3", "Setting 'pools' is 3 (from "),
+        ("pools: {a: 3}", "Setting 'pools.a' is 3 (from "),
+        ("pools: {a: }", "Setting 'pools.a.node_selector' is missing; set it in "),
+        ("pools: {A: {node_selector: {b: c}}}", "Setting 'pools.A' is 'A' (from "),
         ("components: {Trainer: {memry: 3Gi}}", "did you mean 'components.Trainer.memory'?"),
         ("storge: {claim: a}", "did you mean 'storage'?"),
     ],
@@ -140,6 +142,31 @@ def test_a_mistake_in_a_file_names_the_file(content: str, sentence: str, tmp_pat
         settings.load([file])
     assert sentence in str(caught.value)
     assert str(file) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "start"),
+    [
+        # Both sources have settings of the section: neither is known to be the wrong one.
+        ("storage.output_root=/data", "Setting 'storage': output_root '/data' is not on the"),
+        ("image.cpu=a:b", "Setting 'storage' (from "),
+    ],
+)
+def test_settings_that_clash_name_their_source_if_it_is_one(
+    override: str, start: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("storage: {data_root: /data}")
+    with pytest.raises(UserError) as caught:
+        settings.load([file], [override])
+    assert str(caught.value).startswith(start)
+
+
+def test_a_component_without_settings_is_still_known(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("components:\n  Trainr:\n")
+    with pytest.raises(UserError, match="Unknown component 'Trainr'"):
+        settings.load([file]).check_components(["Trainer"])
 
 
 def test_an_unknown_component_is_named_with_its_neighbour() -> None:

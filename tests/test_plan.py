@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
 import local_runner
+from pipeline.cli.local_run import LocalRun
+from pipeline.core import run_folder
 from pipeline.data import synthetic
 from tests.support.runs import SMALL, Run
 
@@ -43,6 +47,36 @@ def test_a_plan_says_what_runs_and_why_and_changes_nothing(
     assert gate["Trainer"] == "cached"
     assert gate["Evaluator"] == "runs     changed: gate settings"
     assert everything(small_run.output_root) == before
+
+
+def test_a_plan_removes_what_it_made_even_if_it_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """And nothing else: not what a run made that ended while the plan waited for the lock."""
+    data, output = tmp_path / "data", tmp_path / "output"
+    synthetic.generate(data, count=16, seed=3)
+    system = output / run_folder.ARTIFACTS / "Trainer" / ".system"
+    system.mkdir(parents=True)
+    sqlite3.connect(output / run_folder.METADATA).close()
+    lock = run_folder.lock
+
+    def locked(folder: Path) -> AbstractContextManager[object]:
+        (system / "executor_execution" / "1").mkdir(parents=True)
+        return lock(folder)
+
+    def fails(self: LocalRun) -> None:
+        (system / "executor_execution" / "2").mkdir()
+        (system / "locks").mkdir()
+        (system / "locks" / "key").touch()
+        raise OSError("no more files")
+
+    monkeypatch.setattr(run_folder, "lock", locked)
+    monkeypatch.setattr(LocalRun, "plan", fails)
+    arguments = ["--plan", "--data-root", str(data), "--output-root", str(output)]
+    assert local_runner.main(arguments) == 1
+    assert capfd.readouterr().err == "Error: The run failed: OSError: no more files.\n"
+    left = sorted(str(path.relative_to(system)) for path in system.glob("*/*"))
+    assert left == ["executor_execution/1", "locks/key"]
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.core import files, images
+from pipeline.core import images
 from pipeline.core.errors import UserError
 from pipeline.inference import segmenter
 from pipeline.inference.segmenter import ImageError, Segmenter
@@ -338,13 +338,3 @@ def test_the_command_is_quiet_and_its_help_is_fast(model: Path, tmp_path: Path) 
     wrong = subprocess.run([*command, str(photo)], capture_output=True, text=True, check=False)
     assert wrong.returncode == 2
     assert wrong.stderr.count("\n") == 1
-
-
-def test_encoding_and_writing_leave_no_debris(tmp_path: Path) -> None:
-    target = tmp_path / "new" / "file.png"
-    files.write_atomically(target, images.encode(np.zeros((2, 3), np.uint8)))
-    assert Image.open(io.BytesIO(target.read_bytes())).size == (3, 2)
-    (tmp_path / "taken").mkdir()
-    with pytest.raises(OSError, match="taken"):
-        files.write_atomically(tmp_path / "taken", b"x")
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["new", "taken"]

@@ -90,7 +90,7 @@ def test_settings_that_do_not_fit_each_other_are_refused(
         ("train: [", "is not valid YAML at line 1."),
         ("data: {breeds: [2026-02-30]}", "is not valid YAML."),
         ("- train", "must contain sections such as 'data:'."),
-        ("train: 3", "'train' must contain keys such as 'epochs:'."),
+        ("train: 3", "must be a section of settings, as in --help-settings."),
         ("trian: {epochs: 3}", "did you mean 'train'?"),
         ("train: {epoch: 3}", "did you mean 'train.epochs'?"),
         ("train.epochs: 3", "in a file, write 'train:' and, indented below it, 'epochs:'."),
@@ -108,6 +108,32 @@ def test_wrong_file_is_one_sentence_that_names_it(
     assert sentence in str(caught.value)
     assert str(file) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "override", "wrong", "sentence"),
+    [
+        ("train.epochs: 3", "", "train.epochs=5", "a", "in a file, write 'train:'"),
+        ("train.epochs: 3", "train: {epochs: 4}", "", "a", "in a file, write 'train:'"),
+        ("train: {epochs: 4}", "train.epochs: 3", "", "b", "in a file, write 'train:'"),
+        ("train: {epochs: 0}", "train: {seed: 1}", "train.batch_size=2", "a", "is 0 (from "),
+        ("train: {epochs: 1}", "train: {epochs: 0}", "train.batch_size=2", "b", "is 0 (from "),
+        ("train: {seed: 1}", "train: {epoch: 4}", "train.epochs=5", "b", "did you mean"),
+        ("train: 3", "train: {epochs: 4}", "", "a", "Setting 'train' is 3 (from "),
+        ("train: {epochs: 4}", "train: 3", "", "b", "Setting 'train' is 3 (from "),
+    ],
+)
+def test_of_several_sources_the_wrong_one_is_named(
+    first: str, second: str, override: str, wrong: str, sentence: str, tmp_path: Path
+) -> None:
+    files = [tmp_path / "a.yaml", tmp_path / "b.yaml"]
+    for file, content in zip(files, (first, second), strict=True):
+        file.write_text(content)
+    with pytest.raises(UserError) as caught:
+        settings.load(files, [override] if override else [])
+    assert sentence in str(caught.value)
+    assert [file.stem for file in files if str(file) in str(caught.value)] == [wrong]
+    assert "--set" not in str(caught.value)
 
 
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(

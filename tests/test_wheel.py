@@ -12,6 +12,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from docker.utils import exclude_paths
 
 from tests.support.runs import ROOT as TREE
 from tests.support.runs import SMALL, only_with_all
@@ -21,22 +22,46 @@ SDK = "kubeflow==0.5.0"
 
 
 PACKAGES = ["components", "kubeflow", "pipeline", "schemas"]
+COMPONENTS = "kubeflow/manifests/components"
+# What may lie in a checkout without being part of the product.
+SECRETS = [
+    f"{COMPONENTS}/{file}"
+    for file in [
+        *("mysql/metadata.env", "mysql/metadata.env~", "mysql/.metadata.env.swp"),
+        *("postgresql/metadata.env", "postgresql/metadata.env.bak"),
+        *("metadata-ca/ca.crt", "metadata-ca/tls.crt", "metadata-ca/tls.key"),
+        "metadata-ca/client.pem",
+    ]
+]
+OUTPUT = ["pipeline-out/latest.py", "pipeline-out/metadata.sqlite", "kubeflow_run/models/photo.jpg"]
+# Of an earlier build: a removed architecture, and a list of files that an earlier version took.
+STALE = "build/lib/pipeline/models/removed.py"
+SOURCES = "segmentation_pipeline.egg-info/SOURCES.txt"
 
 
 @pytest.fixture(scope="module")
-def distributions(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder with the wheel and the sdist of this tree, built offline."""
-    folder = tmp_path_factory.mktemp("distribution")
-    tree = folder / "tree"
-    ignore = shutil.ignore_patterns("__pycache__")
-    for package in PACKAGES:
-        shutil.copytree(TREE / package, tree / package, ignore=ignore)
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout in which people have worked."""
+    tree = tmp_path_factory.mktemp("distribution") / "tree"
+    for file in package_files():
+        (tree / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(TREE / file, tree / file)
     for file in ["LICENSE", "setup.py", "pyproject.toml", "local_runner.py"]:
         shutil.copy(TREE / file, tree / file)
+    for file in [*SECRETS, *OUTPUT, STALE, SOURCES]:
+        (tree / file).parent.mkdir(parents=True, exist_ok=True)
+        (tree / file).write_text("\n".join(SECRETS))
+    return tree
+
+
+@pytest.fixture(scope="module")
+def distributions(tree: Path) -> Path:
+    """Folder with the wheel and the sdist of that checkout, built offline."""
+    dist = tree.with_name("dist")
     command = [str(UV), "build", "--quiet", "--offline"]
     command += ["--no-build-isolation", "--python", sys.executable, "--sdist", "--wheel"]
-    subprocess.run([*command, "--out-dir", str(folder / "dist"), str(tree)], check=True)
-    return folder / "dist"
+    subprocess.run([*command, "--out-dir", str(dist), str(tree)], check=True)
+    return dist
 
 
 def package_files() -> set[str]:
@@ -45,27 +70,39 @@ def package_files() -> set[str]:
         str(path.relative_to(TREE))
         for path in files
         if path.is_file() and "__pycache__" not in path.parts
-    }
+    } - set(SECRETS)
 
 
-def test_the_wheel_holds_every_file_of_the_packages_and_the_script(distributions: Path) -> None:
+def test_the_wheel_holds_every_file_of_the_packages_and_no_other(distributions: Path) -> None:
     (wheel,) = distributions.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         (entry_points,) = [name for name in names if name.endswith("entry_points.txt")]
         script = archive.read(entry_points).decode()
-    shared = {"kubeflow/__init__.py", "kubeflow/py.typed"}
-    assert (package_files() | {"local_runner.py"}) - shared <= names
-    assert not shared & names, "PyPI's kubeflow has them too"
+        (metadata,) = [name for name in names if name.endswith("dist-info/METADATA")]
+        facts = archive.read(metadata).decode().splitlines()
+    shared = {"kubeflow/__init__.py", "kubeflow/py.typed"}  # PyPI's kubeflow has them too
+    taken = {name for name in names if ".dist-info/" not in name}
+    assert taken == (package_files() | {"local_runner.py"}) - shared
     assert any(name.startswith("schemas/") and name.endswith(".pbtxt") for name in names)
     assert "segmentation-pipeline = pipeline.cli:main" in script
+    assert "License-Expression: Apache-2.0" in facts
 
 
-def test_the_sdist_holds_every_file_of_the_packages(distributions: Path) -> None:
+def test_the_sdist_holds_every_file_of_the_packages_and_no_other(distributions: Path) -> None:
     (sdist,) = distributions.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
-        names = {name.partition("/")[2] for name in archive.getnames()}
-    assert package_files() | {"local_runner.py", "setup.py", "pyproject.toml"} <= names
+        names = {each.name.partition("/")[2] for each in archive.getmembers() if each.isfile()}
+    taken = {name for name in names if ".egg-info/" not in name} - {"PKG-INFO", "setup.cfg"}
+    beside = {"LICENSE", "local_runner.py", "setup.py", "pyproject.toml"}
+    assert taken == package_files() | beside
+
+
+def test_the_image_holds_every_file_of_the_packages_and_no_other(tree: Path) -> None:
+    patterns = (TREE / ".dockerignore").read_text().splitlines()
+    taken = exclude_paths(str(tree), [line for line in patterns if not line.startswith("#")])
+    files = {name for name in taken if (tree / name).is_file()} - {"Dockerfile", ".dockerignore"}
+    assert files == package_files() | {"LICENSE", "local_runner.py", "setup.py"}
 
 
 class Installation:

@@ -2,7 +2,9 @@
 
 Each module has ``main(argv) -> int``, which returns the exit code. A module is imported only when
 its verb is used, and imports what takes seconds (TensorFlow, TFX) only after checking its
-arguments. May import everything; nothing imports it.
+arguments.
+May import: `pipeline.orchestration`, `pipeline.report` and what these may import. Of the product,
+only programs import it: `local_runner`, `pipeline.__main__`, `pipeline.predict`.
 """
 
 from __future__ import annotations

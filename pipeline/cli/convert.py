@@ -8,7 +8,7 @@ Each file is compared with the SavedModel before it is kept. An int8 file is cal
 photos and compared with a float32 file on the test split. Files that this program did not write are
 never overwritten.
 
-Exit codes: 0 written, 1 failed the checks, 2 bad arguments.
+Exit codes: 0 written, 1 the conversion or the checks failed, 2 bad arguments.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pipeline.core import console, errors, file_formats, ownership
-from pipeline.core.errors import UserError, first_line
+from pipeline.core.errors import CommandError, UserError, first_line
 from pipeline.inference.segmenter import find_saved_model
 from pipeline.settings.arguments import Parser, add_verbose
 
@@ -71,7 +71,7 @@ def _convert(arguments: argparse.Namespace) -> int:
             except UserError:
                 raise
             except Exception as error:  # each converter raises its own
-                raise UserError(
+                raise CommandError(
                     f"Cannot convert {model_path} to {file_formats.Format(name).title}"
                     f" ({first_line(error)}); run again with --verbose for details."
                 ) from error
@@ -93,7 +93,7 @@ def _put(made: Path, target: Path) -> None:
         else:
             ownership.write(target, made.read_bytes())
     except OSError as error:
-        raise UserError(
+        raise CommandError(
             f"Cannot write {target} ({error.strerror}); choose another --output."
         ) from error
 

@@ -71,7 +71,8 @@ def _check(arguments: argparse.Namespace) -> None:
     # The imports take seconds, and libjpeg prints a line for every damaged photo.
     with console.quiet(Path(os.devnull)) as terminal:
         console.say(terminal, f"Checking {arguments.data_root} ...")
-        from pipeline.data import coverage, health, table
+        from pipeline.cli import health_table
+        from pipeline.data import coverage, health
 
         def counted(looked: Iterator[health.Result], total: int) -> Iterator[health.Result]:
             progress.expect(total)
@@ -81,11 +82,11 @@ def _check(arguments: argparse.Namespace) -> None:
 
         with progress.watched("Checking", patience=1):
             result = health.examine(arguments.data_root, data, counted)
-        table.show(terminal, result)
-        table.show_hints(terminal, result.hints)
+        health_table.show(terminal, result)
+        health_table.show_hints(terminal, result.hints)
         counts = {split: len(sound) for split, sound in result.sound.items()}
         health.require_fit(counts, result.quarantined, data.max_quarantined, result.causes, True)
-        table.show_hints(terminal, result.causes)
+        health_table.show_hints(terminal, result.causes)
         coverage.require(result.classes, settings.gate)
         health.require_breeds(result, data.breeds)
     console.show("The data is fit for training.")

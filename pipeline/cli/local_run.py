@@ -189,13 +189,11 @@ class LocalRun:
                     self._run_component(ir, node_id)
                 else:
                     launcher.run_node(ir, node_id, self._run_id)
-            except UserError as error:
-                self.error = str(error)
-                return errors.USER_ERROR
             except Exception as error:
                 self.error, code = errors.explain(error, node_id)
-                self.traceback = traceback.format_exc()
-                logging.getLogger(__name__).exception("%s failed", node_id)
+                if not isinstance(error, UserError):
+                    self.traceback = traceback.format_exc()
+                    logging.getLogger(__name__).exception("%s failed", node_id)
                 return code
         return errors.DONE
 

@@ -15,7 +15,7 @@ import shutil
 import sqlite3
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pipeline.cli import history
@@ -90,9 +90,9 @@ def _show_plan(arguments: argparse.Namespace, settings: Settings) -> int:
         console.show(f"{output_root} has no runs yet: every component would run.")
         return errors.DONE
     run_folder.check_metadata(output_root)
-    before = set(output_root.glob(_TFX_FOLDERS))
     with (
         run_folder.lock(output_root),
+        _without_new_folders(output_root),
         tempfile.TemporaryDirectory() as folder,
         console.quiet(Path(os.devnull)) as terminal,
     ):
@@ -104,13 +104,26 @@ def _show_plan(arguments: argparse.Namespace, settings: Settings) -> int:
             database.backup(target)
         begin = datetime.datetime.now().astimezone()
         steps = LocalRun(settings, data_root.resolve(), output_root, begin, terminal, copy).plan()
-        for made in set(output_root.glob(_TFX_FOLDERS)) - before:  # TFX's drivers create them
-            shutil.rmtree(made)
     for step in steps:
         console.show(f"{step.node:<18} {'runs     ' + step.why if step.runs else 'cached'}")
     if not any(step.runs for step in steps):
         console.show("Nothing would run.")
     return errors.DONE
+
+
+@contextlib.contextmanager
+def _without_new_folders(output_root: Path) -> Iterator[None]:
+    """Remove the folders that TFX's drivers create, even if the plan fails."""
+
+    def folders() -> set[Path]:
+        return {path for path in output_root.glob(_TFX_FOLDERS) if path.is_dir()}
+
+    before = folders()
+    try:
+        yield
+    finally:
+        for made in folders() - before:
+            shutil.rmtree(made)
 
 
 def _run(arguments: argparse.Namespace, settings: Settings, output_root: Path) -> int:

@@ -1,5 +1,5 @@
 """Convert a release to other formats, compare the files with it, write a Triton repository.
 
-May import: all that `pipeline.inference` may, `pipeline.inference` itself, `pipeline.release` and
-`pipeline.evaluation`.
+May import: `pipeline.inference`, `pipeline.evaluation`, `pipeline.release` and what these may
+import.
 """

@@ -15,8 +15,8 @@ from pipeline.evaluation import metrics
 from pipeline.formats import Output
 from pipeline.formats.photos import Example
 
-# Minimum fraction of pixels on which a float32 file has the SavedModel's masks. It is below 1 because
-# the file resizes differently, and because rounding decides if two classes are equally probable.
+# Minimum fraction of pixels on which a float32 file has the SavedModel's masks. It is below 1
+# because the file resizes differently, and rounding decides if two classes are equally probable.
 MIN_AGREEMENT = 0.995
 MAX_LOSS = 0.003  # of mean IoU in int8
 _TIMED = 20  # photos

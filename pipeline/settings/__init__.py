@@ -1,8 +1,8 @@
 """All settings of a run, typed: defaults < YAML files < ``--set KEY=VALUE``.
 
-`schema` and `training` define the settings, `loader` builds them from files and overrides,
-`mistakes` words pydantic's errors, `arguments` adds the options to command lines, and ``configs/``
-has presets.
+`schema` and `training` define the settings, `values` the types of their values. `loader` builds
+them from files and overrides, `mistakes` words pydantic's errors, `arguments` adds the options to
+command lines, and ``configs/`` has presets.
 May import: `pipeline.core`, `pipeline.models`.
 """
 

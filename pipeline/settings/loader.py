@@ -46,22 +46,17 @@ def load(
     Raises:
       UserError: for an unreadable file, an unknown key, or a value that is not allowed.
     """
-    values: dict[tuple[str, ...], Any] = {}
-    typed: dict[str, str] = {}
-    origin: dict[str, str] = {}
+    nested: dict[str, Any] = {}
+    origin: dict[tuple[str, ...], str] = {}
+    typed: dict[tuple[str, ...], str] = {}
     for file in files:
-        for path, value in _read_file(model, file):
-            values[path], origin[".".join(path)] = value, str(file)
+        _merge(model, nested, _read_file(model, file), str(file), origin)
     for override in overrides:
         path, value = _read_override(model, override, source)
-        values[path], origin[".".join(path)] = value, source
-        typed[".".join(path)] = override.partition("=")[2].strip()
-    nested: dict[str, Any] = {}
-    for path, value in values.items():
-        section = nested
-        for name in path[:-1]:
-            section = section.setdefault(name, {})
-        section[path[-1]] = value
+        typed[path] = override.partition("=")[2].strip()
+        for name in reversed(path):
+            value = {name: value}
+        _merge(model, nested, value, source, origin)
     try:
         return model.model_validate(nested)
     except pydantic.ValidationError as error:
@@ -148,48 +143,51 @@ def _read_override(model: type[Section], override: str, source: str) -> tuple[tu
         ) from None
 
 
-def _read_file(model: type[Section], file: Path) -> Iterator[tuple[tuple[str, ...], Any]]:
+def _read_file(model: type[Section], file: Path) -> Mapping[Any, Any]:
     try:
         content = yaml_text.load_file(file)
     except OSError as error:
         raise UserError(f"Cannot read the settings file {file}: {error.strerror}.") from None
     except yaml_text.Malformed as error:
         raise UserError(f"The settings file {file} {error}.") from None
-    if content is None:
-        return
-    if not isinstance(content, Mapping):
+    if content is not None and not isinstance(content, Mapping):
         example = next(iter(model.model_fields))
         raise UserError(f"The settings file {file} must contain sections such as '{example}:'.")
-    yield from _walk(model, content, (), file)
+    return content or {}
 
 
-def _walk(
-    section: type[Section],
+def _merge(
+    kind: Any,
+    into: dict[str, Any],
     content: Mapping[Any, Any],
-    prefix: tuple[str, ...],
-    file: Path,
-) -> Iterator[tuple[tuple[str, ...], Any]]:
-    for raw_name, value in content.items():
-        path = (*prefix, str(raw_name))
-        info = section.model_fields.get(path[-1])
-        child, is_dict = _child(info.annotation if info else None)
-        if child is None:  # a setting, or a name that the model will refuse
-            yield path, value
+    where: str,
+    origin: dict[tuple[str, ...], str],
+    above: tuple[str, ...] = (),
+) -> None:
+    """Lay the content of a section, or of a dict of sections, over what is there already.
+
+    Args:
+      kind: the section, or the dict of sections.
+      into: what earlier sources gave; changed.
+      content: what this source gives.
+      where: the name of this source.
+      origin: the source of each value and section, by path; changed.
+      above: path of the section.
+    """
+    section, is_dict = _child(kind)
+    assert section is not None
+    for key, value in content.items():
+        name = str(key)
+        path = (*above, name)
+        info = section.model_fields.get(name)
+        inner = section if is_dict else info and info.annotation
+        if _child(inner)[0] is None or not isinstance(value, Mapping | None):
+            into[name], origin[path] = value, where  # a setting, or what the model refuses
             continue
-        entries = {None: value} if not is_dict else _mapping(value, path, "NAME", file)
-        for name, entry in entries.items():
-            inner = path if name is None else (*path, str(name))
-            example = next(iter(child.model_fields))
-            yield from _walk(child, _mapping(entry, inner, example, file), inner, file)
-
-
-def _mapping(value: Any, path: Sequence[str], example: str, file: Path) -> Mapping[Any, Any]:
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping):
-        key = ".".join(path)
-        raise UserError(f"In {file}, '{key}' must contain keys such as '{example}:'.")
-    return value
+        below = into.setdefault(name, {})
+        if isinstance(below, dict):  # else the model refuses what an earlier source has there
+            origin[path] = where
+            _merge(inner, below, value or {}, where, origin, path)
 
 
 def _unknown(key: str, known: Sequence[str], where: str) -> UserError:
@@ -213,8 +211,8 @@ def _unknown(key: str, known: Sequence[str], where: str) -> UserError:
 def _sentence(
     model: type[Section],
     error: pydantic.ValidationError,
-    origin: Mapping[str, str],
-    typed: Mapping[str, str],
+    origin: Mapping[tuple[str, ...], str],
+    typed: Mapping[tuple[str, ...], str],
 ) -> str:
     # A misspelt name first: what is said to be missing may be there under that name.
     errors = sorted(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
@@ -224,8 +222,6 @@ def _sentence(
     if not key:  # raised by a validator across sections, whose message is a whole sentence
         return first["msg"].removeprefix("Value error, ")
     source = next((origin[k] for k in _prefixes(path) if k in origin), None)
-    if first["loc"][-1] == "[key]":  # the key of a dict is wrong; its entries have the origin
-        source = next((where for k, where in origin.items() if k.startswith(f"{key}.")), source)
     if first["type"] == "extra_forbidden" and holder is not None:
         siblings = [".".join((*path[:-1], name)) for name in holder.model_fields]
         known = siblings + [each for each, _ in _fields(model, key.split("."))]
@@ -237,7 +233,9 @@ def _sentence(
         return f"Setting '{key}' is missing; set it {place}."
     where = f" (from {source})" if source else ""
     if isinstance(first["input"], Mapping) and first["type"] == "value_error":
-        # Raised by a validator across the fields of a section.
+        # Raised by a validator across the fields of a section, which may have several sources.
+        inside = {origin[k] for k in origin if k[: len(path)] == tuple(path)}
+        where = where if len(inside) < 2 else ""
         return f"Setting '{key}'{where}: {mistakes.meaning([first])}."
     # For a value of several allowed types, pydantic has an error for each type.
     kinds = [each for each in errors if each["loc"][:-1] == first["loc"][:-1]]
@@ -245,7 +243,7 @@ def _sentence(
         kinds = [first]
     given = first["input"]
     if isinstance(given, bool):
-        given = typed.get(key, given)  # YAML reads yes as true
+        given = typed.get(tuple(path), given)  # YAML reads yes as true
     what = "empty" if given is None else shown(given)
     sentence = f"Setting '{key}' is {what}{where}; {mistakes.meaning(kinds)}"
     return sentence + (_did_you_mean(first) or ".")
@@ -259,9 +257,9 @@ def _did_you_mean(error: Mapping[str, Any]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-def _prefixes(path: Sequence[str]) -> Iterator[str]:
+def _prefixes(path: Sequence[str]) -> Iterator[tuple[str, ...]]:
     for end in range(len(path), 0, -1):
-        yield ".".join(path[:end])
+        yield tuple(path[:end])
 
 
 def _locate(
