@@ -27,10 +27,10 @@ class ChampionStrategy(resolver.ResolverStrategy):
       compared with when it was released, so a run without changes is a cache hit.
     * ``withdrawn``: the last release of another model, if it is withdrawn.
 
-    A champion that can no longer be evaluated (see `comparison.misfit`) is in ``pushed_model``
-    only, and the candidate only has to meet the absolute thresholds. If the champion is damaged
-    beyond repair, the newest older release that is not withdrawn and can be evaluated takes its
-    place: it is in ``model``, and in ``pushed_model`` after the champion.
+    A champion that can no longer be evaluated (see `comparison.incompatibility`) is only in
+    ``pushed_model``, and the candidate only has to meet the absolute thresholds. If the champion is
+    damaged beyond repair, the newest older release that is not withdrawn and can be evaluated takes
+    its place: it is in ``model``, and in ``pushed_model`` after the champion.
     """
 
     def __init__(self, serving_dir: str):
@@ -72,7 +72,7 @@ def _evaluable(
     for release in releases:
         model = models[release.get_int_custom_property(pushed_model.MODEL_ID)]
         _restore(model, release)
-        if not comparison.misfit(release, path_utils.serving_model_path(model.uri)):
+        if not comparison.incompatibility(release, path_utils.serving_model_path(model.uri)):
             yield release
         if comparison.classes_differ(release) or not model_store.damage(
             *pushed_model.place(release)
@@ -141,9 +141,9 @@ def _restore(model: types.Artifact, release: types.Artifact) -> None:
     path, (folder, version) = path_utils.serving_model_path(model.uri), pushed_model.place(release)
     with model_store.lock(folder):  # another run may be restoring it, too
         model, source = model_store.model_of(folder, version), model_store.path(folder, version)
-        if not contract.misfit(path) and model_store.identify(path) == model:
+        if not contract.incompatibility(path) and model_store.identify(path) == model:
             return
-        if not contract.misfit(source) and model_store.identify(source) == model:
+        if not contract.incompatibility(source) and model_store.identify(source) == model:
             operations.recover(folder, version, path)
         elif copy := salvage.find(folder, version)[0]:
             operations.recover(folder, version, path, copy)

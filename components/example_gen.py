@@ -43,7 +43,7 @@ class _ReadItem(beam.DoFn):
         progress.count()
         try:
             checked = validation.check_item(item, self._settings)
-        except items.FaultyItem as fault:
+        except items.UnusableItemError as fault:
             row = items.faulty(item.id, str(fault), fault.found)
             yield beam.pvalue.TaggedOutput(ingestion.QUARANTINE, row)
             return

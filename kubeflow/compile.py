@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(
             f"Cannot write {arguments.output} ({error.strerror}); choose another --output."
         ) from None
-    console.show(f"Compiled: {arguments.output}")
+    console.print_line(f"Compiled: {arguments.output}")
     return 0
 
 

@@ -62,7 +62,7 @@ class Connection:
             token = TokenFile(self.token_file)
             token.read()
             if warning := token.exposed():
-                console.warn(warning)
+                console.print_warning(warning)
 
 
 def _check_address(source: str, host: str) -> None:

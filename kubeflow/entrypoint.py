@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         last, again = f"Error: {sentence}", True
     sys.stdout.flush()
     sys.stderr.flush()
-    console.show(last)
+    console.print_line(last)
     termination.note(last, again)
     return code
 
@@ -216,8 +216,8 @@ def _plan(run: Run, start: Path, generate: bool) -> Sequence[str]:
     artifacts.note_run_error("Plan was interrupted; see its log.")
     try:
         run_folder.require_own_results(run.output_root)
-        if aside := tasks.set_aside_unknown(run):
-            console.show(
+        if aside := tasks.move_orphaned_artifacts(run):
+            console.print_line(
                 f"Note: the metadata store is new; the artifacts of earlier runs are now in "
                 f"{aside}."
             )

@@ -116,7 +116,7 @@ def _relay(server: Server) -> Path | None:
 def _config(server: Server, relay: Path | None) -> metadata_store_pb2.ConnectionConfig:
     config = metadata_store_pb2.ConnectionConfig()
     if server.kind == tls_relay.POSTGRESQL:
-        ml_metadata_postgresql.mend()
+        ml_metadata_postgresql.apply_workarounds()
         config.postgresql.host = _quoted(str(relay.parent) if relay else server.host)
         config.postgresql.port = relay.suffix[1:] if relay else str(server.port)
         config.postgresql.dbname = _quoted(server.database)

@@ -78,7 +78,7 @@ def _run(
 ) -> int:
     log_file = output_root / "logs" / f"{datetime.datetime.now():%Y%m%d-%H%M%S}.log"
     with console.quiet(log_file) as terminal:
-        console.say(terminal, f"Image: {arguments.image}  Log: {log_file}")
+        console.print_line_to(terminal, f"Image: {arguments.image}  Log: {log_file}")
         # TFX takes seconds to load, so check the arguments first.
         from kubeflow import compiler
         from pipeline.report import publish
@@ -94,7 +94,7 @@ def _run(
             settings,
             _mounts(settings, output_root, arguments.data_root),
             kfp_root,
-            lambda line: console.say(terminal, line),
+            lambda line: console.print_line_to(terminal, line),
         )
         orchestration.Orchestration(
             yaml_text.load_all(compiled)[0], f"rehearsal-{uuid.uuid4()}", kfp_root, tasks.run
@@ -102,7 +102,7 @@ def _run(
         _show(terminal, output_root / publish.OUTCOME, settings.model.name)
     if tasks.failure is None:
         return errors.DONE
-    console.complain(f"{tasks.failure} (details: {log_file})")
+    console.print_error(f"{tasks.failure} (details: {log_file})")
     return errors.USER_ERROR if tasks.failure.code == errors.USER_ERROR else errors.FAILED
 
 

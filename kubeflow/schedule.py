@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
         else:
             server.switch(each, on=arguments.resume)
     done = "deleted" if arguments.delete else "resumed" if arguments.resume else "paused"
-    console.show(f"Schedule {arguments.name!r} {done}.")
+    console.print_line(f"Schedule {arguments.name!r} {done}.")
     return 0
 
 
@@ -98,7 +98,7 @@ def _create(
     )
     server.create_schedule(pipeline_id, wanted, old)
     done = "replaced" if old else "created"
-    console.show(f"Schedule {wanted.name!r} {done}: {describe(wanted)}")
+    console.print_line(f"Schedule {wanted.name!r} {done}: {describe(wanted)}")
 
 
 def _description(timing: cron.Cron, follows: bool) -> str:
@@ -110,9 +110,9 @@ def _description(timing: cron.Cron, follows: bool) -> str:
 def print_schedules(schedules: list[Schedule]) -> None:
     """Print one line per schedule."""
     for each in schedules:
-        console.show(f"{each.name:<18} {describe(each)}")
+        console.print_line(f"{each.name:<18} {describe(each)}")
     if not schedules:
-        console.show("No schedules.")
+        console.print_line("No schedules.")
 
 
 def describe(schedule: Schedule) -> str:

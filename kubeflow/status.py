@@ -31,22 +31,22 @@ def run(arguments: argparse.Namespace) -> int:
     pipeline_id = shared.require_pipeline(server, arguments.pipeline)
     newest = server.newest_version(pipeline_id)
     release = "{}.{}".format(*server.version) if server.version else "of unknown version"
-    console.show(f"Server     {server.host}, Kubeflow Pipelines {release}")
+    console.print_line(f"Server     {server.host}, Kubeflow Pipelines {release}")
     version = newest.name if newest else "none"
-    console.show(f"Pipeline   {arguments.pipeline}, newest version {version}")
+    console.print_line(f"Pipeline   {arguments.pipeline}, newest version {version}")
     if retries := cluster.retries():
-        console.show(f"Retries    {retries}")
-    console.show("")
-    console.show("Schedules")
+        console.print_line(f"Retries    {retries}")
+    console.print_line("")
+    console.print_line("Schedules")
     schedule.print_schedules(server.schedules(pipeline_id))
-    console.show("")
-    console.show(f"Last runs in experiment {arguments.experiment}")
+    console.print_line("")
+    console.print_line(f"Last runs in experiment {arguments.experiment}")
     experiment_id = server.find_experiment(arguments.experiment)
     runs = server.last_runs(experiment_id, arguments.runs) if experiment_id else []
     for each in runs:
-        console.show(_line(each))
+        console.print_line(_line(each))
     if not runs:
-        console.show("No runs.")
+        console.print_line("No runs.")
     return 0
 
 

@@ -146,4 +146,4 @@ def _upload(server: Server, compiled: package.Package, code: str | None) -> Vers
 
 
 def _say(line: str) -> None:
-    console.show(line)
+    console.print_line(line)

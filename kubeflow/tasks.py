@@ -72,7 +72,7 @@ class Run:
         return [node_id for node_id in launcher.node_ids(self.ir) if node_id in components]
 
 
-def set_aside_unknown(run: Run) -> Path | None:
+def move_orphaned_artifacts(run: Run) -> Path | None:
     """Move artifacts of earlier runs away if the metadata store is new.
 
     Call it before the first node. If two runs start at the same time, one moves the artifacts, and
@@ -92,7 +92,7 @@ def set_aside_unknown(run: Run) -> Path | None:
         except (OSError, NotImplementedError) as error:
             if not locks.are_missing(error):
                 raise
-        return run_folder.set_aside_unknown(run.output_root, is_new)
+        return run_folder.move_orphaned_artifacts(run.output_root, is_new)
 
 
 def check_release(run: Run) -> None:

@@ -104,7 +104,7 @@ def test_misfit_is_named(
     if spoil:
         spoil(path)
     release = release_of(path)
-    assert words in str(comparison.misfit(release, str(path)))
+    assert words in str(comparison.incompatibility(release, str(path)))
     sentence = str(comparison.note(release, None, None))
     assert sentence.startswith("Version 7 could not be used for the comparison, because it")
     assert sentence.count("\n") == 0
@@ -114,7 +114,7 @@ def test_a_champion_of_another_size_is_compared_and_noted(tmp_path: Path) -> Non
     """The confusion matrix alone is enough to be compared."""
     path = save(tmp_path / "7", size=16)
     release = release_of(path)
-    assert comparison.misfit(release, str(path)) is None
+    assert comparison.incompatibility(release, str(path)) is None
     assert comparison.note(release, str(path), str(save(tmp_path / "same", size=16))) is None
     assert comparison.note(release, str(path), str(save(tmp_path / "other"))) == (
         "Version 7 makes masks of 16x16 pixels, the candidate makes masks of 8x8 pixels. Each was "

@@ -17,7 +17,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 
 from pipeline.core import features
 from pipeline.data import layout, preprocessing, validation
-from pipeline.data.items import FaultyItem, Item
+from pipeline.data.items import Item, UnusableItemError
 from pipeline.settings import Data
 from tests.support.faulty_data import FAULTY, SOUND, Kind, add, photo, trimap
 from tests.support.photos import encoded
@@ -41,7 +41,7 @@ def account(root: Path, **chosen: Any) -> dict[str, str]:
         try:
             notes = validation.check_item(item, settings).notes
             found[item.id] = "; ".join(row["note"] for row in notes)
-        except FaultyItem as fault:
+        except UnusableItemError as fault:
             found[item.id] = str(fault)
     return found
 
@@ -68,7 +68,7 @@ def test_masks_of_one_class_can_be_quarantined(root: Path) -> None:
     (kind,) = (kind for kind in SOUND if kind.name == "one_class_mask")
     add(root, kind, "Bengal_1")
     item = layout.scan(root, Data()).items[0]
-    with pytest.raises(FaultyItem, match="the mask contains only background"):
+    with pytest.raises(UnusableItemError, match="the mask contains only background"):
         validation.check_item(item, Data(one_class_masks="set_aside"))
 
 
@@ -161,7 +161,7 @@ def test_photos_that_pass_the_check_pass_the_graph(
     item = Item("a", str(image), str(mask), "a", "cat", "train")
     try:
         checked = validation.check_item(item)
-    except FaultyItem:
+    except UnusableItemError:
         assert not untouched
         return
     pixels, ids = transform(checked.image_file, checked.mask_file)

@@ -56,18 +56,18 @@ def printed(capfd: pytest.CaptureFixture[str]) -> list[str]:
 
 
 def test_every_way_to_print_is_plain(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    console.show(EVIL)
-    console.warn(EVIL)
-    console.complain(EVIL)
+    console.print_line(EVIL)
+    console.print_warning(EVIL)
+    console.print_error(EVIL)
     try:
         raise ValueError(EVIL)
     except ValueError as error:
-        console.show_traceback(error)
+        console.print_traceback(error)
     table = rich.table.Table(EVIL, title=EVIL)
     table.add_row(EVIL)
     console.print_table(table)
     with console.quiet(tmp_path / "log") as terminal:
-        console.say(terminal, EVIL)
+        console.print_line_to(terminal, EVIL)
         terminal.print(table)
         # Without what pytest-xdist cannot send on, in the log that pytest keeps of a test.
         sendable = EVIL.encode(errors="ignore").decode()
@@ -78,14 +78,14 @@ def test_every_way_to_print_is_plain(capfd: pytest.CaptureFixture[str], tmp_path
 
 
 def test_json_for_scripts_stays_json(capfd: pytest.CaptureFixture[str]) -> None:
-    console.show_json({"name": EVIL})
+    console.print_json({"name": EVIL})
     assert json.loads("".join(printed(capfd))) == {"name": EVIL}
 
 
 def test_a_stream_without_utf_8_gets_it_spelled_out(monkeypatch: pytest.MonkeyPatch) -> None:
     buffer = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(buffer, encoding="ascii"))
-    console.show("Kätzchen")
+    console.print_line("Kätzchen")
     table = rich.table.Table("name")
     table.add_row("Kätzchen")
     console.print_table(table)

@@ -242,10 +242,10 @@ def test_of_two_simultaneous_first_tasks_one_moves_the_folder(
         return done
 
     monkeypatch.setattr(Path, "rename", slow)
-    first = threading.Thread(target=lambda: moved.append(tasks.set_aside_unknown(run)))
+    first = threading.Thread(target=lambda: moved.append(tasks.move_orphaned_artifacts(run)))
     first.start()
     began.wait()
-    assert tasks.set_aside_unknown(run) is None
+    assert tasks.move_orphaned_artifacts(run) is None
     first.join()
     assert moved == [output / "artifacts-1"]
 

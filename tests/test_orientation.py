@@ -27,7 +27,7 @@ from pipeline.cli import data as command
 from pipeline.core import features, file_formats, images
 from pipeline.core.errors import UserError
 from pipeline.data import orientation, preprocessing, validation
-from pipeline.data.items import FaultyItem, Item
+from pipeline.data.items import Item, UnusableItemError
 from pipeline.inference import segmenter, web
 from pipeline.saved_model import contract, smoke_test
 from pipeline.settings import Data
@@ -166,9 +166,9 @@ def test_size_is_compared_as_the_settings_say(
     lying, standing = trimap(), trimap().transpose(PIL.Image.Transpose.ROTATE_270)
     fits, misfits = (lying, standing) if turned else (standing, lying)
     validation.check_item(item(tmp_path, jpeg(6), fits), Data(**chosen))
-    with pytest.raises(FaultyItem, match=reason):
+    with pytest.raises(UnusableItemError, match=reason):
         validation.check_item(item(tmp_path, jpeg(6), misfits), Data(**chosen))
-    with pytest.raises(FaultyItem) as caught:  # which no orientation explains
+    with pytest.raises(UnusableItemError) as caught:  # which no orientation explains
         validation.check_item(item(tmp_path, jpeg(3), standing), Data(**chosen))
     assert "EXIF" not in str(caught.value)
 
@@ -252,7 +252,7 @@ def test_a_model_that_says_so_and_does_not_is_not_released(small_run: Run, tmp_p
     assert "does not apply the EXIF orientation" in str(smoke_test.fault(str(model)))
     for damage in ("{", "[]", '{"exif": 6}'):
         (model / contract.FACTS).write_text(damage)
-        assert "it is damaged" in str(contract.misfit(str(model)))
+        assert "it is damaged" in str(contract.incompatibility(str(model)))
         with pytest.raises(UserError, match="cannot be loaded and is probably damaged"):
             segmenter.Segmenter(model)
 

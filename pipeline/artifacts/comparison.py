@@ -10,14 +10,14 @@ from pipeline.release import model_store
 from pipeline.saved_model import contract
 
 
-def misfit(release: types.Artifact, model_path: str) -> str | None:
+def incompatibility(release: types.Artifact, model_path: str) -> str | None:
     """Why a candidate cannot be compared with a released model, in one clause; None if it can.
 
     Args:
       release: the PushedModel artifact of an existing version.
       model_path: the SavedModel that the version was made from, which Evaluator runs.
     """
-    return classes_differ(release) or contract.misfit(model_path)
+    return classes_differ(release) or contract.incompatibility(model_path)
 
 
 def note(
@@ -41,7 +41,7 @@ def note(
     if model_path is None or stand_in is not None:
         fault = (
             classes_differ(release)
-            or contract.misfit(pushed_model.destination(release))
+            or contract.incompatibility(pushed_model.destination(release))
             or model_store.damage(*pushed_model.place(release))
             or "its model is lost"
         )

@@ -80,9 +80,9 @@ def _convert(arguments: argparse.Namespace) -> int:
                 for file in sorted(Path(scratch).iterdir(), key=lambda file: file == made):
                     _put(file, output.with_name(file.name))
     if fault:
-        console.complain(f"Nothing was written: {fault}; use --force to write it anyway.")
+        console.print_error(f"Nothing was written: {fault}; use --force to write it anyway.")
         return errors.FAILED
-    console.show(f"{output}: {converter.describe(name, facts)}")
+    console.print_line(f"{output}: {converter.describe(name, facts)}")
     return errors.DONE
 
 

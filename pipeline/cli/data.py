@@ -61,7 +61,7 @@ def _download(arguments: argparse.Namespace) -> None:
     terminal = console.Terminal(sys.stdout)
     download.download(arguments.data_root, download.PETS.at(arguments.url), terminal)
     counts = ", ".join(f"{n} {what}" for what, n in layout.count(arguments.data_root).items())
-    console.say(terminal, f"{arguments.data_root} is complete: {counts}.")
+    console.print_line_to(terminal, f"{arguments.data_root} is complete: {counts}.")
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -70,7 +70,7 @@ def _check(arguments: argparse.Namespace) -> None:
     layout.check_layout(arguments.data_root, data.spans)
     # The imports take seconds, and libjpeg prints a line for every damaged photo.
     with console.quiet(Path(os.devnull)) as terminal:
-        console.say(terminal, f"Checking {arguments.data_root} ...")
+        console.print_line_to(terminal, f"Checking {arguments.data_root} ...")
         from pipeline.cli import health_table
         from pipeline.data import coverage, health
 
@@ -89,4 +89,4 @@ def _check(arguments: argparse.Namespace) -> None:
         health_table.show_hints(terminal, result.causes)
         coverage.require(result.classes, settings.gate)
         health.require_breeds(result, data.breeds)
-    console.show("The data is fit for training.")
+    console.print_line("The data is fit for training.")

@@ -18,7 +18,7 @@ _COLUMNS = ("items", *features.SPECIES, "breeds", "height", "width", *features.C
 def show(terminal: Console, health: Health) -> None:
     """Print which items a run would use, and list those quarantined, with notes, or unlisted."""
     if health.spans:
-        console.say(terminal, f"Spans: {', '.join(health.spans)}")
+        console.print_line_to(terminal, f"Spans: {', '.join(health.spans)}")
     table = Table(
         title="Usable items, median size in pixels, mean fraction of each class in the masks",
         title_justify="left",
@@ -29,22 +29,22 @@ def show(terminal: Console, health: Health) -> None:
         table.add_column(name, justify="left" if name == "split" else "right")
     for split, sound in health.sound.items():
         table.add_row(split, *_cells(sound))
-    console.print_whole(terminal, table)
+    console.print_table_to(terminal, table)
     for title, rows in (("Quarantined", health.quarantined), ("Notes", health.notes)):
         if rows:
             terminal.print(f"{title}: {len(rows)}")
         for row in rows:
-            console.say(terminal, f"    {row['id']}: {row.get('reason') or row['note']}")
+            console.print_line_to(terminal, f"    {row['id']}: {row.get('reason') or row['note']}")
     if health.unlisted:
         ids = ", ".join(health.unlisted)
-        console.say(terminal, f"Not listed, left out: {len(health.unlisted)}")
-        console.say(terminal, f"    {ids}")
+        console.print_line_to(terminal, f"Not listed, left out: {len(health.unlisted)}")
+        console.print_line_to(terminal, f"    {ids}")
 
 
 def show_hints(terminal: Console, hints: Sequence[str]) -> None:
     """Print notes on the data folder as a whole."""
     for hint in hints:
-        console.say(terminal, f"Note: {hint}.")
+        console.print_line_to(terminal, f"Note: {hint}.")
 
 
 def _cells(sound: Sequence[Sound]) -> list[str]:

@@ -118,10 +118,10 @@ class LocalRun:
             run_folder.check_metadata(self._output_root)
             self._check_moved()
             store = self._output_root / run_folder.METADATA
-            if aside := run_folder.set_aside_unknown(
+            if aside := run_folder.move_orphaned_artifacts(
                 self._output_root, lambda: run_folder.is_new(store)
             ):
-                console.say(
+                console.print_line_to(
                     self._terminal,
                     f"Note: {run_folder.METADATA} is new; the artifacts of earlier runs are now in "
                     f"{aside}.",
@@ -200,14 +200,14 @@ class LocalRun:
     def _run_component(self, ir: pipeline_pb2.Pipeline, node_id: str) -> None:
         from pipeline.orchestration import launcher
 
-        console.started(self._terminal, node_id)
+        console.print_start(self._terminal, node_id)
         begin = time.monotonic()
         try:
             launcher.run_node(ir, node_id, self._run_id)
         finally:
             self._seconds[node_id] = time.monotonic() - begin
             state = self._artifacts().state(node_id)
-            console.ended(self._terminal, node_id, state, self._seconds[node_id])
+            console.print_end(self._terminal, node_id, state, self._seconds[node_id])
 
     def stopped(self, error: BaseException) -> None:
         """Record in the outcome, the report and the metadata store that the run was stopped."""

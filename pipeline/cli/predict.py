@@ -58,16 +58,16 @@ def _segment(arguments: argparse.Namespace) -> int:
             for job, result in segment(segmenter, jobs):
                 if isinstance(result, str):
                     done += 1
-                    console.show(f"{job.photo}: {result}")
+                    console.print_line(f"{job.photo}: {result}")
                 else:
-                    console.show(f"{job.photo}: {result}.", sys.stderr)
+                    console.print_line(f"{job.photo}: {result}.", sys.stderr)
                     if arguments.verbose:
-                        console.show_traceback(result)
+                        console.print_traceback(result)
                 advance()
     except OutputError as error:
-        console.complain(str(error))
+        console.print_error(str(error))
     where = f"; results are in {output_dir}" if done else ""
-    console.show(f"Segmented {done} of {len(jobs)} photos with {segmenter.path}{where}")
+    console.print_line(f"Segmented {done} of {len(jobs)} photos with {segmenter.path}{where}")
     return 0 if done == len(jobs) else 1
 
 
@@ -99,7 +99,7 @@ def load(model: Path) -> Predictor:
             if name.isdecimal()
             else ""
         )
-        console.show(f"Note: {fault}. Python can load it{advice}.", sys.stderr)
+        console.print_line(f"Note: {fault}. Python can load it{advice}.", sys.stderr)
     return segmenter
 
 

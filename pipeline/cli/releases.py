@@ -105,7 +105,7 @@ def _version(text: str) -> int:
 def _list(arguments: argparse.Namespace) -> None:
     records = _history(arguments.serving)
     if arguments.json:
-        console.show_json(records, indent=2)
+        console.print_json(records, indent=2)
         return
     if not records:
         raise UserError(
@@ -136,13 +136,13 @@ def _list(arguments: argparse.Namespace) -> None:
         if record["fault"]:
             repairs = [r["version"] for r in records if r.get("repaired") == record["version"]]
             advice = _advice(arguments, record, repairs)
-            console.show(f"Version {record['version']}: {record['fault']}.{advice}")
+            console.print_line(f"Version {record['version']}: {record['fault']}.{advice}")
         elif record.get("incomplete"):
-            console.show(f"Version {record['version']}: most of its record {_INCOMPLETE}")
+            console.print_line(f"Version {record['version']}: most of its record {_INCOMPLETE}")
     from pipeline.release import model_store
 
     if strays := model_store.strays(str(arguments.serving)):
-        console.show(
+        console.print_line(
             "Not a version, but TensorFlow Serving may try to load it; move it elsewhere: "
             f"{', '.join(strays)}."
         )
@@ -171,7 +171,7 @@ def _show(arguments: argparse.Namespace) -> None:
         raise UserError(f"{arguments.serving} has no version {arguments.version}; {versions}.")
     record = records[arguments.version]
     if arguments.json:
-        console.show_json(record, indent=2)
+        console.print_json(record, indent=2)
         return
     table = Table(title=f"Version {arguments.version}", title_justify="left", show_header=False)
     status = Text.from_markup(_status(record)).plain
@@ -188,7 +188,7 @@ def _rollback(arguments: argparse.Namespace) -> None:
     _check(arguments.serving)
     path = model_store.path(str(arguments.serving), arguments.version)
     newest = model_store.versions(str(arguments.serving))[-1:] == [arguments.version]
-    sound = Path(path).is_dir() and not newest and not contract.misfit(path)
+    sound = Path(path).is_dir() and not newest and not contract.incompatibility(path)
     if sound and (fault := contract.unservable(path)):
         raise UserError(
             f"Nothing was changed: {fault}; `python -m pipeline releases repair"
@@ -230,16 +230,16 @@ def _bring_back(
         ) from error
     done = {"version": version, "to": arguments.version, "from": before[-1]}
     if arguments.json:
-        console.show_json({**done, "incomplete": incomplete, "copied_to": copied_to})
+        console.print_json({**done, "incomplete": incomplete, "copied_to": copied_to})
         return
-    console.show(
+    console.print_line(
         f"Version {version} is in service in {arguments.serving}. It has "
         f"{what.format(arguments.version)}, and replaces version {done['from']}."
     )
     if incomplete:
-        console.show(f"Note: most of the record of version {version} {_INCOMPLETE}")
+        console.print_line(f"Note: most of the record of version {version} {_INCOMPLETE}")
     if copied_to:
-        console.show(f"Copy: {copied_to}")
+        console.print_line(f"Copy: {copied_to}")
 
 
 def _prune(arguments: argparse.Namespace) -> None:
@@ -250,10 +250,10 @@ def _prune(arguments: argparse.Namespace) -> None:
     _check(arguments.serving)
     removed = operations.prune(str(arguments.serving), arguments.keep, _say)
     if arguments.json:
-        console.show_json({"removed": removed})
+        console.print_json({"removed": removed})
         return
     names = ", ".join(map(str, removed)) or "nothing"
-    console.show(f"Removed {names} from {arguments.serving}.")
+    console.print_line(f"Removed {names} from {arguments.serving}.")
 
 
 def _copy(arguments: argparse.Namespace) -> None:
@@ -265,9 +265,9 @@ def _copy(arguments: argparse.Namespace) -> None:
             "not set in the last run."
         )
     if arguments.json:
-        console.show_json({"copied_to": copied_to})
+        console.print_json({"copied_to": copied_to})
     else:
-        console.show(f"Copy: {copied_to}")
+        console.print_line(f"Copy: {copied_to}")
 
 
 def _copy_on(folder: Path) -> str | None:
@@ -327,7 +327,7 @@ def _lock(folder: Path) -> contextlib.AbstractContextManager[bool]:
 
 
 def _say(text: str) -> None:
-    console.show(text, sys.stderr)
+    console.print_line(text, sys.stderr)
 
 
 def _status(record: dict[str, Any]) -> str:

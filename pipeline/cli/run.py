@@ -87,7 +87,7 @@ def _show_plan(arguments: argparse.Namespace, settings: Settings) -> int:
     if arguments.data_root is not None or store.exists():
         layout.check_layout(data_root, settings.data.spans)
     if not store.exists():
-        console.show(f"{output_root} has no runs yet: every component would run.")
+        console.print_line(f"{output_root} has no runs yet: every component would run.")
         return errors.DONE
     run_folder.check_metadata(output_root)
     with (
@@ -105,9 +105,9 @@ def _show_plan(arguments: argparse.Namespace, settings: Settings) -> int:
         begin = datetime.datetime.now().astimezone()
         steps = LocalRun(settings, data_root.resolve(), output_root, begin, terminal, copy).plan()
     for step in steps:
-        console.show(f"{step.node:<18} {'runs     ' + step.why if step.runs else 'cached'}")
+        console.print_line(f"{step.node:<18} {'runs     ' + step.why if step.runs else 'cached'}")
     if not any(step.runs for step in steps):
-        console.show("Nothing would run.")
+        console.print_line("Nothing would run.")
     return errors.DONE
 
 
@@ -130,14 +130,14 @@ def _run(arguments: argparse.Namespace, settings: Settings, output_root: Path) -
     data_root = arguments.data_root
     if data_root is None:
         data_root = output_root / "builtin-data"
-        console.show(f"Built-in data: {data_root}")
+        console.print_line(f"Built-in data: {data_root}")
         with progress.watched("Built-in data", console.Terminal(sys.stdout)):
             synthetic.generate(data_root)
     layout.check_layout(data_root, settings.data.spans)
     begin = datetime.datetime.now().astimezone()
     log_file = output_root / "logs" / f"{begin:%Y%m%d-%H%M%S}.log"
     with console.quiet(log_file) as terminal:
-        console.say(terminal, f"Data: {data_root}  Log: {log_file}")
+        console.print_line_to(terminal, f"Data: {data_root}  Log: {log_file}")
         run = LocalRun(settings, data_root.resolve(), output_root, begin, terminal)
         run.check_serving(built_in=arguments.data_root is None)
         run.announce()
@@ -149,10 +149,10 @@ def _run(arguments: argparse.Namespace, settings: Settings, output_root: Path) -
         with progress.watched("Report"):
             code = run.publish(code)
     if run.traceback and arguments.verbose:
-        console.show_traceback(run.traceback)
+        console.print_traceback(run.traceback)
     if run.error:
         hint = "" if arguments.verbose else f" (details: --verbose or {log_file})"
-        console.complain(run.error + ("" if code == errors.USER_ERROR else hint))
+        console.print_error(run.error + ("" if code == errors.USER_ERROR else hint))
     return code
 
 

@@ -30,7 +30,7 @@ def _serve(arguments: argparse.Namespace) -> int:
     with web.listen(arguments.host, arguments.port) as listener:
         segmenter = load(arguments.model)
         address = web.address_of(listener)
-        console.show(f"Open {address} and drop photos on the page. Press Ctrl-C to stop.")
+        console.print_line(f"Open {address} and drop photos on the page. Press Ctrl-C to stop.")
         with contextlib.suppress(KeyboardInterrupt):  # raised by older Pythons only
             web.serve(segmenter, listener, arguments.host)
     return 0

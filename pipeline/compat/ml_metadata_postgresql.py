@@ -34,7 +34,7 @@ _Field = descriptor.FieldDescriptor
 _LISTS = ("artifacts", "executions", "contexts")
 
 
-def mend() -> None:
+def apply_workarounds() -> None:
     """Apply the workarounds to PostgreSQL stores that this process opens from now on."""
     ml_metadata.MetadataStore = _Store
 

@@ -97,7 +97,7 @@ class Launcher(launcher.Launcher):
                 _remove_abandoned(os.path.dirname(done))
             return launched
 
-    def answer(self) -> bool:
+    def publish_cache_hit(self) -> bool:
         """Publish a cache hit, if there is one, and return whether; runs no executor."""
         if self._system_node_handler:
             self.launch()

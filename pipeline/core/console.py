@@ -125,8 +125,8 @@ def command(do: Callable[[], int], argv: Sequence[str] | None, what: str, again:
     except (Exception, KeyboardInterrupt, errors.Stopped) as error:
         sentence, code = errors.explain(error, what, again)
         if "--verbose" in (sys.argv if argv is None else argv):
-            show_traceback(error)
-    complain(sentence)
+            print_traceback(error)
+    print_error(sentence)
     return code
 
 
@@ -173,17 +173,17 @@ class _ConsoleHandler(logging.Handler):
         self._console.print(f"    {escape(record.getMessage())}", style="dim")
 
 
-def say(console: Console, line: str) -> None:
+def print_line_to(console: Console, line: str) -> None:
     """Print one line without interpreting markup in it."""
     console.print(line, markup=False)
 
 
-def started(console: Console, component: str) -> None:
+def print_start(console: Console, component: str) -> None:
     """Print that a component starts."""
     console.print(f"[cyan]>[/] {component}")
 
 
-def ended(console: Console, component: str, state: str, seconds: float) -> None:
+def print_end(console: Console, component: str, state: str, seconds: float) -> None:
     """Print how a component ended."""
     mark = {"failed": "[red]x[/]", "cached": "[dim]=[/]"}.get(state, "[green]+[/]")
     console.print(f"{mark} {component:<18} {state:<9} {seconds:6.1f} s")
@@ -201,10 +201,10 @@ def print_table(table: Table, less_important: Sequence[str] = ()) -> None:
         the caption lists them.
     """
     wide = None if sys.stdout.isatty() else _FILE_WIDTH
-    print_whole(Terminal(sys.stdout, width=wide, soft_wrap=False), table, less_important)
+    print_table_to(Terminal(sys.stdout, width=wide, soft_wrap=False), table, less_important)
 
 
-def print_whole(console: Console, table: Table, less_important: Sequence[str] = ()) -> None:
+def print_table_to(console: Console, table: Table, less_important: Sequence[str] = ()) -> None:
     """Print a table as `print_table` does, to any console."""
     left_out = []
     for name in less_important:
@@ -234,18 +234,18 @@ def _least_width(console: Console, table: Table) -> int:
     return total
 
 
-def show(line: str, stream: TextIO | None = None) -> None:
+def print_line(line: str, stream: TextIO | None = None) -> None:
     """Print one line to standard output or another stream, and flush it."""
     stream = _for_any_text(stream or sys.stdout)
     print(plain(line), file=stream, flush=True)
 
 
-def show_json(value: Any, indent: int | None = None) -> None:
+def print_json(value: Any, indent: int | None = None) -> None:
     """Print JSON for scripts to standard output; `json.dumps` escapes all but ASCII."""
     print(json.dumps(value, indent=indent), flush=True)
 
 
-def show_traceback(details: BaseException | str) -> None:
+def print_traceback(details: BaseException | str) -> None:
     """Print the traceback of an error, or the text of a traceback, to standard error."""
     if isinstance(details, BaseException):
         details = "".join(traceback.format_exception(details))
@@ -254,11 +254,11 @@ def show_traceback(details: BaseException | str) -> None:
     print(text, file=_for_any_text(sys.stderr), flush=True)
 
 
-def warn(sentence: str) -> None:
+def print_warning(sentence: str) -> None:
     """Print a warning to standard error."""
-    show(f"Warning: {sentence}", sys.stderr)
+    print_line(f"Warning: {sentence}", sys.stderr)
 
 
-def complain(sentence: str) -> None:
+def print_error(sentence: str) -> None:
     """Print an error, one sentence, to standard error."""
-    show(f"Error: {sentence}", sys.stderr)
+    print_line(f"Error: {sentence}", sys.stderr)

@@ -143,7 +143,7 @@ class _Watch(logging.Handler):
                 # `console.quiet` prints log records to its terminal.
                 log.info("%s", self.sentence())
             else:
-                console.say(self._terminal, f"    {self.sentence()}")
+                console.print_line_to(self._terminal, f"    {self.sentence()}")
 
     def _line(self) -> RenderableType:
         line = Table.grid(padding=(0, 1))

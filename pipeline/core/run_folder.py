@@ -75,7 +75,7 @@ def in_use(path: Path) -> bool:
     return False
 
 
-def set_aside_unknown(path: Path, is_new: Callable[[], bool]) -> Path | None:
+def move_orphaned_artifacts(path: Path, is_new: Callable[[], bool]) -> Path | None:
     """Rename the artifacts folder if the metadata store is new and does not know its contents.
 
     A new store numbers executions from 1 again, and would collide with old folders of that number.

@@ -9,11 +9,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 from pipeline.core import features
-from pipeline.data.items import FaultyItem, Item, Row, faulty, noted
+from pipeline.data.items import Item, Row, UnusableItemError, faulty, noted
 from pipeline.settings import Data
 
 
-def keep_apart(items: Iterable[Item], settings: Data) -> tuple[list[Item], list[Row], list[Row]]:
+def quarantine_duplicates(
+    items: Iterable[Item], settings: Data
+) -> tuple[list[Item], list[Row], list[Row]]:
     """Quarantine copies in different splits, and note copies in the same split.
 
     The copy in `test` is kept before one in `eval`, and that before one in `train`, so that no test
@@ -50,7 +52,7 @@ def _is_sound(item: Item, settings: Data) -> bool:
 
     try:
         validation.check_item(item, settings)
-    except FaultyItem:
+    except UnusableItemError:
         return False
     return True
 

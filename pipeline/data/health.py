@@ -16,7 +16,7 @@ from pipeline.data import conventions, coverage, items, layout, validation
 from pipeline.settings import Data
 
 Sound = tuple[items.Item, validation.Checked]
-Result = validation.Checked | items.FaultyItem
+Result = validation.Checked | items.UnusableItemError
 Track = Callable[[Iterator[Result], int], Iterator[Result]]
 
 
@@ -52,7 +52,7 @@ def examine(root: Path, settings: Data, track: Track = lambda results, _: result
     def check(item: items.Item) -> Result:
         try:
             checked = validation.check_item(item, settings)
-        except items.FaultyItem as fault:
+        except items.UnusableItemError as fault:
             return fault
         # Drop the files, since thousands of items are kept.
         return dataclasses.replace(checked, image_file=b"", mask_file=b"")
@@ -60,7 +60,7 @@ def examine(root: Path, settings: Data, track: Track = lambda results, _: result
     with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         results = track(pool.map(check, scan.items), len(scan.items))
         for item, result in zip(scan.items, results, strict=True):
-            if isinstance(result, items.FaultyItem):
+            if isinstance(result, items.UnusableItemError):
                 quarantined.append(items.faulty(item.id, str(result), result.found))
                 continue
             sound[item.split].append((item, result))

@@ -9,7 +9,7 @@ from typing import Any
 Row = dict[str, Any]  # JSON values; of the quarantine (`faulty`) or the notes (`noted`)
 
 
-class FaultyItem(Exception):
+class UnusableItemError(Exception):
     """An item is unusable and is quarantined; the message is the reason.
 
     Args:

@@ -25,7 +25,7 @@ from pathlib import Path
 from pipeline.core import features, formatting
 from pipeline.core.errors import DataError
 from pipeline.data import duplicates, lists, near_misses, spans
-from pipeline.data.items import FaultyItem, Item, Row, faulty, noted
+from pipeline.data.items import Item, Row, UnusableItemError, faulty, noted
 from pipeline.settings import Data
 
 IMAGES = Path("images")
@@ -79,7 +79,7 @@ def _scan(root: Path, folders: Sequence[Path], settings: Data) -> Scan:
         result.hints.extend(part.hints)
         seen |= {item.id for item in part.items} | {row["id"] for row in part.quarantined}
         seen.update(part.unlisted)
-    kept, copies, notes = duplicates.keep_apart(items, settings)
+    kept, copies, notes = duplicates.quarantine_duplicates(items, settings)
     result.items.extend(kept)
     result.quarantined.extend(copies)
     result.notes.extend(notes)
@@ -216,7 +216,7 @@ def _scan_folder(root: Path, settings: Data) -> Scan:
             _require_read(id_, images, other_images, IMAGES, IMAGE_SUFFIXES)
             _require_read(id_, masks, other_masks, TRIMAPS, (MASK_SUFFIX,))
             image, mask = _pair(id_, images.get(id_, []), masks.get(id_, []))
-        except FaultyItem as fault:
+        except UnusableItemError as fault:
             result.quarantined.append(faulty(id_, str(fault)))
             continue
         if trainval and test and id_ in trainval and id_ in test:
@@ -272,9 +272,9 @@ def _require_read(
     folder: Path,
     endings: Sequence[str],
 ) -> None:
-    """Raise FaultyItem if the only file of an id has an extension that is not read."""
+    """Raise UnusableItemError if the only file of an id has an extension that is not read."""
     if id_ in others and id_ not in usable:
-        raise FaultyItem(
+        raise UnusableItemError(
             f"{folder}/{others[id_]} is not read; only {formatting.listed(endings)} files are"
         )
 
@@ -302,13 +302,15 @@ def _is_utf8(id_: str) -> bool:
 
 def _pair(id_: str, images: list[str], masks: list[str]) -> tuple[str, str]:
     if not images:
-        raise FaultyItem(f"{'the mask' if masks else 'the listed id'} has no photo in {IMAGES}/")
+        raise UnusableItemError(
+            f"{'the mask' if masks else 'the listed id'} has no photo in {IMAGES}/"
+        )
     if len(images) > 1:
-        raise FaultyItem(f"several photos have this id: {', '.join(images)}")
+        raise UnusableItemError(f"several photos have this id: {', '.join(images)}")
     if not masks:
-        raise FaultyItem(f"the photo has no mask {TRIMAPS}/{id_}{MASK_SUFFIX}")
+        raise UnusableItemError(f"the photo has no mask {TRIMAPS}/{id_}{MASK_SUFFIX}")
     if len(masks) > 1:
-        raise FaultyItem(f"several masks have this id: {', '.join(masks)}")
+        raise UnusableItemError(f"several masks have this id: {', '.join(masks)}")
     return images[0], masks[0]
 
 

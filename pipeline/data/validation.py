@@ -25,7 +25,7 @@ import tensorflow as tf
 from pipeline.core import features
 from pipeline.core.errors import first_line
 from pipeline.data import appearance, conventions, orientation, photo_header, preprocessing
-from pipeline.data.items import FaultyItem, Item, Row, noted
+from pipeline.data.items import Item, Row, UnusableItemError, noted
 from pipeline.settings import Data
 
 PHOTO_FORMATS = photo_header.FORMATS
@@ -56,14 +56,14 @@ def check_item(item: Item, settings: Data | None = None) -> Checked:
       settings: how to treat EXIF orientations and masks with a single class.
 
     Raises:
-      FaultyItem: if the item is unusable.
+      UnusableItemError: if the item is unusable.
     """
     try:
         return _check(item, settings or Data())
-    except FaultyItem:
+    except UnusableItemError:
         raise
     except Exception as error:  # one strange file must not stop the work on all others
-        raise FaultyItem(f"an unexpected error occurred ({first_line(error)})") from error
+        raise UnusableItemError(f"an unexpected error occurred ({first_line(error)})") from error
 
 
 def _check(item: Item, settings: Data) -> Checked:
@@ -73,11 +73,11 @@ def _check(item: Item, settings: Data) -> Checked:
             image_file
         )  # also checks what needs the whole file, such as a GIF's frames
     except photo_header.HeaderError as error:
-        raise FaultyItem(f"the photo cannot be decoded: {error}") from None
+        raise UnusableItemError(f"the photo cannot be decoded: {error}") from None
     mask_file = _read(item.mask, "mask", ("PNG",))
     kind = conventions.png_kind(mask_file)
     if kind != conventions.GREY:
-        raise FaultyItem(conventions.wrong_kind(kind), _describe(mask_file, kind))
+        raise UnusableItemError(conventions.wrong_kind(kind), _describe(mask_file, kind))
     photo = _decode(preprocessing.decode_image, image_file, "photo")
     mask = _decode(preprocessing.decode_trimap, mask_file, "mask")[..., 0]
     exif = orientation.of_file(image_file)
@@ -86,14 +86,16 @@ def _check(item: Item, settings: Data) -> Checked:
     values = np.flatnonzero(counts).tolist()
     strange = [value for value in values if value not in conventions.VALUES]
     if strange:
-        raise FaultyItem(conventions.strange_values(strange), {"kind": kind, "values": values})
+        raise UnusableItemError(
+            conventions.strange_values(strange), {"kind": kind, "values": values}
+        )
     allowed = slice(conventions.VALUES.start, conventions.VALUES.stop)
     shares = (counts[allowed] / mask.size).tolist()
     notes = []
     if 1 in shares:
         note = f"the mask contains only {features.CLASS_NAMES[shares.index(1)]}"
         if settings.one_class_masks == "set_aside":
-            raise FaultyItem(note)
+            raise UnusableItemError(note)
         notes.append(noted(item.id, note))
     if exif != 1:
         notes.append(noted(item.id, _orientation_note(exif, settings), exif))
@@ -118,7 +120,7 @@ def _size(photo: Pixels, mask: Pixels, exif: int, settings: Data) -> tuple[int, 
       settings: how to treat it.
 
     Raises:
-      FaultyItem: if the mask does not fit the photo.
+      UnusableItemError: if the mask does not fit the photo.
     """
     height, width = photo.shape[:2]
     stored = (height, width)
@@ -131,13 +133,13 @@ def _size(photo: Pixels, mask: Pixels, exif: int, settings: Data) -> tuple[int, 
     sizes = [f"{shape[1]}x{shape[0]}" for shape in (mask.shape, expected)]
     reason = f"the mask is {sizes[0]}, but the photo is {sizes[1]}"
     if upright == stored or mask.shape != expected[::-1]:
-        raise FaultyItem(reason, {"kind": conventions.OTHER_SIZE})
+        raise UnusableItemError(reason, {"kind": conventions.OTHER_SIZE})
     if not applied:
         reason += " as stored; set data.exif=apply to apply its EXIF orientation"
-        raise FaultyItem(reason, {"kind": conventions.TURNED})
+        raise UnusableItemError(reason, {"kind": conventions.TURNED})
     if mask_is_stored:
-        raise FaultyItem(f"{reason} as stored; with data.exif_masks=upright it would fit")
-    raise FaultyItem(f"{reason} when upright; with data.exif_masks=as_stored it would fit")
+        raise UnusableItemError(f"{reason} as stored; with data.exif_masks=upright it would fit")
+    raise UnusableItemError(f"{reason} when upright; with data.exif_masks=as_stored it would fit")
 
 
 def _orientation_note(exif: int, settings: Data) -> str:
@@ -154,7 +156,7 @@ def _describe(mask_file: bytes, kind: str) -> dict[str, Any]:
         with PIL.Image.open(io.BytesIO(mask_file), formats=("PNG",)) as mask:
             return conventions.look(mask, kind)
     except (OSError, ValueError, SyntaxError):
-        raise FaultyItem("the mask cannot be decoded") from None
+        raise UnusableItemError("the mask cannot be decoded") from None
 
 
 def _read(path: str, what: str, formats: tuple[str, ...]) -> bytes:
@@ -162,15 +164,15 @@ def _read(path: str, what: str, formats: tuple[str, ...]) -> bytes:
     try:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
-            raise FaultyItem(f"the {what} is not a regular file")
+            raise UnusableItemError(f"the {what} is not a regular file")
         if not status.st_size:
-            raise FaultyItem(f"the {what} is empty")
+            raise UnusableItemError(f"the {what} is empty")
         with open(path, "rb") as file:
             _check_header(file, what, formats)
             file.seek(0)
             return file.read()
     except OSError:
-        raise FaultyItem(f"the {what} cannot be read") from None
+        raise UnusableItemError(f"the {what} cannot be read") from None
 
 
 def _check_header(file: IO[bytes], what: str, formats: tuple[str, ...]) -> None:
@@ -184,19 +186,19 @@ def _check_header(file: IO[bytes], what: str, formats: tuple[str, ...]) -> None:
         named = f"{', '.join(others)} or {last}" if others else last
         kind = photo_header.kind(begin)
         if kind in formats or kind is None:
-            raise FaultyItem(f"the {what} is not a {named} file") from None
-        raise FaultyItem(
+            raise UnusableItemError(f"the {what} is not a {named} file") from None
+        raise UnusableItemError(
             f"the {what} is {photo_header.a_file(kind)}, not {named}",
             {"kind": kind} if what == "mask" else None,
         ) from None
     except (OSError, ValueError, SyntaxError):
-        raise FaultyItem(f"the {what} cannot be decoded") from None
+        raise UnusableItemError(f"the {what} cannot be decoded") from None
     if width * height > photo_header.MAX_PIXELS:
-        raise FaultyItem(
+        raise UnusableItemError(
             f"the {what} is {width}x{height} pixels, more than {MAX_MEGAPIXELS} megapixels"
         )
     if min(width, height) < MIN_SIDE:
-        raise FaultyItem(
+        raise UnusableItemError(
             f"the {what} is {width}x{height} pixels; each side must be at least {MIN_SIDE}"
         )
 
@@ -207,4 +209,4 @@ def _decode(decoder: Callable[[tf.Tensor], tf.Tensor], contents: bytes, what: st
         return pixels
     except tf.errors.OpError:
         damage = photo_header.damage(contents)
-        raise FaultyItem(f"the {what} cannot be decoded: {damage}") from None
+        raise UnusableItemError(f"the {what} cannot be decoded: {damage}") from None

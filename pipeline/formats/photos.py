@@ -14,7 +14,7 @@ from tfx.dsl.io import fileio
 from pipeline.core import features, images
 from pipeline.core.errors import UserError
 from pipeline.data import layout, preprocessing, raw_examples, validation
-from pipeline.data.items import FaultyItem
+from pipeline.data.items import UnusableItemError
 from pipeline.formats import network
 from pipeline.settings.schema import Data
 
@@ -90,7 +90,7 @@ def _of_folder(root: Path, settings: Data, split: str, count: int) -> list[Examp
     items = {item.id: item for item in layout.scan(root, settings).items if item.split == split}
     examples = []
     for id_ in raw_examples.spread(sorted(items), count):
-        with contextlib.suppress(FaultyItem):
+        with contextlib.suppress(UnusableItemError):
             item = validation.check_item(items[id_], settings)
             examples.append(_example(id_, item.image_file, item.mask_file, settings))
     return examples

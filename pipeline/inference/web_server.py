@@ -152,7 +152,7 @@ class ErrorHandler:
             loop.default_exception_handler(context)
         elif not self._warned:
             self._warned = True
-            console.warn(
+            console.print_warning(
                 "The page accepts no more connections for now, because it ran out of file "
                 "descriptors or memory."
             )

@@ -78,7 +78,7 @@ def take_from_cache(ir: pipeline_pb2.Pipeline, node_id: str, run_id: str) -> boo
     Returns:
       Whether the node is done.
     """
-    return bool(_launcher(ir, node_id, run_id).answer())
+    return bool(_launcher(ir, node_id, run_id).publish_cache_hit())
 
 
 def _launcher(ir: pipeline_pb2.Pipeline, node_id: str, run_id: str) -> tfx_launcher.Launcher:

@@ -258,7 +258,7 @@ def digest(model_path: str) -> str:
 def damage(folder: str, version: int) -> str | None:
     """How a version differs from what was released, in one clause; None if it does not."""
     version_path = path(folder, version)
-    if fault := contract.misfit(version_path):
+    if fault := contract.incompatibility(version_path):
         return fault
     values = read_record(version_path)
     if values is None:

@@ -33,7 +33,7 @@ def find(folder: str, version: int) -> tuple[str | None, dict[str, Any]]:
     own, record = model_store.path(folder, version), model_store.record(folder, version)
     if record and not record.get("incomplete"):
         return _intact_model(folder, version, record), record
-    if contract.misfit(own):
+    if contract.incompatibility(own):
         return _intact_model(folder, version, record), record
     described = model_store.is_described(folder, version)
     for other in reversed(model_store.versions(folder)):
@@ -45,7 +45,7 @@ def find(folder: str, version: int) -> tuple[str | None, dict[str, Any]]:
     partial = {**_classes(own), **record, "incomplete": True}
     for uri in _trained_models(folder):
         path = path_utils.serving_model_path(uri)
-        if not contract.misfit(path) and _same_files(own, path):
+        if not contract.incompatibility(path) and _same_files(own, path):
             return own if described else path, {**partial, **_classes(path), "model_uri": uri}
     return own if described else None, partial
 
@@ -70,7 +70,11 @@ def _intact_model(folder: str, version: int, record: Mapping[str, Any]) -> str |
     others = [model_store.path(folder, other) for other in reversed(model_store.versions(folder))]
     paths += [path for path in others if path != own]
     for path in paths:
-        if fileio.exists(path) and not contract.misfit(path) and matches_record(path, record):
+        if (
+            fileio.exists(path)
+            and not contract.incompatibility(path)
+            and matches_record(path, record)
+        ):
             return path
     return None
 

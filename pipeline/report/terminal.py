@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from pipeline.core.console import print_whole, say
+from pipeline.core.console import print_line_to, print_table_to
 from pipeline.core.features import OVERALL
 from pipeline.report.outcome import NOT_BLESSED, PUSHED, Outcome, Threshold
 
@@ -26,26 +26,26 @@ def show(terminal: Console, outcome: Outcome, files: Mapping[str, Path]) -> None
     """
     terminal.print()
     if outcome.gate:
-        print_whole(terminal, _gate_table(outcome.gate))
+        print_table_to(terminal, _gate_table(outcome.gate))
     _show_data(terminal, outcome, files["outcome"])
     terminal.print()
     terminal.print(f"status: [bold]{outcome.status}[/]")
     if outcome.status == PUSHED:
         _show_release(terminal, outcome, files["serving"])
     elif outcome.refused:
-        say(terminal, f"Not released: {outcome.refused}")
+        print_line_to(terminal, f"Not released: {outcome.refused}")
     elif outcome.status == NOT_BLESSED:
         missed = outcome.missed()
         names = ", ".join(f"{_metric(row)} ({row.slice})" for row in missed)
         count = f"{len(missed)} of {len(outcome.gate)}"
-        say(terminal, f"Not released: {count} thresholds missed: {names}.")
+        print_line_to(terminal, f"Not released: {count} thresholds missed: {names}.")
         for reason in dict.fromkeys(row.reason for row in missed if row.reason):
-            say(terminal, f"    {reason}")
+            print_line_to(terminal, f"    {reason}")
     if outcome.copied_to:
-        say(terminal, f"Copy: {outcome.copied_to}")
+        print_line_to(terminal, f"Copy: {outcome.copied_to}")
     if outcome.champion and outcome.champion.note:
-        say(terminal, outcome.champion.note)
-    say(terminal, f"Report: {files['report']}")
+        print_line_to(terminal, outcome.champion.note)
+    print_line_to(terminal, f"Report: {files['report']}")
 
 
 def _show_data(terminal: Console, outcome: Outcome, file: Path) -> None:
@@ -59,7 +59,7 @@ def _show_data(terminal: Console, outcome: Outcome, file: Path) -> None:
             more = len(quarantined) - _MOST_QUARANTINED
             terminal.print(f"    ... and {more} more; see {escape(str(file))}")
     for hint in outcome.data.hints:
-        say(terminal, f"Note: {hint}.")
+        print_line_to(terminal, f"Note: {hint}.")
     drift = outcome.data.drift
     if drifted := drift.drifted():
         terminal.print(
@@ -73,15 +73,17 @@ def _show_data(terminal: Console, outcome: Outcome, file: Path) -> None:
 def _show_release(terminal: Console, outcome: Outcome, folder: Path) -> None:
     version = outcome.pushed_version
     if not outcome.new_version:
-        say(terminal, f"Version {version} in {folder} stays in service; the model is the same.")
+        print_line_to(
+            terminal, f"Version {version} in {folder} stays in service; the model is the same."
+        )
         return
-    say(terminal, f"Released version {version} in {folder}.")
+    print_line_to(terminal, f"Released version {version} in {folder}.")
     replaced = outcome.replaced
     if replaced and replaced.fault:
         broken = f"which was broken: {replaced.fault}"
-        say(terminal, f"It replaces version {replaced.version}, {broken}.")
+        print_line_to(terminal, f"It replaces version {replaced.version}, {broken}.")
     for name, facts in outcome.formats.items():
-        say(terminal, f"    with {', '.join(facts['files'])} ({name})")
+        print_line_to(terminal, f"    with {', '.join(facts['files'])} ({name})")
 
 
 def _metric(row: Threshold) -> str:

@@ -38,7 +38,7 @@ CLASSES, EXIF, AS_STORED, APPLY = "classes", "exif", "as_stored", "apply"
 _Tensors = Mapping[str, tuple[str, list[int]]]  # dtype and shape by name; -1: any size
 
 
-class MisfitError(Exception):
+class ContractError(Exception):
     """A model cannot be evaluated or served; the message is a clause that says why."""
 
 
@@ -50,17 +50,17 @@ def check(model_path: str, image_size: int) -> None:
       image_size: the expected side of its masks, pixels.
 
     Raises:
-      MisfitError: if it does not.
+      ContractError: if it does not.
     """
-    fault = misfit(model_path) or unservable(model_path)
+    fault = incompatibility(model_path) or unservable(model_path)
     size = None if fault else mask_size(model_path)
     if not fault and size != image_size:
         fault = f"its masks are {size}x{size} pixels, but transform.image_size is {image_size}"
     if fault:
-        raise MisfitError(f"the exported model cannot be evaluated, because {fault}")
+        raise ContractError(f"the exported model cannot be evaluated, because {fault}")
 
 
-def misfit(model_path: str) -> str | None:
+def incompatibility(model_path: str) -> str | None:
     """Why a SavedModel can be neither evaluated nor served, in one clause; None if it can.
 
     Checks the names, types and shapes of its signatures, and the checksums of its weights. An old

@@ -59,9 +59,9 @@ class _ShowSettings(argparse.Action):
                 f"There is no settings section {values!r}; the sections are {', '.join(sections)}."
             )
         for section in sections if values is None else [values]:
-            console.show(f"{section}:")
+            console.print_line(f"{section}:")
             for line in sections[section]:
-                console.show(line)
+                console.print_line(line)
         parser.exit()
 
 

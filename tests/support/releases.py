@@ -32,7 +32,7 @@ def accept_any_model(
     from pipeline.saved_model import contract, smoke_test
 
     patch.setattr(smoke_test, "check", check)
-    for look in ("misfit", "unservable"):
+    for look in ("incompatibility", "unservable"):
         patch.setattr(contract, look, lambda path: None)
 
 

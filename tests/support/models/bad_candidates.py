@@ -108,7 +108,7 @@ def verdict(bench: Bench, candidate: str) -> str:
                 version = operations.release(candidate, folder)
                 end = {"status": outcome.PUSHED, "pushed_version": version}
                 end["new_version"] = version != in_service
-        except contract.MisfitError as error:
+        except contract.ContractError as error:
             end["error"] = f"Trainer failed: {errors.first_line(error)}."
         except smoke_test.BrokenModelError as error:
             end |= {
