@@ -84,6 +84,13 @@ def test_metrics_are_those_of_the_kept_weights(whole: Path, tmp_path: Path) -> N
     )
 
 
+def test_a_moving_average_does_not_change_the_training(whole: Path, tmp_path: Path) -> None:
+    """What the average is taken of is trained on as if there were none."""
+    tiny_training.train(tmp_path, ["train.ema=null"])
+    without = [row["loss"] for row in history(tmp_path)]
+    assert [row["loss"] for row in history(whole)] == pytest.approx(without, rel=1e-6)
+
+
 @pytest.mark.slow
 def test_killed_at_ten_moments_it_ends_with_the_same_weights(whole: Path, tmp_path: Path) -> None:
     """kill -9 anywhere, also while it writes: at most the epoch at work is lost."""
@@ -132,6 +139,14 @@ def test_two_devices_do_what_one_does(tmp_path: Path, monkeypatch: pytest.Monkey
     assert history(tmp_path / "two")[-1]["val_mean_iou"] == pytest.approx(
         history(tmp_path / "one")[-1]["val_mean_iou"], abs=1e-5
     )
+
+
+@pytest.mark.parametrize("photos", [1, 5])
+def test_fewer_photos_than_devices_are_evaluated(photos: int, tmp_path: Path) -> None:
+    """A last batch of one photo, of two devices."""
+    tiny_training.write_examples(tmp_path / "eval", photos, 2)
+    run_alone(tmp_path, "--devices=2", "train.ema=null", "train.epochs=1")
+    assert np.isfinite(history(tmp_path)[0]["val_loss"])
 
 
 def test_devices_share_an_epoch_evenly(tmp_path: Path) -> None:

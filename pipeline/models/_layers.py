@@ -10,6 +10,10 @@ from keras import layers
 
 from pipeline.core.features import NUM_CLASSES
 
+# Of the running mean and variance. Lower than Keras' default of 0.99, since an epoch on a small
+# data set has few steps, and inference must not use the statistics of the first ones.
+_MOMENTUM = 0.95
+
 
 @keras.saving.register_keras_serializable("pipeline")
 class FusedBatchNormalization(layers.BatchNormalization):
@@ -51,17 +55,33 @@ def _float32(variable: keras.Variable) -> tf.Tensor:
     return tf.cast(tf.convert_to_tensor(variable), tf.float32)
 
 
+def with_our_normalization(model: keras.Model) -> keras.Model:
+    """Rebuild a functional model, weights included, with the batch normalisation of `norm`.
+
+    Models of `keras.applications` come with momenta for millions of steps (MobileNetV2: 0.999), and
+    do not normalise over all devices.
+    """
+
+    def rebuilt(layer: keras.Layer) -> keras.Layer:
+        config = layer.get_config()
+        if isinstance(layer, layers.BatchNormalization):
+            config |= {"momentum": _MOMENTUM, "synchronized": True}
+            return FusedBatchNormalization.from_config(config)
+        return type(layer).from_config(config)
+
+    result = keras.models.clone_model(model, clone_function=rebuilt)
+    result.set_weights(model.get_weights())
+    return result
+
+
 def channels(count: int, width: float) -> int:
     """Multiply a number of channels by `width`, rounded to a multiple of 8 for fast kernels."""
     return max(8, round(count * width / 8) * 8)
 
 
 def norm(x: Any, relu: bool = True) -> Any:
-    """Apply batch normalisation, then ReLU.
-
-    The momentum is lower than Keras' default, since an epoch on a small data set has few steps.
-    """
-    x = FusedBatchNormalization(momentum=0.95)(x)
+    """Apply batch normalisation, then ReLU."""
+    x = FusedBatchNormalization(momentum=_MOMENTUM)(x)
     return layers.Activation("relu")(x) if relu else x
 
 

@@ -46,6 +46,7 @@ def build(image_size: int, encoder_weights: str | None = None) -> keras.Model:
     backbone = keras.applications.MobileNetV2(input_shape=shape, include_top=False, weights=None)
     if encoder_weights is not None:
         _load(backbone, shape, encoder_weights)
+    backbone = _layers.with_our_normalization(backbone)
     taps = [backbone.get_layer(name).output for name in (*_SKIPS, _DEEPER, _LAST)]
     encoder = keras.Model(backbone.input, taps, name="encoder")
 

@@ -30,7 +30,7 @@ class Photos:
           patterns: glob patterns of gzipped TFRecord files.
           size: side of the packed pixels.
           batch_size: photos per batch; the last batch of an epoch may be smaller.
-          devices: number of devices that share each training batch. They all get the same number
+          devices: number of devices that share each batch. In training they all get the same number
             of photos, so an epoch drops the remainder, which differs between epochs.
         """
         names = sorted(name for pattern in patterns for name in tf.io.gfile.glob(pattern))
@@ -64,8 +64,17 @@ class Photos:
         return [int(pixels) for pixels in total]
 
     def in_order(self) -> tf.data.Dataset:
-        """Batches of (image float32 [batch, size, size, 3] in [0, 1], ids uint8 [batch, ...])."""
-        return self._rescaled(self._unpacked(self._serialized(None)).batch(self._batch_size))
+        """Batches of (image float32 [batch, size, size, 3] in [0, 1], ids uint8 [batch, ...]).
+
+        Keras needs as many photos for each device in the first batch, and at least one for each in
+        the last. Where that cannot be, every photo comes as many times as there are devices.
+        """
+        photos = self._unpacked(self._serialized(None))
+        last = self.count % self._batch_size
+        uneven_first = self.count < self._batch_size and self.count % self._devices
+        if uneven_first or 0 < last < self._devices:
+            photos = photos.repeat(self._devices)
+        return self._rescaled(photos.batch(self._batch_size))
 
     def epoch(self, number: int, seed: int, strength: float) -> tf.data.Dataset:
         """The batches of one epoch of training, shuffled and augmented.

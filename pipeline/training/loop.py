@@ -27,6 +27,7 @@ from pipeline import models
 from pipeline.core import progress
 from pipeline.settings.training import Train
 from pipeline.training.input_pipeline import Photos
+from pipeline.training.time_budget import TimeBudget
 
 log = logging.getLogger(__name__)
 
@@ -76,10 +77,17 @@ class Training:
         self.state = self._load()
         self._resumed_at = time.monotonic()
         self._earlier_seconds = self.state.seconds
+        self._budget: TimeBudget | None = None  # while training runs
 
-    @property
-    def seconds(self) -> float:
-        """Training time so far in seconds, earlier attempts included."""
+    def progress(self, epochs: float) -> float:
+        """The share of the training that is done after so many epochs, 1 at the end of the last.
+
+        The last epoch is that of the settings, or the last one that `train.max_minutes` allows.
+        """
+        return epochs / (self._budget.epochs if self._budget else self._settings.epochs)
+
+    def _seconds(self) -> float:
+        """Training time so far, earlier attempts included."""
         return self._earlier_seconds + time.monotonic() - self._resumed_at
 
     def run(
@@ -95,8 +103,17 @@ class Training:
         """
         eval_batches = evaluation.in_order()
         progress.expect((self._settings.epochs - self.state.epochs) * train.steps, progress.STEPS)
-        while self.state.epochs < self._settings.epochs and not self._finished():
-            self._epoch(self.state.epochs, train, eval_batches, callbacks)
+        history = self.state.history
+        self._budget = TimeBudget(
+            self._settings.epochs,
+            train.steps,
+            self._settings.max_minutes,
+            self._seconds,
+            self.state.epochs,
+            history[-1]["seconds"] if history else None,
+        )
+        while not self._finished(self._budget.epochs):
+            self._epoch(self.state.epochs, train, eval_batches, [self._budget, *callbacks])
         if self.state.best_epoch == 0:
             raise TrainingError("no epoch had a finite loss; try a smaller train.learning_rate")
         self._model.load_weights(self._local("best", self.state.best_epoch))
@@ -113,23 +130,22 @@ class Training:
         start = time.monotonic()
         self._prepare(number)
         _seed_layers(self._model, self._settings.seed, number)
+        raw = _RawWeights()
         fitted = self._model.fit(
             train.epoch(number, self._settings.seed, self._settings.augmentation),
             initial_epoch=number,
             epochs=number + 1,
             verbose=0,
-            callbacks=[*callbacks, _Steps()],
+            callbacks=[*callbacks, _Steps(), raw],
         )
         row = {name: float(values[-1]) for name, values in fitted.history.items()}
         row["learning_rate"] = float(np.asarray(self._model.optimizer.learning_rate))
-        raw_weights = self._model.get_weights()
-        if self._settings.ema:
-            # Evaluate and keep the moving average, but resume training from the raw weights.
-            self._model.optimizer.finalize_variable_values(self._model.trainable_variables)
+        # With train.ema, `fit` has replaced the weights by their moving average. That is evaluated
+        # and kept, but training goes on from the weights themselves.
         evaluated = self._model.evaluate(eval_batches, verbose=0, return_dict=True)
         row |= {f"val_{name}": float(value) for name, value in evaluated.items()}
         row["seconds"] = time.monotonic() - start
-        self._save_epoch(number + 1, row, raw_weights)
+        self._save_epoch(number + 1, row, raw.weights)
 
     def _prepare(self, number: int) -> None:
         """Compiles the model for an epoch, numbered from 0, if it needs other trainable layers."""
@@ -166,7 +182,7 @@ class Training:
             self._model.set_weights(raw_weights)
             weights = self._weights()
         state.history.append({"epoch": epoch, **row})
-        state.epochs, state.seconds = epoch, self.seconds
+        state.epochs, state.seconds = epoch, self._seconds()
         self._write(self._name("last", epoch), weights)
         self._write(_STATE, json.dumps(asdict(state)).encode())
         # Only now: the old state needed these files.
@@ -194,29 +210,26 @@ class Training:
         """
         if not self._warm:
             return ""
-        left = (self._settings.epochs - self.state.epochs) * seconds
-        if self._settings.max_minutes is not None:
-            left = min(left, self._settings.max_minutes * 60 - self.state.seconds)
+        assert self._budget
+        left = max(0, self._budget.epochs - self.state.epochs) * seconds
         return f"  {progress.clock(left)} left"
 
-    def _finished(self) -> bool:
+    def _finished(self, last_epoch: int) -> bool:
         state, settings = self.state, self._settings
-        if self._diverged:
+        if self._diverged or state.epochs >= settings.epochs:
             return True
         if not state.epochs:
             return False
         if settings.patience and state.epochs - state.best_epoch >= settings.patience:
             log.info("No improvement since epoch %d; training stops.", state.best_epoch)
             return True
-        if settings.max_minutes is not None:
-            next_end = state.seconds + state.history[-1]["seconds"]
-            if next_end > settings.max_minutes * 60:
-                log.info(
-                    "Training stops after epoch %d, because another epoch would exceed "
-                    "train.max_minutes.",
-                    state.epochs,
-                )
-                return True
+        if state.epochs >= last_epoch:
+            log.info(
+                "Training stops after epoch %d, because another epoch would exceed "
+                "train.max_minutes.",
+                state.epochs,
+            )
+            return True
         return False
 
     def _load(self) -> State:
@@ -268,6 +281,18 @@ def _seed_layers(model: keras.Model, seed: int, epoch: int) -> None:
     for number, layer in enumerate(layers):
         state = layer.seed_generator.state
         state.assign(keras.ops.cast([seed + 7919 * epoch, number], state.dtype))
+
+
+class _RawWeights(keras.callbacks.Callback):
+    """Keeps the weights of an epoch's end. With a moving average, `fit` replaces them at its end.
+
+    Keras: `Model.fit` calls `Optimizer.finalize_variable_values`.
+    """
+
+    weights: list[Any]
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self.weights = self.model.get_weights()
 
 
 class _Steps(keras.callbacks.Callback):

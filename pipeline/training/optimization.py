@@ -7,7 +7,6 @@ width, NUM_CLASSES], because the models end in a softmax.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,7 +16,9 @@ from keras import ops
 from pipeline.core.features import NUM_CLASSES
 from pipeline.settings.training import LossName, OptimizerName
 
-_MIN_PROBABILITY = 1e-7  # keeps the logarithm finite
+# Keeps the logarithm and its gradient finite in float32. Below it a pixel has no gradient: a larger
+# number would give up the pixels that are most wrong.
+_MIN_PROBABILITY = 1e-37
 _NO_DECAY = ["bias", "gamma", "beta"]
 
 
@@ -122,7 +123,7 @@ def optimizer(
         offsets of normalisation do not decay.
       clip_norm: maximum global norm of the gradient; None for no limit.
       ema: momentum of an exponential moving average of the weights, such as 0.99; None for no
-        average. ``finalize_variable_values`` copies it into the weights. The statistics of batch
+        average. At its end, ``fit`` copies it into the weights. The statistics of batch
         normalisation belong to the raw weights and fit the average only once the learning rate is
         small, so it does not suit short trainings.
     """
@@ -155,44 +156,29 @@ def warmup_cosine(progress: float, warmup: float) -> float:
 class WarmupCosine(keras.callbacks.Callback):
     """Sets the learning rate before each step, so that it reaches 0 at the end of training.
 
-    Training ends after ``epochs`` or with the time budget. Whichever is closer to its end
-    determines the progress of training.
-
     Args:
       peak: peak learning rate.
-      epochs: maximum number of epochs.
       steps_per_epoch: steps per epoch.
       warmup: fraction of training during which the learning rate rises.
-      max_minutes: time budget. None for no limit; then the schedule depends only on the step.
-      seconds: returns the training time so far, earlier attempts included; None for the time since
-        ``fit`` started.
+      progress: maps a number of epochs, with the fraction of the current one, to the fraction of
+        training that is done after them.
     """
 
     def __init__(
         self,
         peak: float,
-        epochs: int,
         steps_per_epoch: int,
-        warmup: float = 0.05,
-        max_minutes: float | None = None,
-        seconds: Callable[[], float] | None = None,
+        warmup: float,
+        progress: Callable[[float], float],
     ):
         super().__init__()
-        self._peak, self._warmup = peak, warmup
-        self._epochs, self._steps = epochs, steps_per_epoch
-        self._budget = math.inf if max_minutes is None else max_minutes * 60
-        self._seconds = seconds
-        self._start = 0.0
+        self._peak, self._steps, self._warmup = peak, steps_per_epoch, warmup
+        self._progress = progress
         self._epoch = 0
-
-    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        self._start = time.monotonic()
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._epoch = epoch
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        seconds = self._seconds() if self._seconds else time.monotonic() - self._start
-        by_steps = (self._epoch + (batch + 1) / self._steps) / self._epochs
-        rate = warmup_cosine(max(by_steps, seconds / self._budget), self._warmup)
-        self.model.optimizer.learning_rate = self._peak * rate
+        done = self._progress(self._epoch + (batch + 1) / self._steps)
+        self.model.optimizer.learning_rate = self._peak * warmup_cosine(done, self._warmup)

@@ -139,15 +139,11 @@ def fit(
         if settings.schedule == "cosine":
             callbacks.append(
                 optimization.WarmupCosine(
-                    settings.learning_rate,
-                    settings.epochs,
-                    train.steps,
-                    settings.warmup,
-                    settings.max_minutes,
-                    lambda: training.seconds,
+                    settings.learning_rate, train.steps, settings.warmup, training.progress
                 )
             )
-        history = training.run(train, Photos(eval_files, size, batch_size), callbacks)
+        evaluation = Photos(eval_files, size, batch_size, replicas)
+        history = training.run(train, evaluation, callbacks)
     facts = {
         "batch_size": batch_size,
         "devices": replicas,

@@ -138,17 +138,16 @@ def train(
     batch_size = devices.batch_size(training.batch_size)
     steps = len(data[0]) // batch_size
     epochs = training.epochs if minutes is None else MOST_EPOCHS
-    judge = Judge(splits, math.inf if minutes is None else minutes, CLOCKS[clock])
+    limit = math.inf if minutes is None else minutes
+    judge = Judge(splits, limit, CLOCKS[clock])
     callbacks: list[keras.callbacks.Callback] = []
     if training.schedule == "cosine":
         callbacks.append(
             optimization.WarmupCosine(
                 training.learning_rate,
-                epochs,
                 steps,
                 training.warmup,
-                minutes,
-                judge.seconds,
+                lambda done: max(done / epochs, judge.seconds() / (60 * limit)),
             )
         )
     if training.ema is not None:
