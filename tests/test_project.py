@@ -32,6 +32,14 @@ def test_required_files_exist(file: str) -> None:
     assert (ROOT / file).is_file()
 
 
+def test_the_map_has_every_folder_of_code() -> None:
+    text = (ROOT / "docs" / "explanation" / "design.md").read_text()
+    inits = [file for at in ("*", "*/*") for file in ROOT.glob(f"{at}/__init__.py")]
+    folders = {f"{file.parent.relative_to(ROOT)}/" for file in inits} | {"requirements/"}
+    inside = ("pipeline/", "tests/support/")  # listed package by package, and a part of tests
+    assert [folder for folder in folders.difference(inside) if f"`{folder}`" not in text] == []
+
+
 def test_the_version_is_the_same_everywhere() -> None:
     stated = {
         "CHANGELOG.md": r"^## (\d\S+)",

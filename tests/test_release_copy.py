@@ -167,8 +167,26 @@ def test_a_copy_cut_off_anywhere_is_completed(
         assert store.changes == changes  # there was nothing left to do
     assert cut_off > 5
     assert looks > cut_off
-    left_behind = store.root / "bucket" / "models" / ".copying-m"
-    assert content(left_behind) == {}
+    left_behind = (store.root / "bucket" / "models").glob(".copying-*")
+    assert [content(each) for each in left_behind if content(each)] == []
+
+
+def test_serving_folders_of_one_name_never_share_a_staging_folder(
+    store: type[Store], folder: Path, tmp_path: Path
+) -> None:
+    """Even if each was killed while it wrote its id, which left an empty file."""
+    other = tmp_path / "elsewhere" / "serving" / "m"
+    operations.release(make_model(tmp_path / "2", "second"), str(other))
+    for each in (folder, other):
+        each.with_name(".copying-as-m").write_text("")
+    for each in (folder, other):
+        store.left = 1
+        with pytest.raises(CopyError, match="the store is away"):
+            mirror.copy(str(each), BUCKET)
+    used = {path.name for path in (store.root / "bucket" / "models").glob(".copying-*")}
+    ids = {each.with_name(".copying-as-m").read_text() for each in (folder, other)}
+    assert used == {f".copying-m-{each}" for each in ids}
+    assert len(used) == 2
 
 
 def test_a_plain_path_is_a_filesystem_too(folder: Path, tmp_path: Path) -> None:

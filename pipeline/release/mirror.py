@@ -27,13 +27,14 @@ import os
 import shutil
 import uuid
 from collections.abc import Sequence
+from pathlib import Path
 
 from apache_beam.io.filesystem import BeamIOError, CompressionTypes, FileSystem
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 from tfx.dsl.io import fileio
 
-from pipeline.core import errors, progress
+from pipeline.core import errors, files, progress
 from pipeline.core.errors import CopyError, UserError
 from pipeline.release import model_store
 
@@ -149,12 +150,12 @@ def _copy(folder: str, version: int, copy_to: str) -> str:
 
 def _owner(folder: str) -> str:
     """An id of this serving folder, distinct from any other that is copied to the same place."""
-    path = model_store.beside(folder, "copying-as")
-    if not fileio.exists(path):
-        with fileio.open(path, "w") as file:
-            file.write(uuid.uuid4().hex[:8])
-    with fileio.open(path, "r") as file:
-        return str(file.read()).strip()
+    path = Path(model_store.beside(folder, "copying-as"))
+    owner = path.read_text().strip() if path.exists() else ""
+    if not owner:  # also where a program that was killed left an empty file
+        owner = uuid.uuid4().hex[:8]
+        files.write_atomically(path, owner.encode())
+    return owner
 
 
 def _is_copied(folder: str, version: int, target: str) -> bool:
