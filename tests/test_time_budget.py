@@ -24,7 +24,7 @@ class Machine:
     def train(self, minutes: float, most: int = 1000, slower_from: float = 1e9) -> list[float]:
         """The learning rate at the end of each epoch, as a share of its peak."""
         budget = TimeBudget(most, STEPS, minutes, lambda: self.clock)
-        rates = []
+        rates: list[float] = []
         while len(rates) < max(1, budget.epochs):
             epoch = len(rates)
             budget.on_epoch_begin(epoch)
