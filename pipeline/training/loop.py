@@ -223,7 +223,8 @@ class Training:
         if settings.patience and state.epochs - state.best_epoch >= settings.patience:
             log.info("No improvement since epoch %d; training stops.", state.best_epoch)
             return True
-        if state.epochs >= last_epoch:
+        spent = settings.max_minutes is not None and state.seconds >= settings.max_minutes * 60
+        if spent or state.epochs >= last_epoch:
             log.info(
                 "Training stops after epoch %d, because another epoch would exceed "
                 "train.max_minutes.",
