@@ -23,7 +23,7 @@ from tests.support.report_content import history, item, not_released
 from tests.support.runs import only_with_all, skips_without
 from tests.support.web_page import Slow, shown
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.once, pytest.mark.slow]
 SCHEMES = ("light", "dark")
 
 

@@ -15,7 +15,8 @@ import local_runner
 from pipeline.release import model_store, operations
 from tests.support.runs import SECOND, Run
 
-pytestmark = pytest.mark.usefixtures("untrained")
+# Files and records of releases are the same on both stacks.
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("untrained")]
 
 
 @pytest.fixture

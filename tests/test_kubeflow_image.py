@@ -199,9 +199,10 @@ def test_a_rehearsal_with_a_new_span_trains_from_it_and_releases(
     rehearsals: Rehearsals, rehearsed: Rehearsed
 ) -> None:
     synthetic.generate(rehearsed.run.data_root / "span-2", count=40, seed=4)
-    run, printed = rehearsals.run("rehearsal", "train.epochs=1", "train.start_from=champion")
-    assert tasks_of(printed)[:2] == ["Plan", "ExampleGen"]
-    assert "Trainer" in tasks_of(printed)
+    settings = ("tasks=grouped", "train.epochs=1", "train.start_from=champion")
+    run, printed = rehearsals.run("rehearsal", *settings)
+    parts = ["ExampleGenToTransform", "Trainer", "ChampionToPusher"]
+    assert tasks_of(printed) == ["Plan", *parts, "Report"]
     before = rehearsed.run.outcome["pushed_version"]
     assert run.code == 0
     assert run.outcome["data"]["spans"] == ["span-2"]

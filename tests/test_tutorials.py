@@ -11,6 +11,7 @@ import pytest
 from tests.support import tutorials
 from tests.support.runs import ROOT
 
+pytestmark = pytest.mark.once
 PAGES = ROOT / "docs" / "tutorials"
 PARTS = ("components", "kubeflow", "pipeline", "schemas", "local_runner.py")
 

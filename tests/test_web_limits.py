@@ -16,6 +16,7 @@ import pytest
 from pipeline.inference import web_server
 from tests.support.runs import ROOT
 
+pytestmark = pytest.mark.once
 SERVER = "tests.support.programs.impatient_server"
 HALF = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nabc"
 WHOLE = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"

@@ -22,6 +22,7 @@ from tests.support.runs import ROOT
 from tests.test_accessibility import SCHEMES, axe_in_chromium, violations
 
 # Nothing can be fetched through it.
+pytestmark = pytest.mark.once
 NOWHERE = "http://127.0.0.1:9"
 
 
