@@ -55,15 +55,18 @@ def fingerprint(*modules: str) -> str:
     Args:
       modules: dotted names.
     """
-    digest = hashlib.sha256()
-    for library in _LIBRARIES:
-        digest.update(f"{library} {importlib.metadata.version(library)}\n".encode())
+    digest = hashlib.sha256(_libraries())
     for module in closure(*modules):
         digest.update(f"{module}\n".encode())
         digest.update(_statements(_source(module)))
         for template in _templates(module):
             digest.update(template.read_bytes())
     return digest.hexdigest()[:16]
+
+
+@functools.cache
+def _libraries() -> bytes:
+    return "".join(f"{name} {importlib.metadata.version(name)}\n" for name in _LIBRARIES).encode()
 
 
 def closure(*modules: str) -> list[str]:
