@@ -243,7 +243,7 @@ def test_time_budget_counts_all_attempts(tmp_path: Path) -> None:
     # On a busy machine the first epoch is the last.
     last = spent["history"][-1]["seconds"]
     assert spent["epochs"] == 1 or spent["seconds"] - last < 3
-    assert spent["seconds"] + 2 * last > 3
+    assert spent["seconds"] + 3 * max(row["seconds"] for row in spent["history"]) > 3
     tiny_training.train(tmp_path, ["train.epochs=100000", "train.max_minutes=0.05"])
     assert len(history(tmp_path)) == spent["epochs"]
 

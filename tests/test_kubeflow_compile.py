@@ -217,7 +217,7 @@ def test_kfp_caches_nothing_and_tries_again_after_a_pause(example: Compiled) -> 
     assert not example.tasks["data-gate"]["retryPolicy"].get("maxRetryCount")
 
 
-def test_every_attempt_has_its_whole_time() -> None:
+def test_every_attempt_has_its_whole_time(example: Compiled) -> None:
     """KFP's longest pause is Argo's time for all attempts, from the begin of the first."""
     chosen = ("components.Trainer.max_minutes=600", "retries.wait_minutes=30")
     policy = compiled(*chosen).tasks["trainer"]["retryPolicy"]
@@ -225,8 +225,8 @@ def test_every_attempt_has_its_whole_time() -> None:
     # Nodes that share a task have the sum of their times, in each of its attempts.
     sums = compiled("tasks=grouped", "retries.count=1", "retries.wait_minutes=0")
     minutes = sum(
-        int(compiled().pod(each)["activeDeadlineSeconds"]) // 60
-        for each in compiled().tasks
+        int(example.pod(each)["activeDeadlineSeconds"]) // 60
+        for each in example.tasks
         if each not in ("trainer", "champion", "evaluator", "pusher")
     )
     joined = sums.tasks["example-gen-to-transform"]["retryPolicy"]

@@ -42,6 +42,7 @@ class TimeBudget(keras.callbacks.Callback):
         self._budget = math.inf if max_minutes is None else max_minutes * 60
         self._epoch = epochs_done
         self._began: float | None = None  # the epoch
+        self._second_epoch = 0  # of this process
         self._first_step: float | None = None  # its end, since when no step traces the model
         self._last_step = 0.0  # its end
         self._afterwards: float | None = None  # from an epoch's last step to the next epoch
@@ -52,8 +53,11 @@ class TimeBudget(keras.callbacks.Callback):
         now = self._seconds()
         self._epoch = epoch
         if self._began is not None:
-            self._afterwards = now - self._last_step
+            if epoch > self._second_epoch:  # the first evaluation was traced
+                self._afterwards = now - self._last_step
             self.epochs = max(epoch + 1, self._fitting(epoch, now, now - self._began))
+        else:
+            self._second_epoch = epoch + 1
         self._began, self._first_step = now, None
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
@@ -67,7 +71,7 @@ class TimeBudget(keras.callbacks.Callback):
             afterwards = _EVALUATION * self._steps * step
         ends = now + (self._steps - batch - 1) * step + afterwards
         fitting = self._fitting(self._epoch + 1, ends, self._steps * step + afterwards)
-        settling = batch < _SETTLING * self._steps
+        settling = batch <= max(1, _SETTLING * self._steps)
         self.epochs = fitting if settling else min(self.epochs, fitting)
 
     def _fitting(self, epochs: int, seconds: float, epoch_seconds: float) -> int:

@@ -15,7 +15,7 @@ class Compiled:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self.spec, self.platform = list(yaml.safe_load_all(text))
+        self.spec, self.platform = list(yaml.load_all(text, yaml.CSafeLoader))
         self.parts = self.dag("train-and-release")
         self.tasks = self.dag("from-data-to-release")
 
