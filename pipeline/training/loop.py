@@ -80,7 +80,7 @@ class Training:
         self._budget: TimeBudget | None = None  # while training runs
 
     def progress(self, epochs: float) -> float:
-        """The share of the training that is done after so many epochs, 1 at the end of the last.
+        """The fraction of the training that is done after so many epochs, 1 at the end of the last.
 
         The last epoch is that of the settings, or the last one that `train.max_minutes` allows.
         """

@@ -62,7 +62,7 @@ class TimeBudget(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         now = self._last_step = self._seconds()
-        if self._first_step is None or batch == 0:
+        if self._first_step is None:
             self._first_step = now
             return
         step = (now - self._first_step) / batch
